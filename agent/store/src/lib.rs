@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The host's snapshots: objects, manifests, journal, retention, verify.
+
+pub mod tree;
