@@ -91,6 +91,12 @@ reasons! {
     Inconsistent = "INCONSISTENT",
     /// The loss that this would cause was not accepted.
     LossNotAccepted = "LOSS_NOT_ACCEPTED",
+    /// The other end of a connection does not answer.
+    Unreachable = "UNREACHABLE",
+    /// There is more work than can be taken on now; the same request may pass later.
+    Overloaded = "OVERLOADED",
+    /// The other end's version does not know this call.
+    Unsupported = "UNSUPPORTED",
     /// A fault in RFS itself.
     Internal = "INTERNAL",
 }
