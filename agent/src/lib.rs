@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The agent of one host: it captures and restores local state, and answers to a coordinator.
+//!
+//! ```text
+//! session (tokio) ─▶ commander ─▶ engine ─▶ component ─▶ rfs-store, host
+//! cli ──────────────────────────▶ engine
+//! ```
+//!
+//! Invariants
+//! - Nothing is changed on the host before a backup of it is durable.
+//! - Every step of a change is journalled before it is taken; after a crash the host is brought to the target or to
+//!   what it was before, and says which.
+//! - Programs are run by [`host`] alone, time comes from a [`rfs_model::Clock`] alone.
+//! - The engine, the components and the commander are plain synchronous code; only what speaks gRPC is not.
+
+pub mod config;
+pub mod host;
+
+pub mod engine;
+
+pub mod commander;

@@ -1,0 +1,67 @@
+//! The contract between whoever speaks with the coordinator and the host that obeys.
+
+use rfs_model::{Generation, OperationId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::command::{Command, StepKind};
+use super::report::{Report, ReportSequence};
+use crate::engine::Phase;
+
+/// Takes commands, and keeps reports until they are acknowledged.
+///
+/// Every call may wait for the disk, so async code calls it from a blocking thread.
+pub trait Intake: Send + Sync {
+    /// Takes a command. It is durable when this returns, and exactly one [`Report`] will follow, whatever happens to
+    /// the process; a repeated command has its report sent again. Never waits for the step itself.
+    fn receive(&self, command: Command) -> Result<(), IntakeError>;
+
+    /// The reports that were not acknowledged, oldest first.
+    fn unacknowledged(&self) -> Result<Vec<Report>, IntakeError>;
+
+    /// The coordinator has stored the report: it is not sent again.
+    fn acknowledge(&self, sequence: ReportSequence) -> Result<(), IntakeError>;
+
+    /// Where the host stands, for the first message of a session and for status.
+    fn state(&self) -> HostState;
+
+    /// Calls `wake` whenever there is a new report or the state has changed, from any thread; `wake` must not wait.
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
+}
+
+/// Where the host stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostState {
+    /// The newest generation that the host has obeyed.
+    pub generation: Generation,
+    /// What is being done.
+    pub activity: Option<Activity>,
+    /// Set when the host is at neither state and holds still until a person has looked.
+    pub inconsistent: Option<Inconsistent>,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// For whom; none for an administrator on the host.
+    pub operation: Option<OperationId>,
+    /// The step.
+    pub step: StepKind,
+    /// How far a restore is; none for the steps of a checkpoint.
+    pub phase: Option<Phase>,
+    /// Since when this phase, or this step, has been going on.
+    pub since: Timestamp,
+}
+
+/// Why the host holds still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inconsistent {
+    /// Since when.
+    pub since: Timestamp,
+    /// What could not be undone, and why.
+    pub message: String,
+}
+
+/// The journal could not be read or written, so nothing was taken.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal could not take it")]
+pub struct IntakeError(#[source] pub Box<dyn std::error::Error + Send + Sync>);

@@ -1,0 +1,1 @@
+//! Runs programs. The only place of the agent that does.
