@@ -4,6 +4,6 @@ mod health;
 mod phase;
 mod receipt;
 
-pub use health::{LocalHealth, Unhealthy, NoLocalHealth};
+pub use health::{LocalHealth, NoLocalHealth, Unhealthy};
 pub use phase::{Direction, Phase};
 pub use receipt::{Downtime, Failure, Receipt, Span};

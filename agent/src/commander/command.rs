@@ -4,20 +4,23 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use rfs_model::{ComponentName, Generation, OperationId, SnapshotId, Timestamp};
+use rfs_model::{ComponentName, Generation, OperationId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
-/// One step of a fleet operation for this host. The pair of operation and step names it: the same pair again is a
-/// repetition, and is answered from the journal.
+/// One step of a fleet operation for this host. Operation, generation and step name it: the same three again are a
+/// repetition, and are answered from the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The fleet operation.
     pub operation: OperationId,
     /// The fence: an older one than the host has seen is refused.
     pub generation: Generation,
-    /// When the host gives up by itself: a restore reverts, a checkpoint's services resume.
-    pub deadline: Timestamp,
+    /// How long the step may take, from its arrival. Past it a restore reverts, and what a checkpoint quieted resumes.
+    pub timeout: Duration,
+    /// Why, for whoever lists the host's snapshots later.
+    pub reason: String,
     /// What to do.
     pub step: Step,
 }
@@ -32,10 +35,7 @@ pub enum Step {
         selection: Selection,
     },
     /// Checkpoint: captures and commits. The host must be prepared.
-    Cut {
-        /// Why, for whoever lists the host's snapshots later.
-        note: String,
-    },
+    Cut,
     /// Checkpoint: resumes what was quiesced; the snapshot stays.
     Finish,
     /// Checkpoint: resumes what was quiesced; a snapshot that was cut is no longer held for this operation.
@@ -48,7 +48,12 @@ pub enum Step {
         selection: Selection,
     },
     /// Rollback: brings the host back to the backup that `Apply` took.
-    Revert,
+    Revert {
+        /// The backup.
+        snapshot: SnapshotId,
+        /// The part that `Apply` changed.
+        selection: Selection,
+    },
     /// Rollback: ends a running `Apply` or `Revert` before it commits; the host goes back to what it was.
     Cancel,
 }
@@ -81,11 +86,11 @@ impl Step {
     pub fn kind(&self) -> StepKind {
         match self {
             Self::Prepare { .. } => StepKind::Prepare,
-            Self::Cut { .. } => StepKind::Cut,
+            Self::Cut => StepKind::Cut,
             Self::Finish => StepKind::Finish,
             Self::Abandon => StepKind::Abandon,
             Self::Apply { .. } => StepKind::Apply,
-            Self::Revert => StepKind::Revert,
+            Self::Revert { .. } => StepKind::Revert,
             Self::Cancel => StepKind::Cancel,
         }
     }

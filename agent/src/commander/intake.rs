@@ -46,8 +46,14 @@ pub struct Activity {
     pub operation: Option<OperationId>,
     /// The step.
     pub step: StepKind,
+    /// The generation of the command; zero for an administrator on the host.
+    pub generation: Generation,
     /// How far a restore is; none for the steps of a checkpoint.
     pub phase: Option<Phase>,
+    /// Steps of the plan that are done.
+    pub steps_done: u64,
+    /// Steps in the plan; zero until it is made.
+    pub steps_total: u64,
     /// Since when this phase, or this step, has been going on.
     pub since: Timestamp,
 }

@@ -1,8 +1,9 @@
 //! Reports: what the host answers. A report is durable before it is sent, and is sent again until it is acknowledged.
 
 use std::fmt;
+use std::time::Duration;
 
-use rfs_model::{ByteCount, Generation, OperationId, Reason, SnapshotId, Timestamp};
+use rfs_model::{ByteCount, Generation, OperationId, Reason, SnapshotId, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::command::StepKind;
@@ -54,6 +55,8 @@ pub enum Outcome {
         bytes: ByteCount,
         /// How many bytes were new to the store.
         stored: ByteCount,
+        /// How long the capture took.
+        took: Duration,
     },
     /// `Finish`: everything that was quiet runs again.
     Finished,
@@ -61,8 +64,13 @@ pub enum Outcome {
     Abandoned,
     /// `Apply` or `Revert`: the restore ended; the receipt says where the host stands.
     Restored(Receipt),
-    /// `Cancel`: nothing of the operation is running any more; its own report says where the host stands.
-    Cancelled,
+    /// `Cancel`: nothing of the operation is running any more.
+    Cancelled {
+        /// Where the host stands with regard to the operation.
+        standing: Standing,
+        /// The backup that `Apply` took, if it came so far.
+        backup: Option<SnapshotId>,
+    },
     /// The command was not taken, and nothing was changed.
     Refused(Refusal),
     /// A checkpoint's step failed; what was quiet runs again.
@@ -75,6 +83,8 @@ pub enum Outcome {
 pub struct Refusal {
     /// For programs.
     pub reason: Reason,
-    /// For people: what, where, and what to do next.
+    /// For people: what, and where.
     pub message: String,
+    /// For people: what to do next.
+    pub next: String,
 }

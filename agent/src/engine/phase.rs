@@ -93,7 +93,9 @@ impl Phase {
     /// What recovery does when this is the last phase in the journal.
     pub fn direction(self) -> Direction {
         match self {
-            Self::Accepted | Self::BackingUp | Self::Staging | Self::Returned | Self::Abandoning => Direction::Drop,
+            Self::Accepted | Self::BackingUp | Self::Staging | Self::Returned | Self::Abandoning => {
+                Direction::Drop
+            }
             Self::Quiescing | Self::Flipping | Self::Starting | Self::Verifying => Direction::Back,
             Self::Returning | Self::FlippingBack | Self::StartingBack => Direction::Back,
             Self::Committed | Self::Discarding => Direction::Forward,
@@ -140,6 +142,9 @@ impl FromStr for Phase {
     type Err = UnknownPhase;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| UnknownPhase(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or_else(|| UnknownPhase(text.to_owned()))
     }
 }

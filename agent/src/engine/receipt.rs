@@ -43,6 +43,8 @@ pub struct Failure {
     pub reason: Reason,
     /// For people: the whole chain of causes.
     pub message: String,
+    /// For people: what to do next.
+    pub next: String,
     /// The phase in which it happened.
     pub phase: Phase,
 }
