@@ -1,0 +1,141 @@
+//! A gRPC server within limits: mutual TLS or a unix socket, health, reflection, and an end that is bounded.
+//!
+//! ```text
+//! standard() + own services ─▶ builder(limits).layer(…) ─▶ serve(router, incoming, …) ─stop─▶ drain ─▶ cut
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use rfs_model::ByteCount;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::{Connected, Router};
+use tonic_health::server::HealthReporter;
+use tower::{Layer, Service};
+use tracing::warn;
+
+/// What a server bears. The defaults are for a fleet of ten thousand hosts.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// How many handshakes run at once.
+    pub handshakes: usize,
+    /// How often an idle connection is asked for a sign of life.
+    pub keepalive: Duration,
+    /// How long the answer may take before the connection counts as dead.
+    pub keepalive_timeout: Duration,
+    /// The age at which a connection takes no further calls and ends with its last one. Long streams go on: a
+    /// certificate's expiry and a change of roots end those.
+    pub connection_age: Option<Duration>,
+    /// How many calls of one connection run at once; further ones are refused, not queued.
+    pub calls_per_connection: u32,
+    /// How large a message may be. Generated services are given it by `max_decoding_message_size`.
+    pub message: ByteCount,
+    /// How long calls may take to end once the server is told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            handshakes: 512,
+            keepalive: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            connection_age: Some(Duration::from_secs(3600)),
+            calls_per_connection: 128,
+            message: ByteCount(16 << 20),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// The largest message in bytes, as generated services want it.
+    pub fn message_bytes(&self) -> usize {
+        usize::try_from(self.message.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// A server within `limits`; give it layers and routes, then [`serve`] it.
+pub fn builder(limits: &Limits) -> Server {
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(limits.keepalive))
+        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
+        .max_concurrent_streams(limits.calls_per_connection)
+        .http2_max_header_list_size(16 << 10);
+    match limits.connection_age {
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    }
+}
+
+/// The services that every server has: health, and reflection in both versions that clients speak.
+///
+/// `descriptors` are the encoded file descriptor sets of the other services. Those of health and of the details of
+/// errors are added, so that clients show details decoded.
+pub fn standard(descriptors: &[&'static [u8]]) -> Result<(Routes, HealthReporter), DescriptorError> {
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
+        descriptors.iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
+    };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let routes = Routes::new(health)
+        .add_service(reflection().build_v1().map_err(DescriptorError)?)
+        .add_service(reflection().build_v1alpha().map_err(DescriptorError)?);
+    Ok((routes, reporter))
+}
+
+/// Descriptors that do not decode.
+#[derive(Debug, thiserror::Error)]
+#[error("the descriptors of the services cannot be read")]
+pub struct DescriptorError(#[source] tonic_reflection::server::Error);
+
+/// Why serving ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the server failed")]
+pub struct ServeError(#[source] tonic::transport::Error);
+
+/// Serves `router` to `incoming` until `stop` is cancelled, then gives open calls `limits.drain` to end.
+///
+/// Handlers of streams watch `stop` and end by themselves. What is still open after the drain is cut: `close` is
+/// the token that `incoming` was made with.
+pub async fn serve<L, IO>(
+    router: Router<L>,
+    incoming: impl Stream<Item = io::Result<IO>>,
+    limits: &Limits,
+    stop: CancellationToken,
+    close: CancellationToken,
+) -> Result<(), ServeError>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    L: Layer<Routes>,
+    L::Service: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+    <L::Service as Service<http::Request<Body>>>::Future: Send,
+    <L::Service as Service<http::Request<Body>>>::Error:
+        Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let _cut = close.clone().drop_guard();
+    let serving = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(ServeError),
+        () = stop.cancelled() => {}
+    }
+    if let Ok(ended) = tokio::time::timeout(limits.drain, &mut serving).await {
+        return ended.map_err(ServeError);
+    }
+    warn!(drain = ?limits.drain, "calls are still open after the drain; they are cut");
+    close.cancel();
+    // Cut connections end at once; the second bound is for a fault in the library.
+    let _: Result<_, _> = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    Ok(())
+}
