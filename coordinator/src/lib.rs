@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The coordinator: server, operator API and command line.
+
+pub mod config;
+
+pub mod api;

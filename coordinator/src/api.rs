@@ -1,0 +1,3 @@
+//! The operator API over the wire.
+
+pub mod authz;

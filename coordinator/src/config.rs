@@ -1,0 +1,187 @@
+//! The coordinator's configuration, `coordinator.toml`.
+//!
+//! ```toml
+//! version = 1                              # of this file's format; may be left out
+//! listen = "0.0.0.0:7443"                  # port 0 takes a free one; see --ready-file
+//! trust_domain = "fleet.example.net"       # certificates of another one are refused
+//!
+//! [tls]                                    # read again when they change; relative to this file
+//! ca = "ca.pem"
+//! certificate = "coordinator.pem"
+//! key = "coordinator.key"
+//!
+//! [store]
+//! path = "/var/lib/rfs/coordinator.db"
+//!
+//! [roles]                                  # an operator that is not named here has no role at all
+//! alice = ["operator", "approver"]
+//! deploy-bot = ["deployer"]
+//! ```
+//!
+//! A key that is not known is an error, so that a typing mistake never passes for a setting. Every value is checked
+//! while it is read; an error shows its line with a caret below it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rfs_link::TrustDomain;
+use serde::Deserialize;
+
+use crate::api::authz::Roles;
+
+/// Everything that `rfs serve` is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default, rename = "version")]
+    _version: FormatVersion,
+    /// Where agents and operators connect to.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The fleet; certificates of another one are refused.
+    pub trust_domain: TrustDomain,
+    /// Who the coordinator is, and whom it trusts.
+    pub tls: Tls,
+    /// Where operations are kept.
+    pub store: Store,
+    /// Who may do what.
+    #[serde(default)]
+    pub roles: Roles,
+}
+
+/// The files of the coordinator's identity.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The roots that agents' and operators' certificates are verified against.
+    pub ca: PathBuf,
+    /// The coordinator's own certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Where operations are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The SQLite database; made when it is not there.
+    pub path: PathBuf,
+}
+
+/// The version of the file's format. There is one.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "i64")]
+struct FormatVersion;
+
+impl TryFrom<i64> for FormatVersion {
+    type Error = String;
+
+    fn try_from(version: i64) -> Result<Self, Self::Error> {
+        if version == 1 {
+            Ok(Self)
+        } else {
+            Err(format!("format {version} is not known; this version reads 1"))
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 7443))
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file's text is not valid; the message shows where.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, the caret and the problem.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads the file at `path`. Paths in it are taken relative to it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let mut config =
+            Self::parse(&text).map_err(|message| ConfigError::Parse { path: path.into(), message })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let files =
+            [&mut config.tls.ca, &mut config.tls.certificate, &mut config.tls.key, &mut config.store.path];
+        for file in files {
+            *file = folder.join(&file);
+        }
+        Ok(config)
+    }
+
+    /// Reads a configuration's text. The error shows the place and what is wrong there.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+version = 1
+trust_domain = "fleet.example.net"
+tls = { ca = "ca.pem", certificate = "c.pem", key = "/keys/c.key" }
+store = { path = "coordinator.db" }
+[roles]
+alice = ["operator", "approver"]
+"#;
+
+    fn check(text: &str, expected: &[&str]) {
+        let error = Config::parse(text).expect_err("the text is not valid");
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is not in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("coordinator.toml");
+        fs::write(&path, GOOD).expect("written");
+        let config = Config::read(&path).expect("a good file");
+        assert_eq!(config.tls.ca, folder.path().join("ca.pem"));
+        assert_eq!(config.tls.key, Path::new("/keys/c.key"));
+        assert_eq!(config.listen.port(), 7443);
+    }
+
+    #[test]
+    fn an_error_shows_the_line_with_a_caret_and_what_is_allowed() {
+        check(&GOOD.replace("store =", "stroe ="), &["line 5", "stroe", "^^^^^", "unknown field", "`store`"]);
+        check(&GOOD.replace("= 1", "= 2"), &["line 2", "format 2 is not known; this version reads 1"]);
+        check(&GOOD.replace("fleet.example", "Fleet.example"), &["line 3", "^", "is not a trust domain"]);
+        check(
+            &GOOD.replace("approver", "approvre"),
+            &["line 7", "approvre", "`viewer`, `deployer`, `operator`"],
+        );
+        check(&GOOD.replace("alice", "\"al ice\""), &["line 7", "al ice", "is not valid"]);
+        check(&format!("listen = \"somewhere\"\n{GOOD}"), &["line 1", "invalid socket address"]);
+        check("", &["missing field `trust_domain`"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Config::read(Path::new("/nowhere/coordinator.toml")).expect_err("no such file");
+        assert_eq!(error.to_string(), "cannot read /nowhere/coordinator.toml");
+    }
+}
