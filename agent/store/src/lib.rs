@@ -1,3 +1,5 @@
 //! The host's snapshots: objects, manifests, journal, retention, verify.
 
+pub mod restore;
+pub mod text;
 pub mod tree;

@@ -7,6 +7,7 @@
 //!   equal states have equal digests.
 
 use rfs_model::Digest;
+use serde::{Deserialize, Serialize};
 
 /// All roots of one `files` component.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,9 +26,10 @@ pub struct Root {
 }
 
 /// One file, directory, link or node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The path beneath the root, as bytes; empty for the root itself.
+    #[serde(with = "crate::text")]
     pub path: Vec<u8>,
     /// Owner, mode, times, attributes.
     pub meta: Meta,
@@ -36,7 +38,7 @@ pub struct Entry {
 }
 
 /// What every entry has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// Permission bits with setuid, setgid and sticky: `mode & 0o7777`.
     pub mode: u32,
@@ -49,11 +51,13 @@ pub struct Meta {
     /// Modification time: nanoseconds within the second.
     pub mtime_nanos: u32,
     /// Extended attributes sorted by name: user, trusted, security (capabilities, labels) and the raw POSIX ACLs.
+    #[serde(with = "crate::text::pairs", default, skip_serializing_if = "Vec::is_empty")]
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// A directory, perhaps empty.
     Directory,
@@ -67,7 +71,7 @@ pub enum EntryKind {
         link: Option<u32>,
     },
     /// A symbolic link and where it points, as bytes.
-    Symlink(Vec<u8>),
+    Symlink(#[serde(with = "crate::text")] Vec<u8>),
     /// A named pipe.
     Fifo,
     /// A socket's name; sockets are recreated by their services, so it is recorded and not restored.
@@ -89,7 +93,8 @@ pub enum EntryKind {
 }
 
 /// A stretch of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// Bytes that are an object of the store.
     Data {

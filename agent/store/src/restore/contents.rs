@@ -1,0 +1,51 @@
+//! Where staged files get their bytes from, and how the caller follows and stops the work.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rfs_model::ByteCount;
+
+use crate::tree::Extent;
+
+/// A source of file content, verified by digest.
+pub trait Contents: Sync {
+    /// Writes the content into a new empty file, holes as holes, after checking every digest.
+    fn write(&self, content: &[Extent], to: &File) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What happens to files that the component excludes, when the folder that holds them must go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unmanaged {
+    /// The restore is refused.
+    #[default]
+    Refuse,
+    /// They go with the folder.
+    Drop,
+}
+
+/// Follows staging from another thread, and stops it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    cancelled: AtomicBool,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Makes staging stop soon with [`StageError::Cancelled`](super::StageError::Cancelled).
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// How much content has been written.
+    pub fn written(&self) -> ByteCount {
+        ByteCount(self.bytes.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,166 @@
+//! What was staged: everything that a flip and its inverse need, as a value that a journal keeps.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::{FolderTime, Place};
+use crate::text::ByteText;
+use crate::tree::Meta;
+
+/// Staging folders begin with this. A capture leaves out folders with such names.
+pub const STAGING_PREFIX: &str = ".rfs-";
+
+/// The name of the staging folders of one component in one operation, such as `.rfs-<operation>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StagingName(String);
+
+/// Text that can't name a staging folder.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot name a staging folder: 1 to 120 letters, digits, '-', '_' and '.' are needed")]
+pub struct StagingNameError(String);
+
+impl StagingName {
+    /// The folder name for `label`, which must be unique to the component and the operation.
+    pub fn new(label: &str) -> Result<Self, StagingNameError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if label.is_empty() || label.len() > 120 || !label.bytes().all(plain) {
+            return Err(StagingNameError(label.chars().take(160).collect()));
+        }
+        Ok(Self(format!("{STAGING_PREFIX}{label}")))
+    }
+
+    /// The name as it stands on disk.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StagingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for StagingName {
+    type Error = StagingNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(text.strip_prefix(STAGING_PREFIX).unwrap_or(&text))
+    }
+}
+
+impl From<StagingName> for String {
+    fn from(name: StagingName) -> Self {
+        name.0
+    }
+}
+
+/// True for the name of a staging folder: a capture must leave it out.
+pub fn is_staging_name(name: &[u8]) -> bool {
+    name.starts_with(STAGING_PREFIX.as_bytes())
+}
+
+/// A plan whose new entries lie ready beside the live ones.
+///
+/// A journal must hold it before [`flip`](super::flip()) is called, because it is the only way back after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    pub(super) name: StagingName,
+    pub(super) roots: Vec<StagedRoot>,
+    pub(super) yards: Vec<Yard>,
+    pub(super) swaps: Vec<Swap>,
+    pub(super) adjusts: Vec<Adjust>,
+    pub(super) folders: Vec<FolderTime>,
+}
+
+/// A root, and the folder above it as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StagedRoot {
+    pub(super) path: ByteText,
+    /// The inode of the folder that holds the root.
+    pub(super) above: u64,
+    /// Folders that had to be made above it, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) made: Vec<ByteText>,
+}
+
+/// A staging folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Yard {
+    pub(super) place: YardPlace,
+    pub(super) inode: u64,
+}
+
+/// Where a staging folder stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum YardPlace {
+    /// In the folder that holds this root.
+    Beside(usize),
+    /// In this folder of a root, where another file system is mounted.
+    Within(Place),
+}
+
+/// One path and its slot in a staging folder, which change places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Swap {
+    pub(super) at: Place,
+    pub(super) yard: usize,
+    pub(super) slot: u32,
+    pub(super) kind: SwapKind,
+}
+
+/// Which of the two sides hold something before the flip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SwapKind {
+    /// Only the slot.
+    Create { staged: u64 },
+    /// Both.
+    Replace { staged: u64, displaced: Evidence },
+    /// Only the path.
+    Delete { displaced: Evidence },
+}
+
+/// By what a live entry is known again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    pub(super) inode: u64,
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) mtime: (i64, u32),
+    pub(super) ctime: (i64, u32),
+    /// Of a folder: the digest of the same of all that lies beneath it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) beneath: Option<rfs_model::Digest>,
+}
+
+/// Metadata that changes in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Adjust {
+    pub(super) at: Place,
+    pub(super) inode: u64,
+    pub(super) ctime: (i64, u32),
+    pub(super) old: Meta,
+    pub(super) new: Meta,
+}
+
+/// Where the live trees stand between the two states that a [`Staged`] knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilesStanding {
+    /// No step is done.
+    Before,
+    /// All steps are done.
+    Target,
+    /// Some are.
+    Between,
+}
+
+/// What the inverse of a flip met.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unflipped {
+    /// Paths that someone had changed since the flip. Their entries were moved out of the way and go with [`discard`](super::discard()).
+    pub changed_since: Vec<ByteText>,
+}
