@@ -1,3 +1,5 @@
+//! Each rule of the configuration, with the text that a person would read.
+
 use super::*;
 
 const GOOD: &str = r#"

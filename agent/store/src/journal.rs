@@ -1,0 +1,196 @@
+//! The host's journal: what it was asked, what it was about to do, and what it answered.
+//!
+//! One SQLite file beside the snapshots, readable with `sqlite3`. When a call that writes returns, what it wrote
+//! survives a power cut: the log is synced with each transaction.
+//!
+//! Invariants
+//! - The journal knows no meaning: steps, phases and bodies are text of whoever writes them. Order, uniqueness and
+//!   durability are its own.
+//! - A command is there once, and has at most one report; reports are numbered upwards and a number is never used twice.
+//! - The fence never goes down.
+//! - At most one restore is open.
+//! - A disk that has become full does not silence the journal: some space is kept for it and given up then.
+
+mod commands;
+mod quiet;
+mod runs;
+mod schema;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use commands::{Admission, CommandKey, StoredCommand, StoredReport};
+pub use quiet::Quiet;
+pub use runs::{Arrow, Held, NewRun, Run, RunId};
+
+/// The file's name in the store's folder.
+pub const FILE: &str = "journal.sqlite";
+
+/// Kept on the disk so that a restore can be taken back when the disk is full.
+const BALLAST: &str = "journal.ballast";
+const BALLAST_BYTES: usize = 1 << 20;
+
+/// The journal of one host. Whoever holds the store's lock is its only writer.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Mutex<Connection>,
+    ballast: PathBuf,
+}
+
+/// Why the journal could not be read or written. Nothing that it held is lost by any of these.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A newer version wrote it. Upgrade.
+    #[error("journal {} has format {found}; this version reads up to {supported}", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that it has.
+        found: u32,
+        /// The newest that this version reads.
+        supported: u32,
+    },
+    /// The disk is full. Free some space.
+    #[error("no space is left for the journal")]
+    NoSpace(#[source] rusqlite::Error),
+    /// A read or a write failed.
+    #[error("the journal cannot be read or written")]
+    Database(#[source] rusqlite::Error),
+    /// A file beside it cannot be written.
+    #[error("cannot write {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What it holds was not written by us.
+    #[error("the journal's {what} is not readable")]
+    Damaged {
+        /// Which part.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A restore is open already.
+    #[error("another restore is not finished")]
+    Busy,
+}
+
+impl Journal {
+    /// Opens the journal in the store's folder, and makes it if there is none. The caller holds the store's lock.
+    pub fn open(store: &Path) -> Result<Self, JournalError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let path = store.join(FILE);
+        private(&path)?;
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        schema::bring_up(&connection, &path)?;
+        let journal = Self { connection: Mutex::new(connection), ballast: store.join(BALLAST) };
+        journal.load_ballast()?;
+        Ok(journal)
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic elsewhere leaves no half transaction: it was rolled back when it was dropped.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        work(&self.connection())
+    }
+
+    /// Runs `work` in a transaction that is durable when this returns. On a full disk the kept space is given up first.
+    fn write<T>(
+        &self,
+        work: impl Fn(&Transaction<'_>) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        match self.write_once(&work) {
+            Err(JournalError::NoSpace(error)) => {
+                if std::fs::remove_file(&self.ballast).is_err() {
+                    return Err(JournalError::NoSpace(error));
+                }
+                tracing::warn!("the disk is full; the journal uses the space that was kept for it");
+                self.write_once(&work)
+            }
+            other => other,
+        }
+    }
+
+    fn write_once<T>(
+        &self,
+        work: impl Fn(&Transaction<'_>) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Puts the kept space in place; a disk that is full already keeps none.
+    fn load_ballast(&self) -> Result<(), JournalError> {
+        if std::fs::metadata(&self.ballast).is_ok_and(|meta| meta.len() == BALLAST_BYTES as u64) {
+            return Ok(());
+        }
+        let filled = File::create(&self.ballast).and_then(|mut file| file.write_all(&vec![0; BALLAST_BYTES]));
+        match filled {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let _ = std::fs::remove_file(&self.ballast);
+                tracing::warn!("the disk is full; no space can be kept for the journal");
+                Ok(())
+            }
+            other => other.map_err(|source| JournalError::Io { path: self.ballast.clone(), source }),
+        }
+    }
+}
+
+/// Makes the file readable by its owner alone before SQLite opens it: reports may quote programs.
+fn private(path: &Path) -> Result<(), JournalError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map(drop).map_err(|source| JournalError::Io { path: path.into(), source })
+}
+
+fn to_body(value: &impl Serialize) -> Result<String, JournalError> {
+    serde_json::to_string(value)
+        .map_err(|source| JournalError::Damaged { what: "new entry".into(), source: source.into() })
+}
+
+fn from_body<T: DeserializeOwned>(what: &str, body: &str) -> Result<T, JournalError> {
+    serde_json::from_str(body)
+        .map_err(|source| JournalError::Damaged { what: what.into(), source: source.into() })
+}
+
+/// Reads a value that was written as text.
+fn from_text<T>(what: &str, text: &str) -> Result<T, JournalError>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    text.parse().map_err(|source: T::Err| JournalError::Damaged { what: what.into(), source: source.into() })
+}
+
+impl From<rusqlite::Error> for JournalError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::NoSpace(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! Restores: each with its arrows in order, the facts that a later reader needs, and its end.
+
+use rfs_model::{OperationId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Journal, JournalError, from_body, from_text, to_body};
+
+/// Numbers the restores of one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(i64);
+
+/// A restore that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun<T> {
+    /// The operation that it is part of.
+    pub operation: OperationId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its time is up.
+    pub deadline: Timestamp,
+    /// What is restored.
+    pub body: T,
+}
+
+/// A restore as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run<T> {
+    /// Its number.
+    pub id: RunId,
+    /// The operation that it is part of.
+    pub operation: OperationId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its time is up.
+    pub deadline: Timestamp,
+    /// What is restored.
+    pub body: T,
+    /// The arrows that were about to be taken, in order.
+    pub arrows: Vec<Arrow>,
+}
+
+/// An arrow: written before it is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrow {
+    /// The phase that it leads to.
+    pub phase: String,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+/// Why the host holds still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The restore that could neither go on nor back.
+    pub run: RunId,
+    /// Since when.
+    pub since: Timestamp,
+    /// What could not be undone, and why.
+    pub message: String,
+}
+
+/// Ended restores that are kept.
+const KEPT_RUNS: i64 = 200;
+
+impl Journal {
+    /// Opens a restore with its first arrow.
+    pub fn begin<T: Serialize>(&self, new: &NewRun<T>, phase: &str) -> Result<RunId, JournalError> {
+        let body = to_body(&new.body)?;
+        self.write(|transaction| {
+            let open: i64 =
+                transaction
+                    .query_row("SELECT count(*) FROM run WHERE ended_at IS NULL", [], |row| row.get(0))?;
+            if open > 0 {
+                return Err(JournalError::Busy);
+            }
+            transaction.execute(
+                "INSERT INTO run (operation, started_at, deadline, body) VALUES (?1, ?2, ?3, ?4)",
+                params![new.operation.to_string(), new.started_at.0, new.deadline.0, body],
+            )?;
+            let run = RunId(transaction.last_insert_rowid());
+            arrow(transaction, run, phase, new.started_at)?;
+            Ok(run)
+        })
+    }
+
+    /// Writes an arrow, with facts that must be known from then on: all of it or nothing.
+    pub fn advance(
+        &self,
+        run: RunId,
+        phase: &str,
+        at: Timestamp,
+        facts: &[(&str, String)],
+    ) -> Result<(), JournalError> {
+        self.write(|transaction| {
+            for (name, body) in facts {
+                fact(transaction, run, name, body)?;
+            }
+            arrow(transaction, run, phase, at)
+        })
+    }
+
+    /// Writes a fact of a restore, in place of an older one of that name.
+    pub fn note<T: Serialize>(&self, run: RunId, name: &str, value: &T) -> Result<(), JournalError> {
+        let body = to_body(value)?;
+        self.write(|transaction| fact(transaction, run, name, &body))
+    }
+
+    /// A fact of a restore.
+    pub fn fact<T: DeserializeOwned>(&self, run: RunId, name: &str) -> Result<Option<T>, JournalError> {
+        self.read(|connection| {
+            let body: Option<String> = connection
+                .query_row(
+                    "SELECT body FROM fact WHERE run = ?1 AND name = ?2",
+                    params![run.0, name],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            body.map(|body| from_body(name, &body)).transpose()
+        })
+    }
+
+    /// Ends a restore with its receipt; a `hold` makes the host hold still from then on.
+    pub fn end<T: Serialize>(
+        &self,
+        run: RunId,
+        phase: &str,
+        at: Timestamp,
+        receipt: &T,
+        hold: Option<&str>,
+    ) -> Result<(), JournalError> {
+        let receipt = to_body(receipt)?;
+        self.write(|transaction| {
+            arrow(transaction, run, phase, at)?;
+            transaction.execute(
+                "UPDATE run SET ended_at = ?2, receipt = ?3 WHERE run = ?1",
+                params![run.0, at.0, receipt],
+            )?;
+            match hold {
+                Some(message) => {
+                    transaction.execute(
+                        "INSERT INTO hold (one, since, run, message) VALUES (1, ?1, ?2, ?3)
+                         ON CONFLICT (one) DO UPDATE SET since = ?1, run = ?2, message = ?3",
+                        params![at.0, run.0, message],
+                    )?;
+                }
+                // The facts of a restore that may still be put right by a person are kept.
+                None => {
+                    transaction.execute("DELETE FROM fact WHERE run = ?1", [run.0])?;
+                }
+            }
+            transaction.execute(
+                "DELETE FROM run WHERE ended_at IS NOT NULL AND run <= ?1 - ?2
+                   AND run NOT IN (SELECT run FROM hold)",
+                params![run.0, KEPT_RUNS],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The restore that has not ended.
+    pub fn open_run<T: DeserializeOwned>(&self) -> Result<Option<Run<T>>, JournalError> {
+        self.read(|connection| one_run(connection, "ended_at IS NULL", []))
+    }
+
+    /// The restore of that number.
+    pub fn run<T: DeserializeOwned>(&self, run: RunId) -> Result<Option<Run<T>>, JournalError> {
+        self.read(|connection| one_run(connection, "run = ?1", [run.0]))
+    }
+
+    /// The receipt of the newest restore of an operation that has ended.
+    pub fn receipt_of<T: DeserializeOwned>(&self, operation: OperationId) -> Result<Option<T>, JournalError> {
+        let sql =
+            "SELECT receipt FROM run WHERE operation = ?1 AND receipt IS NOT NULL ORDER BY run DESC LIMIT 1";
+        self.read(|connection| {
+            receipts(connection, sql, &[&operation.to_string()]).map(|mut found| found.pop())
+        })
+    }
+
+    /// The receipts of the restores that ended last, newest first.
+    pub fn receipts<T: DeserializeOwned>(&self, limit: u32) -> Result<Vec<T>, JournalError> {
+        let sql = "SELECT receipt FROM run WHERE receipt IS NOT NULL ORDER BY run DESC LIMIT ?1";
+        self.read(|connection| receipts(connection, sql, &[&limit]))
+    }
+
+    /// Why the host holds still; none when it does not.
+    pub fn held(&self) -> Result<Option<Held>, JournalError> {
+        self.read(|connection| {
+            let row = connection.query_row("SELECT run, since, message FROM hold", [], |row| {
+                Ok(Held { run: RunId(row.get(0)?), since: Timestamp(row.get(1)?), message: row.get(2)? })
+            });
+            Ok(row.optional()?)
+        })
+    }
+
+    /// The host holds still no longer: a person has seen to it.
+    pub fn release(&self) -> Result<(), JournalError> {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM fact WHERE run IN (SELECT run FROM hold)", [])?;
+            transaction.execute("DELETE FROM hold", [])?;
+            Ok(())
+        })
+    }
+}
+
+fn arrow(connection: &Connection, run: RunId, phase: &str, at: Timestamp) -> Result<(), JournalError> {
+    connection.execute(
+        "INSERT INTO arrow (run, position, phase, at)
+         SELECT ?1, coalesce(max(position) + 1, 0), ?2, ?3 FROM arrow WHERE run = ?1",
+        params![run.0, phase, at.0],
+    )?;
+    Ok(())
+}
+
+fn fact(connection: &Connection, run: RunId, name: &str, body: &str) -> Result<(), JournalError> {
+    connection.execute(
+        "INSERT INTO fact (run, name, body) VALUES (?1, ?2, ?3) ON CONFLICT (run, name) DO UPDATE SET body = ?3",
+        params![run.0, name, body],
+    )?;
+    Ok(())
+}
+
+fn one_run<T: DeserializeOwned, const N: usize>(
+    connection: &Connection,
+    condition: &str,
+    arguments: [i64; N],
+) -> Result<Option<Run<T>>, JournalError> {
+    let sql = format!("SELECT run, operation, started_at, deadline, body FROM run WHERE {condition}");
+    let row = connection.query_row(&sql, rusqlite::params_from_iter(arguments), |row| {
+        Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get::<_, String>(4)?))
+    });
+    let Some((run, operation, started_at, deadline, body)) = row.optional()? else { return Ok(None) };
+    let mut statement =
+        connection.prepare_cached("SELECT phase, at FROM arrow WHERE run = ?1 ORDER BY position")?;
+    let arrows =
+        statement.query_map([run], |row| Ok(Arrow { phase: row.get(0)?, at: Timestamp(row.get(1)?) }))?;
+    Ok(Some(Run {
+        id: RunId(run),
+        operation: from_text("operation id", &operation)?,
+        started_at: Timestamp(started_at),
+        deadline: Timestamp(deadline),
+        body: from_body("restore", &body)?,
+        arrows: arrows.collect::<Result<_, _>>()?,
+    }))
+}
+
+fn receipts<T: DeserializeOwned>(
+    connection: &Connection,
+    sql: &str,
+    arguments: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<T>, JournalError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(arguments)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(from_body("receipt", &row.get::<_, String>(0)?)?);
+    }
+    Ok(found)
+}

@@ -1,0 +1,161 @@
+//! What the journal promises, on real files.
+
+use std::path::Path;
+
+use rfs_model::{ComponentName, Generation, OperationId, Timestamp};
+use uuid::Uuid;
+
+use super::*;
+
+fn operation(number: u128) -> OperationId {
+    OperationId::from_uuid(Uuid::from_u128(number))
+}
+
+fn command(operation: OperationId, generation: u64, step: &str) -> StoredCommand<String> {
+    StoredCommand {
+        key: CommandKey { operation, generation: Generation(generation), step: step.into() },
+        arrived_at: Timestamp(1_000),
+        deadline: Timestamp(9_000),
+        body: format!("do {step}"),
+    }
+}
+
+fn open(path: &Path) -> Journal {
+    Journal::open(path).expect("opens")
+}
+
+fn new_run(number: u128) -> NewRun<String> {
+    NewRun {
+        operation: operation(number),
+        started_at: Timestamp(1),
+        deadline: Timestamp(2),
+        body: "all".into(),
+    }
+}
+
+#[test]
+fn a_command_is_admitted_once_and_answered_from_the_journal_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let apply = command(operation(1), 3, "apply");
+    let journal = open(folder.path());
+    assert_eq!(journal.admit(&apply).expect("admits"), Admission::New);
+    drop(journal);
+    let journal = open(folder.path());
+    let later = StoredCommand { arrived_at: Timestamp(5_000), deadline: Timestamp(99_000), ..apply.clone() };
+    assert_eq!(journal.admit(&later).expect("admits"), Admission::Pending);
+    assert_eq!(
+        journal.pending::<String>().expect("reads"),
+        std::slice::from_ref(&apply),
+        "the first deadline stays"
+    );
+    let sequence = journal.report(&apply.key, Timestamp(2_000), &"done").expect("reports");
+    assert_eq!(journal.report(&apply.key, Timestamp(3_000), &"again").expect("reports"), sequence);
+    journal.acknowledge(sequence).expect("acknowledges");
+    assert!(journal.unacknowledged::<String>().expect("reads").is_empty());
+    assert_eq!(journal.admit(&apply).expect("admits"), Admission::Answered);
+    let again = journal.unacknowledged::<String>().expect("reads");
+    assert_eq!((again[0].sequence, again[0].body.as_str()), (sequence, "done"));
+}
+
+#[test]
+fn an_older_generation_is_refused_and_so_is_another_operation_of_the_same_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    let admit =
+        |op, generation, step| journal.admit(&command(operation(op), generation, step)).expect("admits");
+    assert_eq!(admit(1, 5, "apply"), Admission::New);
+    assert_eq!(admit(2, 4, "apply"), Admission::Stale(Generation(5)));
+    assert_eq!(admit(2, 5, "apply"), Admission::Stale(Generation(5)));
+    assert_eq!(admit(1, 5, "revert"), Admission::New);
+    assert_eq!(admit(1, 7, "revert"), Admission::New);
+    assert_eq!(
+        admit(1, 5, "apply"),
+        Admission::Pending,
+        "a repetition has no effect, so its age does not matter"
+    );
+    assert_eq!(journal.generation().expect("reads"), Generation(7));
+}
+
+#[test]
+fn one_restore_is_open_and_its_arrows_keep_their_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    let run = journal.begin(&new_run(1), "accepted").expect("begins");
+    assert!(matches!(journal.begin(&new_run(2), "accepted"), Err(JournalError::Busy)));
+    journal.advance(run, "staging", Timestamp(3), &[("backup", "\"b\"".into())]).expect("advances");
+    drop(journal);
+    let journal = open(folder.path());
+    let open = journal.open_run::<String>().expect("reads").expect("open");
+    assert_eq!(open.arrows.iter().map(|a| a.phase.as_str()).collect::<Vec<_>>(), ["accepted", "staging"]);
+    assert_eq!(journal.fact::<String>(open.id, "backup").expect("reads").as_deref(), Some("b"));
+    journal.end(run, "ended", Timestamp(4), &"receipt", None).expect("ends");
+    assert_eq!(journal.open_run::<String>().expect("reads"), None);
+    assert_eq!(journal.receipt_of::<String>(operation(1)).expect("reads").as_deref(), Some("receipt"));
+    assert_eq!(journal.fact::<String>(run, "backup").expect("reads"), None);
+}
+
+#[test]
+fn a_held_host_stays_held_until_it_is_released() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    let run = journal.begin(&new_run(1), "accepted").expect("begins");
+    journal.note(run, "staged", &7).expect("notes");
+    journal.end(run, "stuck", Timestamp(4), &"receipt", Some("cannot put back /srv/site/a")).expect("ends");
+    drop(journal);
+    let journal = open(folder.path());
+    assert_eq!(journal.held().expect("reads").expect("held").message, "cannot put back /srv/site/a");
+    assert_eq!(journal.fact::<u32>(run, "staged").expect("reads"), Some(7));
+    journal.release().expect("releases");
+    assert_eq!(journal.held().expect("reads"), None);
+}
+
+#[test]
+fn what_was_made_quiet_is_known_until_it_has_resumed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let component = ComponentName::new("site").expect("a name");
+    let quiet = Quiet { component: component.clone(), operation: operation(1), until: Timestamp(9) };
+    open(folder.path()).quiet(&quiet).expect("notes");
+    let journal = open(folder.path());
+    assert_eq!(journal.all_quiet().expect("reads"), [quiet]);
+    journal.resumed(&component).expect("notes");
+    assert!(journal.all_quiet().expect("reads").is_empty());
+}
+
+#[test]
+fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()));
+    let file = rusqlite::Connection::open(folder.path().join(FILE)).expect("opens");
+    file.pragma_update(None, "user_version", 99).expect("writes");
+    drop(file);
+    let error = Journal::open(folder.path()).expect_err("newer");
+    assert!(matches!(error, JournalError::NewerFormat { found: 99, supported: 1, .. }), "{error}");
+}
+
+#[test]
+fn old_runs_and_acknowledged_reports_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    journal.connection().pragma_update(None, "synchronous", "OFF").expect("faster");
+    for number in 1..=1_200_u64 {
+        let apply = command(operation(number.into()), number, "apply");
+        journal.admit(&apply).expect("admits");
+        let sequence =
+            journal.report(&apply.key, Timestamp(2_000 + number as i64), &"done").expect("reports");
+        journal.acknowledge(sequence).expect("acknowledges");
+        if number <= 250 {
+            let run = journal.begin(&new_run(number.into()), "accepted").expect("begins");
+            journal.end(run, "ended", Timestamp(4), &number, None).expect("ends");
+        }
+    }
+    let count = |table: &str| -> i64 {
+        journal
+            .connection()
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .expect("counts")
+    };
+    assert!((1_000..=1_001).contains(&count("report")), "{}", count("report"));
+    assert!(count("command") <= 1_001, "{}", count("command"));
+    assert_eq!(count("run"), 200);
+    assert_eq!(journal.receipts::<u64>(2).expect("reads"), [250, 249]);
+}
