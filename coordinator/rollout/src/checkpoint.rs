@@ -1,0 +1,30 @@
+//! A checkpoint: every host is ready, then every host cuts, then every host resumes.
+//!
+//! ```text
+//!  Created ─▶ Preparing ── all ready or failed ─▶ Cutting ── all durable or failed ─▶ Finishing ─▶ Finished COMPLETE
+//!                                                                                                  | INCOMPLETE
+//!  host: Preparing ─▶ Prepared ─▶ Cutting ─▶ Cut ─▶ Finishing ─▶ Done        any ─▶ Abandoning ─▶ Failed
+//! ```
+//!
+//! Decisions that the promises leave open
+//! - A checkpoint is COMPLETE only if every host reported a durable snapshot. A host that fails does not stop the others:
+//!   their snapshots are worth having on their hosts, but the checkpoint is INCOMPLETE and no target.
+//! - Two thirds of the timeout are for getting ready, the rest for the cut; a host that holds still resumes by itself
+//!   when all of it is over. Resuming has [`FINISH_TIME`] more, and does not change the outcome: the snapshots are durable.
+//! - A host without a connection fails after [`CONNECT_TIME`] if it is to get ready; once it may have cut, it is waited for.
+//! - The skew is the time between the first and the last cut, as far as the clocks could be compared.
+
+mod event;
+mod evolve;
+mod state;
+
+use std::time::Duration;
+
+pub use event::{CheckpointEvent, Created};
+pub use state::{Checkpoint, HostPhase, HostRecord, Outcome, Phase};
+
+/// How long a host without a connection is waited for at the start.
+pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// How long hosts may take to resume before the checkpoint ends without their word.
+pub const FINISH_TIME: Duration = Duration::from_secs(30);

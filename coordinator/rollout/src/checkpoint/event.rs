@@ -1,0 +1,94 @@
+//! What happened in a checkpoint, as it is stored. An event keeps its name and its fields once released.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rfs_model::{CheckpointId, HostId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::state::Outcome;
+use crate::fleet::Admission;
+use crate::host::{Answer, Failure, StepKind};
+use crate::request::CheckpointRequest;
+
+/// How a checkpoint begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Its id.
+    pub id: CheckpointId,
+    /// What was asked.
+    pub request: CheckpointRequest,
+    /// What each host was admitted with. All of them are required.
+    pub hosts: BTreeMap<HostId, Admission>,
+}
+
+/// One thing that happened in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields repeat what the variants say: when, which host, until when, who")]
+pub enum CheckpointEvent {
+    /// It was asked for, owns its hosts, and they are to get ready.
+    Created { at: Timestamp, created: Box<Created> },
+    /// A host has a connection.
+    HostConnected { at: Timestamp, host: HostId },
+    /// A host lost its connection.
+    HostDisconnected { at: Timestamp, host: HostId },
+    /// A host answered.
+    HostReported { at: Timestamp, host: HostId, step: StepKind, answer: Answer },
+    /// A host will be missing.
+    HostFailed { at: Timestamp, host: HostId, failure: Failure },
+    /// All that could get ready are ready; they cut.
+    CutStarted { at: Timestamp },
+    /// All that could cut have; they resume.
+    FinishStarted { at: Timestamp, deadline: Timestamp },
+    /// A person ended it.
+    Aborted { at: Timestamp, by: String },
+    /// It is over.
+    Finished {
+        at: Timestamp,
+        outcome: Outcome,
+        #[serde(with = "crate::millis")]
+        skew: Duration,
+    },
+}
+
+impl CheckpointEvent {
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Created { at, .. }
+            | Self::HostConnected { at, .. }
+            | Self::HostDisconnected { at, .. }
+            | Self::HostReported { at, .. }
+            | Self::HostFailed { at, .. }
+            | Self::CutStarted { at }
+            | Self::FinishStarted { at, .. }
+            | Self::Aborted { at, .. }
+            | Self::Finished { at, .. } => *at,
+        }
+    }
+}
+
+impl fmt::Display for CheckpointEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created { created, .. } => {
+                write!(
+                    f,
+                    "{} asked for a checkpoint of {} hosts",
+                    created.request.requester,
+                    created.hosts.len()
+                )
+            }
+            Self::HostConnected { host, .. } => write!(f, "{host}: connected"),
+            Self::HostDisconnected { host, .. } => write!(f, "{host}: lost its connection"),
+            Self::HostReported { host, step, answer, .. } => write!(f, "{host}: {step}: {answer}"),
+            Self::HostFailed { host, failure, .. } => write!(f, "{host}: failed: {failure}"),
+            Self::CutStarted { .. } => f.write_str("hosts cut"),
+            Self::FinishStarted { .. } => f.write_str("hosts resume"),
+            Self::Aborted { by, .. } => write!(f, "aborted by {by}"),
+            Self::Finished { outcome, skew, .. } => write!(f, "{outcome}, cut within {skew:?}"),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What an event makes of a checkpoint.
+
+use rfs_model::{HostId, Reason, Timestamp};
+
+use super::event::{CheckpointEvent, Created};
+use super::state::{Checkpoint, HostPhase, HostRecord, Phase};
+use crate::host::{Answer, Failure, StepKind};
+
+impl Checkpoint {
+    /// The checkpoint right after its creation.
+    pub(crate) fn begin(at: Timestamp, created: &Created) -> Self {
+        let hosts = created.hosts.iter().map(|(name, admission)| {
+            let record = HostRecord {
+                generation: admission.generation,
+                connected: admission.presence.connected,
+                connection_since: at,
+                phase: HostPhase::Preparing,
+                captured: None,
+                settled_at: None,
+                failure: None,
+            };
+            (name.clone(), record)
+        });
+        Self {
+            id: created.id,
+            request: created.request.clone(),
+            created_at: at,
+            last_at: at,
+            phase: Phase::Preparing,
+            hosts: hosts.collect(),
+        }
+    }
+
+    /// This checkpoint after `event`.
+    #[must_use]
+    pub fn evolve(mut self, event: &CheckpointEvent) -> Self {
+        self.take(event);
+        self
+    }
+
+    pub(super) fn take(&mut self, event: &CheckpointEvent) {
+        self.last_at = self.last_at.max(event.at());
+        match event {
+            CheckpointEvent::Created { .. } => {}
+            CheckpointEvent::HostConnected { at, host } => self.connection(host, true, *at),
+            CheckpointEvent::HostDisconnected { at, host } => self.connection(host, false, *at),
+            CheckpointEvent::HostReported { at, host, step, answer } => {
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.report(*at, *step, answer);
+                }
+            }
+            CheckpointEvent::HostFailed { at, host, failure } => {
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.abandon(*at, failure.clone());
+                }
+            }
+            CheckpointEvent::CutStarted { .. } => {
+                self.phase = Phase::Cutting;
+                self.move_all(HostPhase::Prepared, HostPhase::Cutting);
+            }
+            CheckpointEvent::FinishStarted { deadline, .. } => {
+                self.phase = Phase::Finishing { deadline: *deadline };
+                self.move_all(HostPhase::Cut, HostPhase::Finishing);
+            }
+            CheckpointEvent::Aborted { at, by } => {
+                for host in self.hosts.values_mut().filter(|host| host.captured.is_none()) {
+                    host.abandon(*at, Failure::new(Reason::Cancelled, format!("aborted by {by}")));
+                }
+            }
+            CheckpointEvent::Finished { at, outcome, skew } => {
+                self.phase = Phase::Finished { outcome: *outcome, skew: *skew, at: *at };
+            }
+        }
+    }
+
+    fn connection(&mut self, host: &HostId, connected: bool, at: Timestamp) {
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.connected = connected;
+            host.connection_since = at;
+        }
+    }
+
+    fn move_all(&mut self, from: HostPhase, to: HostPhase) {
+        for host in self.hosts.values_mut().filter(|host| host.phase == from) {
+            host.phase = to;
+        }
+    }
+}
+
+impl HostRecord {
+    fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer) {
+        match (self.phase, answer) {
+            (HostPhase::Preparing, Answer::Prepared) => self.phase = HostPhase::Prepared,
+            (HostPhase::Cutting, Answer::Captured(captured)) => {
+                self.captured = Some(captured.clone());
+                self.settled_at = Some(at);
+                self.phase = HostPhase::Cut;
+            }
+            (HostPhase::Finishing, Answer::Finished) => self.phase = HostPhase::Done,
+            (HostPhase::Finishing, Answer::Refused(failure) | Answer::Failed(failure)) => {
+                self.failure = Some(failure.clone());
+                self.phase = HostPhase::Done;
+            }
+            (HostPhase::Abandoning, _) => self.phase = HostPhase::Failed,
+            // It is still ready for a cut that it did not take.
+            (HostPhase::Cutting, Answer::Refused(failure)) => self.abandon(at, failure.clone()),
+            (_, Answer::Refused(failure) | Answer::Failed(failure)) => self.fail(at, failure.clone()),
+            (_, Answer::Prepared | Answer::Captured(_) | Answer::Finished | Answer::Restored(_)) => {
+                let text = format!("the host answered {answer} to {step}, which makes no sense");
+                self.fail(at, Failure::new(Reason::Internal, text));
+            }
+        }
+    }
+
+    /// The host has told that it is at rest.
+    fn fail(&mut self, at: Timestamp, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.settled_at.get_or_insert(at);
+        self.phase = HostPhase::Failed;
+    }
+
+    /// The host must be told to resume.
+    fn abandon(&mut self, at: Timestamp, failure: Failure) {
+        if self.phase != HostPhase::Failed {
+            self.failure.get_or_insert(failure);
+            self.settled_at.get_or_insert(at);
+            self.phase = HostPhase::Abandoning;
+        }
+    }
+}

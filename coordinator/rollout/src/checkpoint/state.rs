@@ -1,0 +1,152 @@
+//! Where a checkpoint stands: what its events add up to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rfs_model::{CheckpointId, Generation, HostId, SnapshotId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Captured, Failure};
+use crate::request::CheckpointRequest;
+
+/// A checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// What was asked.
+    pub request: CheckpointRequest,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The time of its last event.
+    pub last_at: Timestamp,
+    /// Where it stands as a whole.
+    pub phase: Phase,
+    /// What became of each host.
+    pub hosts: BTreeMap<HostId, HostRecord>,
+}
+
+/// Where a checkpoint stands as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Hosts get ready.
+    Preparing,
+    /// Hosts cut.
+    Cutting,
+    /// Hosts resume.
+    Finishing {
+        /// How long their word is waited for.
+        deadline: Timestamp,
+    },
+    /// It is over.
+    Finished {
+        /// How.
+        outcome: Outcome,
+        /// The time between the first and the last cut.
+        skew: Duration,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How a checkpoint ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Outcome {
+    /// Every host's snapshot is durable on that host.
+    Complete,
+    /// Some are missing; each says why. Not a target.
+    Incomplete,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Complete => "COMPLETE",
+            Self::Incomplete => "INCOMPLETE",
+        })
+    }
+}
+
+/// What became of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRecord {
+    /// The first of the generations reserved for it.
+    pub generation: Generation,
+    /// Whether it has a connection.
+    pub connected: bool,
+    /// Since when it has, or has not.
+    pub connection_since: Timestamp,
+    /// Where it stands.
+    pub phase: HostPhase,
+    /// Its snapshot, once durable.
+    pub captured: Option<Captured>,
+    /// When its snapshot was durable, or it failed.
+    pub settled_at: Option<Timestamp>,
+    /// Why it is missing; or, with a snapshot, why it did not resume as it should.
+    pub failure: Option<Failure>,
+}
+
+/// Where a host stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostPhase {
+    /// Told to get ready.
+    Preparing,
+    /// Ready; waits for all others.
+    Prepared,
+    /// Told to cut.
+    Cutting,
+    /// Its snapshot is durable; waits for all others.
+    Cut,
+    /// Told to resume.
+    Finishing,
+    /// It has resumed, and its snapshot is durable.
+    Done,
+    /// Missing; told to resume.
+    Abandoning,
+    /// Missing, and at rest.
+    Failed,
+}
+
+impl Checkpoint {
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.phase {
+            Phase::Finished { outcome, .. } => Some(*outcome),
+            Phase::Preparing | Phase::Cutting | Phase::Finishing { .. } => None,
+        }
+    }
+
+    /// When hosts must be ready.
+    pub fn ready_by(&self) -> Timestamp {
+        self.created_at.plus(self.request.timeout * 2 / 3)
+    }
+
+    /// When snapshots must be durable.
+    pub fn durable_by(&self) -> Timestamp {
+        self.created_at.plus(self.request.timeout)
+    }
+
+    /// The durable snapshots.
+    pub fn snapshots(&self) -> BTreeMap<HostId, SnapshotId> {
+        let captured = self.hosts.iter().filter_map(|(name, host)| Some((name, host.captured.as_ref()?)));
+        captured.map(|(name, captured)| (name.clone(), captured.snapshot)).collect()
+    }
+
+    /// The hosts whose snapshot is missing, with the reason as far as it is known.
+    pub fn missing(&self) -> BTreeMap<HostId, Option<Failure>> {
+        let missing = self.hosts.iter().filter(|(_, host)| host.captured.is_none());
+        missing.map(|(name, host)| (name.clone(), host.failure.clone())).collect()
+    }
+
+    /// The time between the first and the last cut.
+    pub fn skew(&self) -> Duration {
+        let cuts =
+            || self.hosts.values().filter_map(|host| host.captured.as_ref()).map(|captured| captured.cut_at);
+        match (cuts().min(), cuts().max()) {
+            (Some(first), Some(last)) => last.since(first),
+            _ => Duration::ZERO,
+        }
+    }
+}

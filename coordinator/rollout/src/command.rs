@@ -1,0 +1,100 @@
+//! What happens to an operation: hosts come, go and report; people decide; time passes.
+
+use std::fmt;
+
+use rfs_model::{Health, HostId, Reason, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::host::Report;
+
+/// One thing that happened. Harmless when repeated, late, or about a host that the operation does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A host has a connection.
+    Connected(HostId),
+    /// A host has lost its connection; its health is unknown from now on.
+    Disconnected(HostId),
+    /// A host answered a command.
+    Report(Report),
+    /// A host's health was observed.
+    Health {
+        /// The host.
+        host: HostId,
+        /// What was observed.
+        health: Health,
+        /// Since when, by the coordinator's clock as well as it can be told.
+        since: Timestamp,
+        /// What it rests on, in words.
+        evidence: String,
+    },
+    /// Time has passed.
+    Tick,
+    /// A person decided.
+    Person(Person),
+    /// Another operation owns the host now, so this one must not bring it in line any more.
+    Superseded(HostId),
+}
+
+/// A person's decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Who, such as `operator/alice`.
+    pub who: String,
+    /// What.
+    pub action: PersonAction,
+}
+
+/// What a person can do to a running operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonAction {
+    /// Start no further host; hosts at work finish.
+    Pause,
+    /// Go on after a pause. Hosts that have failed stay as they are and are not counted again.
+    Resume,
+    /// Take the present wave's gate as passed once its hosts are not at work any more. Resumes, too.
+    Promote,
+    /// End the operation: hosts at work go back to where they were, no other host starts.
+    Abort,
+}
+
+impl fmt::Display for PersonAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+        })
+    }
+}
+
+/// Why a person's decision cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The operation has an outcome already.
+    #[error("cannot {action}: it is over ({outcome})")]
+    Finished {
+        /// What was asked.
+        action: PersonAction,
+        /// How it ended.
+        outcome: String,
+    },
+    /// The operation is in a state in which this makes no sense.
+    #[error("cannot {action} while {state}")]
+    WrongState {
+        /// What was asked.
+        action: PersonAction,
+        /// The state in words.
+        state: &'static str,
+    },
+}
+
+impl Refusal {
+    /// For programs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Finished { .. } | Self::WrongState { .. } => Reason::WrongState,
+        }
+    }
+}

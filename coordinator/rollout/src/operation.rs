@@ -1,0 +1,155 @@
+//! One face for both kinds of operation: replay, decide, evolve, wanted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rfs_model::{HostId, OperationId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{Checkpoint, CheckpointEvent};
+use crate::host::HostCommand;
+use crate::rollback::{Rollback, RollbackEvent};
+
+/// One thing that happened in an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// In a checkpoint.
+    Checkpoint(CheckpointEvent),
+    /// In a rollback.
+    Rollback(RollbackEvent),
+}
+
+impl Event {
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Checkpoint(event) => event.at(),
+            Self::Rollback(event) => event.at(),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkpoint(event) => event.fmt(f),
+            Self::Rollback(event) => event.fmt(f),
+        }
+    }
+}
+
+/// An event as it is stored: with the version of its shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The version that wrote it.
+    pub version: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Envelope {
+    /// The version that this one writes. A later version must still read what an earlier one wrote.
+    pub const VERSION: u32 = 1;
+
+    /// Wraps an event for the store.
+    pub fn new(event: Event) -> Self {
+        Self { version: Self::VERSION, event }
+    }
+}
+
+/// A fleet operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// A checkpoint.
+    Checkpoint(Checkpoint),
+    /// A rollback.
+    Rollback(Box<Rollback>),
+}
+
+/// What should be in flight, and when to look again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Work {
+    /// The one command that each host should be at. Those without a connection get it when they are back.
+    pub commands: BTreeMap<HostId, HostCommand>,
+    /// When a [`crate::Command::Tick`] is due.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Events that are not a history.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// There are none.
+    #[error("the history is empty")]
+    Empty,
+    /// The first is not a creation.
+    #[error("the history does not begin with a creation")]
+    NoBeginning,
+    /// An event of another kind of operation is in between.
+    #[error("event {position} is of another kind of operation")]
+    Mixed {
+        /// Its place, from 0.
+        position: usize,
+    },
+}
+
+impl Operation {
+    /// The operation that begins with `event`, if that is a creation.
+    pub fn begin(event: &Event) -> Option<Self> {
+        match event {
+            Event::Checkpoint(CheckpointEvent::Created { at, created }) => {
+                Some(Self::Checkpoint(Checkpoint::begin(*at, created)))
+            }
+            Event::Rollback(RollbackEvent::Created { at, created }) => {
+                Some(Self::Rollback(Box::new(Rollback::begin(*at, created))))
+            }
+            Event::Checkpoint(_) | Event::Rollback(_) => None,
+        }
+    }
+
+    /// The operation whose whole history is `events`.
+    pub fn replay<'e>(events: impl IntoIterator<Item = &'e Event>) -> Result<Self, ReplayError> {
+        let mut events = events.into_iter();
+        let mut operation =
+            Self::begin(events.next().ok_or(ReplayError::Empty)?).ok_or(ReplayError::NoBeginning)?;
+        for (event, position) in events.zip(1..) {
+            operation = match (operation, event) {
+                (Self::Checkpoint(checkpoint), Event::Checkpoint(event)) => {
+                    Self::Checkpoint(checkpoint.evolve(event))
+                }
+                (Self::Rollback(rollback), Event::Rollback(event)) => {
+                    Self::Rollback(Box::new(rollback.evolve(event)))
+                }
+                (Self::Checkpoint(_), Event::Rollback(_)) | (Self::Rollback(_), Event::Checkpoint(_)) => {
+                    return Err(ReplayError::Mixed { position });
+                }
+            };
+        }
+        Ok(operation)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> OperationId {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.id.into(),
+            Self::Rollback(rollback) => rollback.id.into(),
+        }
+    }
+
+    /// Whether it has an outcome.
+    pub fn finished(&self) -> bool {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.outcome().is_some(),
+            Self::Rollback(rollback) => rollback.outcome().is_some(),
+        }
+    }
+
+    /// Whether there is anything left to do. A rollback may have an outcome and still wait for hosts that it left out.
+    pub fn open(&self) -> bool {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.outcome().is_none(),
+            Self::Rollback(rollback) => rollback.open(),
+        }
+    }
+}

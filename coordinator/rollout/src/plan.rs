@@ -1,0 +1,116 @@
+//! Turns a request and the fleet as it is known into a plan, or into one error that names the field.
+//!
+//! The plan is frozen: each host's target, each wave's hosts and each budget's groups are fixed here, and nothing that
+//! happens to the fleet later changes them.
+//!
+//! How hosts are counted
+//! - Hosts are first put into order groups: a group starts when the one before is done. Hosts that no order names come last.
+//! - Each order group has its own canary wave, then waves of the asked sizes, of which the last repeats.
+//! - A share of a canary or a size is a share of the order group, rounded up. A share of a budget is a share of its label
+//!   group's targets, rounded down, but at least 1: it is never exceeded for being a fraction.
+//! - Within an order group hosts go by name (`web-2` before `web-10`), taking turns between the groups of the first budget,
+//!   so that a wave is not held up by one zone's budget while another zone has room.
+
+mod error;
+mod order;
+mod targets;
+mod validate;
+mod waves;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use rfs_model::{HostId, SnapshotId};
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::FleetView;
+use crate::request::{RollbackRequest, Strategy};
+
+pub use error::PlanError;
+
+/// What a rollback will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In the order in which they change. None is empty.
+    pub waves: Vec<Wave>,
+    /// Each host's target.
+    pub targets: BTreeMap<HostId, SnapshotId>,
+    /// Which hosts share a budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<BudgetGroup>,
+    /// Hosts that one could expect here and that are not concerned, with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<HostId, String>,
+}
+
+/// Hosts that change together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wave {
+    /// Its hosts, in the order in which they start.
+    pub hosts: Vec<HostId>,
+    /// Whether it goes first to be looked at.
+    #[serde(default)]
+    pub canary: bool,
+    /// The order group that it belongs to, counted from 0.
+    #[serde(default)]
+    pub order_group: u32,
+}
+
+/// The place of a wave in its plan, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WaveIndex(pub u32);
+
+impl WaveIndex {
+    /// The place in [`Plan::waves`].
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The wave after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for WaveIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Hosts that share a budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetGroup {
+    /// The label, such as `zone=a`, or `fleet`.
+    pub name: String,
+    /// How many of them may be unavailable at once.
+    pub limit: u32,
+    /// Its hosts, of those that the plan concerns.
+    pub hosts: BTreeSet<HostId>,
+}
+
+/// Plans a rollback.
+pub fn plan(request: &RollbackRequest, fleet: &FleetView) -> Result<Plan, PlanError> {
+    validate::policy(&request.policy)?;
+    let (targets, left_out) = targets::targets(request, fleet)?;
+    let groups = waves::budget_groups(&request.policy.budgets, &targets, fleet);
+    let waves = match &request.strategy {
+        Strategy::Immediate => vec![waves::everything(&targets, &groups)],
+        Strategy::Gradual(shape) => {
+            validate::waves(shape)?;
+            let ordered = order::groups(&shape.order, &targets, fleet)?;
+            waves::cut(shape, &targets, ordered, &groups, fleet)?
+        }
+    };
+    Ok(Plan { waves, targets, groups, left_out })
+}
+
+impl Plan {
+    /// The wave of each host.
+    pub fn wave_of(&self) -> BTreeMap<HostId, WaveIndex> {
+        let numbered = self.waves.iter().zip(0..);
+        numbered.flat_map(|(wave, i)| wave.hosts.iter().map(move |h| (h.clone(), WaveIndex(i)))).collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! Why a request cannot become a plan.
+
+use rfs_model::{HostId, Reason};
+
+/// Why a request cannot become a plan. Field paths are those of the operator API's `RollbackSpec`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// No host is left.
+    #[error(
+        "{field}: {selector} matches none of the {offered} hosts of {origin}; `rfs host list` shows names and labels"
+    )]
+    NoHostMatches {
+        /// Where.
+        field: &'static str,
+        /// The selector in words.
+        selector: String,
+        /// How many hosts there are to choose from.
+        offered: usize,
+        /// Where they come from, in words.
+        origin: String,
+    },
+    /// A host that the request names is not known.
+    #[error("{field}: no host {host} is known; `rfs host list` shows those that are")]
+    UnknownHost {
+        /// Where.
+        field: String,
+        /// The name.
+        host: HostId,
+    },
+    /// A host that the request names has no target in the source.
+    #[error("{field}: {origin} has nothing for host {host}; leave the host out or choose another source")]
+    NoTarget {
+        /// Where.
+        field: String,
+        /// The name.
+        host: HostId,
+        /// The source in words.
+        origin: String,
+    },
+    /// A field has a value that makes no sense.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Where.
+        field: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The order relations contradict each other.
+    #[error("waves.order: {} cannot each come before the next; remove one of these relations", .cycle.join(" → "))]
+    OrderCycle {
+        /// The cycle: the first is repeated at the end.
+        cycle: Vec<String>,
+    },
+    /// A budget under which no host could ever start.
+    #[error("{field}: a budget of 0 lets no host start; allow at least 1")]
+    BudgetTooSmall {
+        /// Where.
+        field: String,
+    },
+}
+
+impl PlanError {
+    pub(super) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into() }
+    }
+
+    /// For programs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NoHostMatches { .. } => Reason::NoHostMatches,
+            Self::UnknownHost { .. } => Reason::HostNotFound,
+            Self::NoTarget { .. } => Reason::SnapshotNotFound,
+            Self::Invalid { .. } => Reason::InvalidArgument,
+            Self::OrderCycle { .. } => Reason::OrderCycle,
+            Self::BudgetTooSmall { .. } => Reason::BudgetTooSmall,
+        }
+    }
+
+    /// The path of the field from the request's root, such as `waves.sizes[1]`.
+    pub fn field(&self) -> &str {
+        match self {
+            Self::NoHostMatches { field, .. } => field,
+            Self::OrderCycle { .. } => "waves.order",
+            Self::UnknownHost { field, .. }
+            | Self::NoTarget { field, .. }
+            | Self::Invalid { field, .. }
+            | Self::BudgetTooSmall { field } => field,
+        }
+    }
+}

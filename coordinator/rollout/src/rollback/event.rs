@@ -1,0 +1,173 @@
+//! What happened in a rollback, as it is stored. An event keeps its name and its fields once released.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rfs_model::{Generation, Health, HostId, RollbackId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::state::{Cause, Outcome, PauseCause};
+use crate::fleet::Admission;
+use crate::host::{Answer, Failure, StepKind};
+use crate::plan::{Plan, WaveIndex};
+use crate::request::RollbackRequest;
+
+/// How a rollback begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Its id.
+    pub id: RollbackId,
+    /// What was asked.
+    pub request: RollbackRequest,
+    /// What will be done.
+    pub plan: Plan,
+    /// What each host of the plan was admitted with.
+    pub hosts: BTreeMap<HostId, Admission>,
+}
+
+/// One thing that happened in a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields repeat what the variants say: when, which host, which wave, who")]
+pub enum RollbackEvent {
+    /// It was asked for, planned, and owns its hosts.
+    Created { at: Timestamp, created: Box<Created> },
+    /// A host has a connection.
+    HostConnected { at: Timestamp, host: HostId },
+    /// A host lost its connection.
+    HostDisconnected { at: Timestamp, host: HostId },
+    /// A host's health is another than before.
+    HealthChanged { at: Timestamp, host: HostId, health: Health, since: Timestamp, evidence: String },
+    /// A wave's hosts may start.
+    WaveStarted { at: Timestamp, wave: WaveIndex },
+    /// A host is told to go to its target.
+    HostStarted { at: Timestamp, host: HostId, generation: Generation, deadline: Timestamp },
+    /// A host answered.
+    HostReported { at: Timestamp, host: HostId, step: StepKind, answer: Answer },
+    /// A host has been healthy long enough.
+    HostPassed { at: Timestamp, host: HostId },
+    /// A host counts as failed: not reachable, not healthy in time, or never started.
+    HostFailed { at: Timestamp, host: HostId, failure: Failure },
+    /// A host was not heard of past its deadline.
+    HostLost { at: Timestamp, host: HostId },
+    /// A host is left out for now; commands below `generation` cannot take effect on it any more.
+    HostSkipped { at: Timestamp, host: HostId, generation: Generation },
+    /// Another operation owns a skipped host now.
+    HostSuperseded { at: Timestamp, host: HostId },
+    /// A wave's gate is open.
+    WavePassed {
+        at: Timestamp,
+        wave: WaveIndex,
+        healthy: u32,
+        failed: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        promoted_by: Option<String>,
+    },
+    /// A wave's gate is shut for these hosts' failures.
+    WaveFailed { at: Timestamp, wave: WaveIndex, hosts: Vec<HostId>, failure: Failure },
+    /// No further host starts until a person has decided.
+    Paused { at: Timestamp, cause: PauseCause },
+    /// A person goes on.
+    Resumed { at: Timestamp, by: String },
+    /// A person takes the gate as passed.
+    Promoted { at: Timestamp, by: String },
+    /// A person ended it; hosts at work are told to stop.
+    Aborted { at: Timestamp, by: String },
+    /// The changed hosts go back.
+    RevertStarted { at: Timestamp, cause: Cause },
+    /// A host is told to go back to its backup.
+    HostReverting { at: Timestamp, host: HostId, generation: Generation, deadline: Timestamp },
+    /// A host needs no command to be back: nothing had been changed on it.
+    HostReverted { at: Timestamp, host: HostId },
+    /// It is over.
+    Finished {
+        at: Timestamp,
+        outcome: Outcome,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Failure>,
+    },
+}
+
+impl RollbackEvent {
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Created { at, .. }
+            | Self::HostConnected { at, .. }
+            | Self::HostDisconnected { at, .. }
+            | Self::HealthChanged { at, .. }
+            | Self::WaveStarted { at, .. }
+            | Self::HostStarted { at, .. }
+            | Self::HostReported { at, .. }
+            | Self::HostPassed { at, .. }
+            | Self::HostFailed { at, .. }
+            | Self::HostLost { at, .. }
+            | Self::HostSkipped { at, .. }
+            | Self::HostSuperseded { at, .. }
+            | Self::WavePassed { at, .. }
+            | Self::WaveFailed { at, .. }
+            | Self::Paused { at, .. }
+            | Self::Resumed { at, .. }
+            | Self::Promoted { at, .. }
+            | Self::Aborted { at, .. }
+            | Self::RevertStarted { at, .. }
+            | Self::HostReverting { at, .. }
+            | Self::HostReverted { at, .. }
+            | Self::Finished { at, .. } => *at,
+        }
+    }
+}
+
+impl fmt::Display for RollbackEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created { created, .. } => {
+                let (hosts, waves) = (created.plan.targets.len(), created.plan.waves.len());
+                let Created { request, .. } = created.as_ref();
+                write!(
+                    f,
+                    "{} asked for {hosts} hosts in {waves} waves to {}",
+                    request.requester, request.source
+                )
+            }
+            Self::HostConnected { host, .. } => write!(f, "{host}: connected"),
+            Self::HostDisconnected { host, .. } => write!(f, "{host}: lost its connection"),
+            Self::HealthChanged { host, health, evidence, .. } if evidence.is_empty() => {
+                write!(f, "{host}: health is {health}")
+            }
+            Self::HealthChanged { host, health, evidence, .. } => {
+                write!(f, "{host}: health is {health}: {evidence}")
+            }
+            Self::WaveStarted { wave, .. } => write!(f, "wave {wave}: started"),
+            Self::HostStarted { host, generation, deadline, .. } => {
+                write!(f, "{host}: told to go to its target by {deadline} (generation {generation})")
+            }
+            Self::HostReported { host, step, answer, .. } => write!(f, "{host}: {step}: {answer}"),
+            Self::HostPassed { host, .. } => write!(f, "{host}: healthy for long enough"),
+            Self::HostFailed { host, failure, .. } => write!(f, "{host}: failed: {failure}"),
+            Self::HostLost { host, .. } => write!(f, "{host}: not heard of past its deadline"),
+            Self::HostSkipped { host, generation, .. } => {
+                write!(f, "{host}: not reachable, left out (fenced below generation {generation})")
+            }
+            Self::HostSuperseded { host, .. } => write!(f, "{host}: another operation owns it now"),
+            Self::WavePassed { wave, healthy, failed, promoted_by: None, .. } => {
+                write!(f, "wave {wave}: passed with {healthy} healthy and {failed} failed")
+            }
+            Self::WavePassed { wave, promoted_by: Some(who), .. } => {
+                write!(f, "wave {wave}: promoted by {who}")
+            }
+            Self::WaveFailed { wave, failure, .. } => write!(f, "wave {wave}: failed: {failure}"),
+            Self::Paused { cause, .. } => write!(f, "paused: {cause}"),
+            Self::Resumed { by, .. } => write!(f, "resumed by {by}"),
+            Self::Promoted { by, .. } => write!(f, "promoted by {by}"),
+            Self::Aborted { by, .. } => write!(f, "aborted by {by}"),
+            Self::RevertStarted { cause, .. } => write!(f, "going back: {cause}"),
+            Self::HostReverting { host, deadline, generation, .. } => {
+                write!(f, "{host}: told to go back to its backup by {deadline} (generation {generation})")
+            }
+            Self::HostReverted { host, .. } => write!(f, "{host}: had not been changed"),
+            Self::Finished { outcome, cause: Some(cause), .. } => write!(f, "{outcome}: {cause}"),
+            Self::Finished { outcome, cause: None, .. } => write!(f, "{outcome}"),
+        }
+    }
+}

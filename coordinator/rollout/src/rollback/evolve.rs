@@ -1,0 +1,294 @@
+//! What an event makes of a rollback.
+
+use rfs_model::{Health, HostId, Reason, Standing, Timestamp};
+
+use super::event::{Created, RollbackEvent};
+use super::state::{
+    Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
+};
+use crate::host::{Answer, Failure, StepKind};
+use crate::request::OnFailure;
+
+impl Rollback {
+    /// The rollback right after its creation.
+    pub(crate) fn begin(at: Timestamp, created: &Created) -> Self {
+        let wave_of = created.plan.wave_of();
+        let hosts = created.hosts.iter().filter_map(|(name, admission)| {
+            let presence = &admission.presence;
+            let record = HostRecord {
+                wave: *wave_of.get(name)?,
+                target: *created.plan.targets.get(name)?,
+                generation: admission.generation,
+                connected: presence.connected,
+                connection_since: at,
+                health: HealthRecord {
+                    health: if presence.connected { presence.health } else { Health::Unknown },
+                    since: presence.since,
+                    last_bad: (presence.health == Health::Bad).then_some(at),
+                    evidence: presence.evidence.clone(),
+                },
+                phase: HostPhase::Untouched,
+                started_at: None,
+                finished_at: None,
+                backup: None,
+                receipt: None,
+                failure: None,
+            };
+            Some((name.clone(), record))
+        });
+        Self {
+            id: created.id,
+            request: created.request.clone(),
+            plan: created.plan.clone(),
+            created_at: at,
+            last_at: at,
+            progress_at: at,
+            phase: Phase::Running { direction: Direction::Forward },
+            wave: None,
+            waves: vec![WaveRecord::default(); created.plan.waves.len()],
+            hosts: hosts.collect(),
+            acknowledged: Default::default(),
+            cause: None,
+        }
+    }
+
+    /// This rollback after `event`.
+    #[must_use]
+    pub fn evolve(mut self, event: &RollbackEvent) -> Self {
+        self.take(event);
+        self
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one arm per event reads best")]
+    pub(super) fn take(&mut self, event: &RollbackEvent) {
+        let at = event.at();
+        self.last_at = self.last_at.max(at);
+        let watches_health = !self.request.policy.gate.ignore_health;
+        match event {
+            RollbackEvent::Created { .. } => {}
+            RollbackEvent::HostConnected { host, .. } => {
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.connected = true;
+                    host.connection_since = at;
+                }
+            }
+            RollbackEvent::HostDisconnected { host, .. } => {
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.connected = false;
+                    host.connection_since = at;
+                    host.observe(at, Health::Unknown, at, "no connection", watches_health);
+                }
+            }
+            RollbackEvent::HealthChanged { host, health, since, evidence, .. } => {
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.observe(at, *health, *since, evidence, watches_health);
+                }
+            }
+            RollbackEvent::WaveStarted { wave, .. } => {
+                self.wave = Some(*wave);
+                self.waves[wave.get()].started_at = Some(at);
+                self.progress_at = at;
+            }
+            RollbackEvent::HostStarted { host, deadline, .. } => {
+                self.host(at, host, |host| {
+                    host.phase = HostPhase::Applying { deadline: *deadline };
+                    host.started_at = Some(at);
+                });
+            }
+            RollbackEvent::HostReported { host, step, answer, .. } => {
+                self.host(at, host, |host| host.report(at, *step, answer));
+            }
+            RollbackEvent::HostPassed { host, .. } => {
+                self.host(at, host, |host| host.phase = HostPhase::Passed { doubtful_since: None });
+            }
+            RollbackEvent::HostFailed { host, failure, .. } => {
+                self.host(at, host, |host| {
+                    host.phase =
+                        if host.phase.at_target() { HostPhase::Unhealthy } else { HostPhase::Unchanged };
+                    host.failure = Some(failure.clone());
+                });
+            }
+            RollbackEvent::HostLost { host, .. } => self.host(at, host, |host| host.lose(at)),
+            RollbackEvent::HostSkipped { host, .. } => {
+                self.host(at, host, |host| host.phase = HostPhase::Skipped);
+            }
+            RollbackEvent::HostSuperseded { host, .. } => {
+                self.host(at, host, |host| host.phase = HostPhase::Superseded);
+            }
+            RollbackEvent::HostReverting { host, deadline, .. } => {
+                self.host(at, host, |host| host.phase = HostPhase::Reverting { deadline: *deadline });
+            }
+            RollbackEvent::HostReverted { host, .. } => {
+                self.host(at, host, |host| host.phase = HostPhase::Reverted);
+            }
+            RollbackEvent::WavePassed { wave, .. } => self.waves[wave.get()].passed_at = Some(at),
+            RollbackEvent::WaveFailed { wave, hosts, failure, .. } => {
+                self.waves[wave.get()].failed_at.get_or_insert(at);
+                self.cause = Some(failure.clone());
+                if self.request.policy.on_failure == OnFailure::Continue {
+                    self.acknowledged.extend(hosts.iter().cloned());
+                }
+            }
+            RollbackEvent::Paused { cause, .. } => {
+                if let Phase::Running { direction } = &self.phase {
+                    self.phase = Phase::Paused { direction: direction.clone(), cause: cause.clone() };
+                }
+            }
+            RollbackEvent::Resumed { .. } => self.resume(at),
+            RollbackEvent::Promoted { by, .. } => {
+                self.resume(at);
+                self.acknowledge();
+                if let Some(wave) = self.wave {
+                    self.waves[wave.get()].promoted_by = Some(by.clone());
+                }
+            }
+            RollbackEvent::Aborted { by, .. } => {
+                self.phase = Phase::Aborting { by: by.clone() };
+                self.call_back();
+            }
+            RollbackEvent::RevertStarted { cause, .. } => {
+                self.phase = Phase::Running { direction: Direction::Back(cause.clone()) };
+                self.progress_at = at;
+                self.call_back();
+                let deadline = at.plus(self.request.policy.max_rollback_time);
+                for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Lost) {
+                    host.phase = HostPhase::Cancelling { deadline };
+                }
+            }
+            RollbackEvent::Finished { outcome, cause, .. } => {
+                self.phase = Phase::Finished { outcome: *outcome, cause: cause.clone(), at };
+                if *outcome != Outcome::Partial {
+                    self.leave_skipped();
+                }
+            }
+        }
+    }
+
+    /// A change of one host that counts as progress.
+    fn host(&mut self, at: Timestamp, host: &HostId, change: impl FnOnce(&mut HostRecord)) {
+        self.progress_at = at;
+        if let Some(host) = self.hosts.get_mut(host) {
+            change(host);
+        }
+    }
+
+    fn resume(&mut self, at: Timestamp) {
+        let Phase::Paused { direction, cause } = &self.phase else { return };
+        let (direction, cause) = (direction.clone(), cause.clone());
+        self.phase = Phase::Running { direction };
+        self.progress_at = at;
+        if matches!(cause, PauseCause::Failed(_)) {
+            self.acknowledge();
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let failed = self.hosts.iter().filter(|(_, host)| host.phase.failed());
+        self.acknowledged.extend(failed.map(|(name, _)| name.clone()));
+    }
+
+    /// Hosts on their way to the target are told to stop; those that were to follow later are not touched any more.
+    fn call_back(&mut self) {
+        for host in self.hosts.values_mut() {
+            if let HostPhase::Applying { deadline } = host.phase {
+                host.phase = HostPhase::Cancelling { deadline };
+            }
+        }
+        self.leave_skipped();
+    }
+
+    fn leave_skipped(&mut self) {
+        for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
+            host.phase = HostPhase::Untouched;
+        }
+    }
+}
+
+impl HostRecord {
+    fn observe(&mut self, at: Timestamp, health: Health, since: Timestamp, evidence: &str, watched: bool) {
+        let last_bad = if health == Health::Bad { Some(at) } else { self.health.last_bad };
+        self.health = HealthRecord { health, since, last_bad, evidence: evidence.to_owned() };
+        if let HostPhase::Passed { doubtful_since } = &mut self.phase {
+            match health {
+                Health::Good => *doubtful_since = None,
+                Health::Unknown | Health::Bad if watched => drop(doubtful_since.get_or_insert(at)),
+                Health::Unknown | Health::Bad => {}
+            }
+        }
+    }
+
+    fn lose(&mut self, at: Timestamp) {
+        let text = "not heard of past its deadline";
+        self.failure =
+            Some(Failure::new(Reason::DeadlineExceeded, text).next("look at the host's rfs-agent"));
+        self.finished_at = Some(at);
+        self.phase = if matches!(self.phase, HostPhase::Reverting { .. }) {
+            HostPhase::RevertFailed
+        } else {
+            HostPhase::Lost
+        };
+    }
+
+    fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer) {
+        let Some(phase) = self.after(at, step, answer) else { return };
+        self.finished_at = Some(at);
+        self.failure = match answer {
+            Answer::Refused(failure) | Answer::Failed(failure) => Some(failure.clone()),
+            Answer::Restored(restored) => restored.failure.clone(),
+            Answer::Prepared | Answer::Captured(_) | Answer::Finished => None,
+        };
+        if phase.failed() && self.failure.is_none() {
+            self.failure = Some(match step {
+                StepKind::Cancel => Failure::new(Reason::Cancelled, "stopped before it was changed"),
+                _ => Failure::new(Reason::Internal, "the host did not say why"),
+            });
+        }
+        if let Answer::Restored(restored) = answer {
+            if step != StepKind::Revert && restored.backup.is_some() {
+                self.backup = restored.backup;
+            }
+            self.receipt = Some(restored.clone());
+        }
+        self.phase = phase;
+    }
+
+    /// Where `answer` puts the host; none if it says nothing new.
+    pub(super) fn after(&self, at: Timestamp, step: StepKind, answer: &Answer) -> Option<HostPhase> {
+        let target = match (step, &self.phase) {
+            (
+                StepKind::Apply,
+                HostPhase::Applying { .. } | HostPhase::Cancelling { .. } | HostPhase::Lost,
+            ) => HostPhase::Applied { since: at },
+            // A stop that found nothing at work was heard before the end of what it was to stop.
+            (StepKind::Apply, HostPhase::Unchanged) if self.was_stopped() => HostPhase::Applied { since: at },
+            (StepKind::Cancel, HostPhase::Cancelling { .. } | HostPhase::Lost) => {
+                HostPhase::Applied { since: at }
+            }
+            (StepKind::Revert, HostPhase::Reverting { .. }) => HostPhase::Reverted,
+            (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
+            _ => return None,
+        };
+        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { HostPhase::Unchanged };
+        let phase = match answer {
+            Answer::Restored(restored) => match restored.standing {
+                Standing::Target => target,
+                Standing::Before => before,
+                Standing::Inconsistent => HostPhase::Inconsistent,
+            },
+            Answer::Refused(_) | Answer::Failed(_) => before,
+            Answer::Finished if step == StepKind::Cancel => before,
+            Answer::Finished | Answer::Prepared | Answer::Captured(_) => return None,
+        };
+        (phase != self.phase).then_some(phase)
+    }
+
+    fn was_stopped(&self) -> bool {
+        self.receipt.is_none()
+            && self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::Cancelled)
+    }
+
+    /// Whether the host was given up on its way back before it answered.
+    fn receipt_is_of_apply(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::DeadlineExceeded)
+    }
+}

@@ -1,0 +1,349 @@
+//! Where a rollback stands: what its events add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use rfs_model::{Generation, Health, HostId, RollbackId, SnapshotId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Failure, Restored};
+use crate::plan::{Plan, WaveIndex};
+use crate::request::RollbackRequest;
+
+/// A rollback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollback {
+    /// Its id.
+    pub id: RollbackId,
+    /// What was asked.
+    pub request: RollbackRequest,
+    /// What is to be done.
+    pub plan: Plan,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The time of its last event.
+    pub last_at: Timestamp,
+    /// When a host last started, answered or was judged, or the way became free.
+    pub progress_at: Timestamp,
+    /// Where it stands as a whole.
+    pub phase: Phase,
+    /// The wave that runs, or ran last; none before the first.
+    pub wave: Option<WaveIndex>,
+    /// What became of each wave.
+    pub waves: Vec<WaveRecord>,
+    /// What became of each host.
+    pub hosts: BTreeMap<HostId, HostRecord>,
+    /// Failed hosts that a gate does not count any more.
+    pub acknowledged: BTreeSet<HostId>,
+    /// The last failure of a gate.
+    pub cause: Option<Failure>,
+}
+
+/// Where a rollback stands as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Hosts start and are watched.
+    Running {
+        /// Which way.
+        direction: Direction,
+    },
+    /// No host starts until a person has decided.
+    Paused {
+        /// Which way it went.
+        direction: Direction,
+        /// Why.
+        cause: PauseCause,
+    },
+    /// A person ended it; hosts at work are waited for.
+    Aborting {
+        /// Who.
+        by: String,
+    },
+    /// It is over.
+    Finished {
+        /// How.
+        outcome: Outcome,
+        /// Why it is not a success.
+        cause: Option<Failure>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// Which way hosts go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Direction {
+    /// To their targets.
+    Forward,
+    /// Back to their backups.
+    Back(Cause),
+}
+
+/// Why hosts go back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The wave whose gate failed.
+    pub wave: WaveIndex,
+    /// Its failure.
+    pub failure: Failure,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wave {}: {}", self.wave, self.failure)
+    }
+}
+
+/// Why a rollback is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseCause {
+    /// A person paused it.
+    Person(String),
+    /// A gate failed.
+    Failed(Cause),
+}
+
+impl fmt::Display for PauseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person(who) => write!(f, "by {who}"),
+            Self::Failed(cause) => cause.fmt(f),
+        }
+    }
+}
+
+/// How a rollback ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Outcome {
+    /// Every host is at its target.
+    Succeeded,
+    /// Some are, others are not; each says which.
+    Partial,
+    /// A person ended it.
+    Aborted,
+    /// The changed hosts are back as they were.
+    Reverted,
+    /// They were to go back, and some could not.
+    RevertFailed,
+    /// A host is at neither state; a person must look.
+    NeedsOperator,
+}
+
+impl Outcome {
+    /// The outcome as it stands in histories.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "SUCCEEDED",
+            Self::Partial => "PARTIAL",
+            Self::Aborted => "ABORTED",
+            Self::Reverted => "REVERTED",
+            Self::RevertFailed => "REVERT_FAILED",
+            Self::NeedsOperator => "NEEDS_OPERATOR",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What became of a wave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WaveRecord {
+    /// When its hosts could start.
+    pub started_at: Option<Timestamp>,
+    /// When its gate first failed.
+    pub failed_at: Option<Timestamp>,
+    /// When the rollback went on to the next wave.
+    pub passed_at: Option<Timestamp>,
+    /// A person took the gate as passed.
+    pub promoted_by: Option<String>,
+}
+
+/// Where a wave stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaveState {
+    /// Not started; its hosts are untouched.
+    Pending,
+    /// Hosts are being changed.
+    Changing,
+    /// All are changed; the gate watches their health.
+    Watching,
+    /// The gate passed.
+    Passed,
+    /// The gate failed.
+    Failed,
+}
+
+/// What became of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRecord {
+    /// The wave in which it changes.
+    pub wave: WaveIndex,
+    /// Its target.
+    pub target: SnapshotId,
+    /// The first of the generations reserved for it.
+    pub generation: Generation,
+    /// Whether it has a connection.
+    pub connected: bool,
+    /// Since when it has, or has not.
+    pub connection_since: Timestamp,
+    /// Its health.
+    pub health: HealthRecord,
+    /// Where it stands.
+    pub phase: HostPhase,
+    /// When it was told to start.
+    pub started_at: Option<Timestamp>,
+    /// When it last answered for good.
+    pub finished_at: Option<Timestamp>,
+    /// What it was before, durable on the host.
+    pub backup: Option<SnapshotId>,
+    /// What it said of its last change.
+    pub receipt: Option<Restored>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// What is known of a host's health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthRecord {
+    /// The health; unknown while the host has no connection.
+    pub health: Health,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was last known to be bad.
+    pub last_bad: Option<Timestamp>,
+    /// What it rests on, in words.
+    pub evidence: String,
+}
+
+/// Where a host stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPhase {
+    /// Not started.
+    Untouched,
+    /// Left out because it was not reachable; brought in line when it is back.
+    Skipped,
+    /// Left out, and owned by another operation since.
+    Superseded,
+    /// Told to go to its target.
+    Applying {
+        /// When it goes back by itself.
+        deadline: Timestamp,
+    },
+    /// Told to stop and say where it stands.
+    Cancelling {
+        /// When it goes back by itself.
+        deadline: Timestamp,
+    },
+    /// At the target; its health is watched.
+    Applied {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// At the target, and healthy for long enough.
+    Passed {
+        /// Since when it is not known to be good any more.
+        doubtful_since: Option<Timestamp>,
+    },
+    /// At the target, and not healthy in time, or not any more. Failed.
+    Unhealthy,
+    /// As it was before. Failed, unless it was told to stop.
+    Unchanged,
+    /// Not heard of past its deadline. Failed.
+    Lost,
+    /// Told to go back to its backup.
+    Reverting {
+        /// When it gives up by itself.
+        deadline: Timestamp,
+    },
+    /// Back as it was.
+    Reverted,
+    /// It was to go back, and is still at the target, or was not heard of.
+    RevertFailed,
+    /// At neither state; a person must look. Failed.
+    Inconsistent,
+}
+
+impl HostPhase {
+    /// Whether a command for it is out.
+    pub fn at_work(&self) -> bool {
+        match self {
+            Self::Applying { .. } | Self::Cancelling { .. } | Self::Reverting { .. } => true,
+            Self::Untouched
+            | Self::Skipped
+            | Self::Superseded
+            | Self::Applied { .. }
+            | Self::Passed { .. }
+            | Self::Unhealthy
+            | Self::Unchanged
+            | Self::Lost
+            | Self::Reverted
+            | Self::RevertFailed
+            | Self::Inconsistent => false,
+        }
+    }
+
+    /// Whether a gate counts it as failed.
+    pub fn failed(&self) -> bool {
+        match self {
+            Self::Unhealthy | Self::Unchanged | Self::Lost | Self::RevertFailed | Self::Inconsistent => true,
+            Self::Untouched
+            | Self::Skipped
+            | Self::Superseded
+            | Self::Applying { .. }
+            | Self::Cancelling { .. }
+            | Self::Applied { .. }
+            | Self::Passed { .. }
+            | Self::Reverting { .. }
+            | Self::Reverted => false,
+        }
+    }
+
+    /// Whether the host has said that it is at the target, and nothing later.
+    pub fn at_target(&self) -> bool {
+        matches!(self, Self::Applied { .. } | Self::Passed { .. } | Self::Unhealthy)
+    }
+}
+
+impl Rollback {
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.phase {
+            Phase::Finished { outcome, .. } => Some(*outcome),
+            Phase::Running { .. } | Phase::Paused { .. } | Phase::Aborting { .. } => None,
+        }
+    }
+
+    /// Whether there is anything left to do: it has no outcome, or hosts that were left out are still to come in line.
+    pub fn open(&self) -> bool {
+        let pending = |host: &HostRecord| host.phase == HostPhase::Skipped || host.phase.at_work();
+        self.outcome().is_none() || self.hosts.values().any(pending)
+    }
+
+    /// Where a wave stands.
+    pub fn wave_state(&self, wave: WaveIndex) -> WaveState {
+        let record = &self.waves[wave.get()];
+        match (record.started_at, record.failed_at, record.passed_at) {
+            (None, ..) => WaveState::Pending,
+            (_, Some(_), _) => WaveState::Failed,
+            (_, None, Some(_)) => WaveState::Passed,
+            (Some(_), None, None) => {
+                let mut hosts =
+                    self.plan.waves[wave.get()].hosts.iter().filter_map(|host| self.hosts.get(host));
+                let moving = hosts.any(|host| host.phase.at_work() || host.phase == HostPhase::Untouched);
+                if moving { WaveState::Changing } else { WaveState::Watching }
+            }
+        }
+    }
+
+    /// What an undo of this rollback would bring back: the backup of each host that is at its target.
+    pub fn backups(&self) -> BTreeMap<HostId, SnapshotId> {
+        let at_target = self.hosts.iter().filter(|(_, host)| host.phase.at_target());
+        at_target.filter_map(|(name, host)| Some((name.clone(), host.backup?))).collect()
+    }
+}
