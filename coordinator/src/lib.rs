@@ -2,4 +2,8 @@
 
 pub mod config;
 
+pub mod store;
+
+pub mod driver;
+
 pub mod api;

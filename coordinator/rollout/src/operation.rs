@@ -63,7 +63,7 @@ impl Envelope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// A checkpoint.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// A rollback.
     Rollback(Box<Rollback>),
 }
@@ -99,7 +99,7 @@ impl Operation {
     pub fn begin(event: &Event) -> Option<Self> {
         match event {
             Event::Checkpoint(CheckpointEvent::Created { at, created }) => {
-                Some(Self::Checkpoint(Checkpoint::begin(*at, created)))
+                Some(Self::Checkpoint(Box::new(Checkpoint::begin(*at, created))))
             }
             Event::Rollback(RollbackEvent::Created { at, created }) => {
                 Some(Self::Rollback(Box::new(Rollback::begin(*at, created))))
@@ -116,7 +116,7 @@ impl Operation {
         for (event, position) in events.zip(1..) {
             operation = match (operation, event) {
                 (Self::Checkpoint(checkpoint), Event::Checkpoint(event)) => {
-                    Self::Checkpoint(checkpoint.evolve(event))
+                    Self::Checkpoint(Box::new(checkpoint.evolve(event)))
                 }
                 (Self::Rollback(rollback), Event::Rollback(event)) => {
                     Self::Rollback(Box::new(rollback.evolve(event)))

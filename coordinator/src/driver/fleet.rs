@@ -1,0 +1,94 @@
+//! How operations reach hosts: the contract between the drivers and whoever holds the hosts' sessions.
+//!
+//! Commands go down through [`Fleet`], which never waits. What hosts say comes up through one bounded channel of
+//! [`FleetEvent`]s, so that a full coordinator slows its sessions instead of losing reports. Presence and health are not sent
+//! but looked up: an event says only *look at this host again*, so that any number of changes costs one look.
+
+use rfs_model::{Health, HostId, OperationId, Timestamp};
+use rfs_rollout::{HostCommand, Report};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many events may wait for the drivers before sessions are slowed.
+pub const EVENT_BOUND: usize = 4096;
+
+/// The hosts that can be reached from here.
+pub trait Fleet: Send + Sync + 'static {
+    /// Hands a command to the host's session, without waiting.
+    ///
+    /// The same command may come again, after a reconnect or a restart: the host knows it by its generation.
+    fn send(&self, host: &HostId, command: HostCommand) -> Result<(), SendError>;
+
+    /// How the host is seen now. A host that was never seen has no session and unknown health.
+    fn look(&self, host: &HostId, now: Timestamp) -> Sighting;
+}
+
+/// Why a command was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The host has no session; it is told when it comes.
+    #[error("the host has no connection")]
+    NotConnected,
+    /// The session has too many messages waiting; try again shortly.
+    #[error("the host's session is full")]
+    Full,
+}
+
+/// How a host is seen at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The session it holds. Another number than before means that it may not have got what was sent.
+    pub session: Option<SessionNumber>,
+    /// Its health; unknown without a session, or when the newest observation is too old.
+    pub health: Health,
+    /// Since when its health is what it is, by this clock as well as it can be told.
+    pub since: Timestamp,
+    /// What the health rests on, in words.
+    pub evidence: String,
+}
+
+impl Sighting {
+    /// A host that has no session.
+    pub fn absent(now: Timestamp) -> Self {
+        Self { session: None, health: Health::Unknown, since: now, evidence: "no connection".to_owned() }
+    }
+}
+
+/// Numbers the sessions of a coordinator; never used twice while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionNumber(pub u64);
+
+/// What hosts say.
+#[derive(Debug)]
+pub enum FleetEvent {
+    /// The host's session or health is another than before: look at it again.
+    Changed(HostId),
+    /// The host answered a command.
+    Report {
+        /// Its answer.
+        report: Report,
+        /// Told once the answer is durable; only then may the host forget it. Dropped untold, the host must send it again.
+        stored: oneshot::Sender<()>,
+    },
+    /// How far a host is. Not kept.
+    Progress(Progress),
+}
+
+/// How far a host is with a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The host.
+    pub host: HostId,
+    /// The command's operation.
+    pub operation: OperationId,
+    /// What it is at, such as `stage`.
+    pub phase: String,
+    /// Steps that are done.
+    pub steps_done: u64,
+    /// Steps in all.
+    pub steps_total: u64,
+}
+
+/// The channel on which sessions tell the drivers what hosts say.
+pub fn channel() -> (mpsc::Sender<FleetEvent>, mpsc::Receiver<FleetEvent>) {
+    mpsc::channel(EVENT_BOUND)
+}

@@ -1,0 +1,17 @@
+//! What the coordinator keeps: the histories of operations, who owns which host, and the hosts that have been seen.
+//!
+//! [`Store`] is the contract. Any implementation must pass the contract suite of this
+//! module's tests.
+//!
+//! Invariants
+//! - An append names the position that it expects; of two that name the same one, one fails with a conflict and changes
+//!   nothing. That alone makes two drivers of one operation safe.
+//! - Events, ownership and the projection for lists change in one transaction, durable when the call returns.
+//! - One operation owns a host at a time, and each one that takes a host gets generations above all that were given before.
+
+mod contract;
+
+pub use contract::{
+    Append, AppendError, Begin, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation,
+    OperationKind, OperationRow, Page, PageToken, Position, RequestKey, Store, StoreError, StoredEvent,
+};

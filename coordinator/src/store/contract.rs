@@ -1,0 +1,301 @@
+//! The contract of a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rfs_model::{CheckpointId, DeploymentId, Generation, HostId, Labels, OperationId, RequestId, Timestamp};
+use rfs_rollout::Event;
+use serde::{Deserialize, Serialize};
+
+/// The coordinator's store.
+#[tonic::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Begins an operation: takes its hosts, reserves their generations, and stores its first events, all or nothing.
+    ///
+    /// The same request key again returns the first operation.
+    async fn create(&self, new: NewOperation) -> Result<Created, CreateError>;
+
+    /// Appends events at the position that they expect, with the changes of ownership that they bring.
+    async fn append(&self, append: Append) -> Result<Position, AppendError>;
+
+    /// The whole history of an operation; empty if there is none of that id.
+    async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError>;
+
+    /// A part of an operation's history, as it is stored, from `from` on.
+    async fn events(
+        &self,
+        operation: OperationId,
+        from: Position,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// The operations that have something left to do, oldest first.
+    async fn open_operations(&self) -> Result<Vec<OperationId>, StoreError>;
+
+    /// One operation's row.
+    async fn operation(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError>;
+
+    /// Operations of a kind, newest first.
+    async fn list(&self, query: ListQuery) -> Result<Page<OperationRow>, StoreError>;
+
+    /// The newest checkpoint that is complete and not deleted.
+    async fn newest_complete_checkpoint(&self) -> Result<Option<CheckpointId>, StoreError>;
+
+    /// A rollback without an outcome whose target is the checkpoint.
+    async fn rollback_to(&self, checkpoint: CheckpointId) -> Result<Option<OperationId>, StoreError>;
+
+    /// Takes an operation out of the lists; its history stays. Says whether there was one that was not deleted before.
+    async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Records that a host was seen, with what it says of itself. Its generations never fall below what it has accepted.
+    async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError>;
+
+    /// Every host that was ever seen, by name.
+    async fn hosts(&self) -> Result<Vec<HostRow>, StoreError>;
+
+    /// One host.
+    async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError>;
+}
+
+/// A place in an operation's history, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub u64);
+
+/// Which kind of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// A checkpoint.
+    Checkpoint,
+    /// A rollback.
+    Rollback,
+}
+
+impl OperationKind {
+    /// The kind as it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// Makes the first events once the generations are known: the first reserved generation of each host.
+pub type Begin = Box<dyn FnOnce(&BTreeMap<HostId, Generation>) -> Vec<Event> + Send>;
+
+/// An operation to begin.
+pub struct NewOperation {
+    /// Its row as it will stand after the first events.
+    pub row: OperationRow,
+    /// The caller's own id of the request, if it gave one.
+    pub request: Option<RequestKey>,
+    /// The hosts that it must own.
+    pub hosts: BTreeSet<HostId>,
+    /// How many generations it needs on each.
+    pub generations: u64,
+    /// Its first events.
+    pub begin: Begin,
+}
+
+/// A caller's id of a request, and the request itself: the same id for another request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The caller's id.
+    pub id: RequestId,
+    /// The request as text that is equal when the request is.
+    pub request: String,
+}
+
+/// What came of a creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It was begun with these events.
+    New(Vec<Event>),
+    /// The same request had begun this one before.
+    Before(OperationId),
+}
+
+/// Events to append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// To which operation.
+    pub operation: OperationId,
+    /// Where: the number of events that the caller knows.
+    pub expected: Position,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// The operation's row after them, if it is another than before.
+    pub row: Option<OperationRow>,
+    /// Hosts that the operation takes again, each with the first generation that it holds there. Fails if another operation
+    /// owns the host or has owned it since.
+    pub claim: BTreeMap<HostId, Generation>,
+    /// Hosts that it owns no more.
+    pub release: BTreeSet<HostId>,
+}
+
+/// An operation as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationRow {
+    /// Its id.
+    pub id: OperationId,
+    /// Its kind.
+    pub kind: OperationKind,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Whether it has something left to do.
+    pub open: bool,
+    /// Whether it has an outcome.
+    pub finished: bool,
+    /// A checkpoint's: whether it is a target.
+    pub complete: bool,
+    /// A checkpoint's: the deployment that followed.
+    pub deployment: Option<DeploymentId>,
+    /// A rollback's: the checkpoint that is its target.
+    pub target: Option<CheckpointId>,
+    /// What a list shows of it: JSON that the driver writes and reads.
+    pub head: String,
+}
+
+/// One event as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub position: Position,
+    /// As stored: JSON.
+    pub json: String,
+    /// What it says.
+    pub event: Event,
+}
+
+/// Which operations to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Of this kind.
+    pub kind: OperationKind,
+    /// Only those of this deployment.
+    pub deployment: Option<DeploymentId>,
+    /// At most this many.
+    pub limit: u32,
+    /// After the last one of the page before.
+    pub after: Option<PageToken>,
+}
+
+/// Where a list goes on: after this operation. Ids sort by the time they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageToken(pub OperationId);
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one begins; none if there is no more.
+    pub next: Option<PageToken>,
+}
+
+/// A host that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSeen {
+    /// Its name.
+    pub host: HostId,
+    /// When.
+    pub at: Timestamp,
+    /// The labels from its configuration.
+    pub labels: Labels,
+    /// The highest generation that it has accepted.
+    pub generation: Generation,
+    /// It says that it is at neither state.
+    pub inconsistent: bool,
+    /// What else it says of itself: JSON that the server writes and reads.
+    pub details: String,
+}
+
+/// A host as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRow {
+    /// Its name.
+    pub host: HostId,
+    /// When it was last seen to connect.
+    pub last_seen: Timestamp,
+    /// The labels from its configuration.
+    pub labels: Labels,
+    /// The highest generation that was given to an operation, or that it has accepted.
+    pub generation: Generation,
+    /// It said that it is at neither state.
+    pub inconsistent: bool,
+    /// The operation that owns it.
+    pub owner: Option<OperationId>,
+    /// What else it says of itself.
+    pub details: String,
+}
+
+/// Why an operation could not begin. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// Another operation owns a host.
+    #[error("host {host} is owned by operation {owner}")]
+    HostBusy {
+        /// The host.
+        host: HostId,
+        /// The owner.
+        owner: OperationId,
+    },
+    /// The request id was used for another request.
+    #[error("request id {id} was used before, for another request")]
+    RequestIdReused {
+        /// The id.
+        id: RequestId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why events were not appended. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Somebody else appended: load again.
+    #[error("operation {operation} is at position {at}, not {expected}", at = .at.0, expected = .expected.0)]
+    Conflict {
+        /// The operation.
+        operation: OperationId,
+        /// Where it is.
+        at: Position,
+        /// Where the caller believed it to be.
+        expected: Position,
+    },
+    /// Another operation owns a host that was to be taken again, or has owned it since.
+    #[error("host {host} has been owned by another operation")]
+    NotOwner {
+        /// The host.
+        host: HostId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store could not be opened or brought to this version.
+    #[error("the store {path} cannot be opened")]
+    Open {
+        /// Its file.
+        path: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A statement failed; it may work later.
+    #[error("the store does not answer as it should")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is stored cannot be read by this version.
+    #[error("{what} cannot be read")]
+    Damaged {
+        /// What.
+        what: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
