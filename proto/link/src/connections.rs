@@ -87,13 +87,15 @@ impl Drop for Registered {
     }
 }
 
+type Observer = Box<dyn FnMut(&io::Error) + Send>;
+
 /// A byte stream that ends when its token is cancelled, whatever is under way on it.
 pub struct Guarded<S, I> {
     io: S,
     info: I,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     token: CancellationToken,
-    on_error: Option<Box<dyn FnMut(&io::Error) + Send>>,
+    on_error: Option<Observer>,
     _registered: Option<Registered>,
 }
 

@@ -33,7 +33,7 @@ pub struct Limits {
     /// The age at which a connection takes no further calls and ends with its last one. Long streams go on: a
     /// certificate's expiry and a change of roots end those.
     pub connection_age: Option<Duration>,
-    /// How many calls of one connection run at once; further ones are refused, not queued.
+    /// How many calls of one connection run at once; further ones wait at the client.
     pub calls_per_connection: u32,
     /// How large a message may be. Generated services are given it by `max_decoding_message_size`.
     pub message: ByteCount,
