@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use rfs_link::TrustDomain;
+use rfs_link::{Credentials, TrustDomain};
 use serde::Deserialize;
 
 use crate::api::authz::Roles;
@@ -42,24 +42,12 @@ pub struct Config {
     /// The fleet; certificates of another one are refused.
     pub trust_domain: TrustDomain,
     /// Who the coordinator is, and whom it trusts.
-    pub tls: Tls,
+    pub tls: Credentials,
     /// Where operations are kept.
     pub store: Store,
     /// Who may do what.
     #[serde(default)]
     pub roles: Roles,
-}
-
-/// The files of the coordinator's identity.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The roots that agents' and operators' certificates are verified against.
-    pub ca: PathBuf,
-    /// The coordinator's own certificate chain.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 /// Where operations are kept.
@@ -73,7 +61,7 @@ pub struct Store {
 /// The version of the file's format. There is one.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(try_from = "i64")]
-struct FormatVersion;
+pub(crate) struct FormatVersion;
 
 impl TryFrom<i64> for FormatVersion {
     type Error = String;

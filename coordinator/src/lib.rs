@@ -7,3 +7,7 @@ pub mod store;
 pub mod driver;
 
 pub mod api;
+
+pub mod serve;
+
+pub mod cli;

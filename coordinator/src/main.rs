@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `rfs`: the coordinator and its command line.
+
+fn main() -> std::process::ExitCode {
+    rfs_coordinator::cli::main()
+}

@@ -1,0 +1,87 @@
+//! The command line `rfs`: the coordinator's server, and everything that people and deploy tools ask of it.
+//!
+//! ```text
+//! arguments ─▶ a command ─▶ calls over the operator API ─▶ text for people, or JSON for programs ─▶ exit code
+//! ```
+//!
+//! What holds for every command
+//! - `--output json` prints one document on standard output, or one per line for what is watched. Field names are those
+//!   of the `.proto` files (snake_case), times are RFC 3339, durations are seconds such as `"1.500s"`, numbers are
+//!   numbers, and fields without a value are there with their zero.
+//! - Exit codes: 0 done; 1 the operation failed, and the fleet is as it was or says how it stands; 2 usage; 3 refused;
+//!   4 not reachable; 5 a person is needed; 130 watching was interrupted, the operation goes on.
+//! - A failure is one line on standard error that says what and where, and one, `next:`, that says what to type.
+//!   With `--output json` it is one document there.
+//! - Colours appear on terminals alone, and never when `NO_COLOR` is set.
+
+mod arguments;
+mod connect;
+mod error;
+mod output;
+
+mod checkpoint;
+mod host;
+mod pki;
+mod rollback;
+mod serve;
+
+mod duration;
+mod json;
+mod names;
+mod progress;
+mod table;
+mod watch;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use arguments::{Arguments, Command};
+use error::CliError;
+use output::Output;
+use rfs_link::Exit;
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new(arguments.output);
+    let ended = run(arguments.command, &mut output);
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => error.show(&output),
+    }
+}
+
+fn run(command: Command, output: &mut Output) -> Result<Exit, CliError> {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Pki(command) => pki::run(command, output),
+        Command::Host(command) => block_on(host::run(command, output)),
+        Command::Checkpoint(command) => block_on(checkpoint::run(command, output)),
+        Command::Rollback(command) => block_on(rollback::run(command, output)),
+        Command::Completions { shell } => {
+            // Written to memory first: a reader that has enough must not make a panic of it.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "rfs", &mut script);
+            output.raw(&script)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Runs a client's command: it waits more than it works, so one thread serves.
+fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CliError::runtime)?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+}

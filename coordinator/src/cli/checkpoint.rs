@@ -1,0 +1,255 @@
+//! `rfs checkpoint`: a fleet's snapshots under one id.
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use rfs_link::Exit;
+use rfs_model::ByteCount;
+use rfs_proto::convert::to_wire_duration;
+use rfs_proto::v1;
+use uuid::Uuid;
+
+use super::arguments::Grouped;
+use super::connect::{Client, soon};
+use super::duration::{parse_duration, show_wire};
+use super::error::CliError;
+use super::host::{Hosts, label};
+use super::names;
+use super::output::Output;
+use super::table::Table;
+use super::watch::{Shown, watch};
+use super::words::{self, id, paint};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CheckpointCommand {
+    /// Take a checkpoint, and wait until it is durable on every host.
+    Create(Create),
+    /// List checkpoints, newest first.
+    List {
+        /// Only those of this deployment.
+        #[arg(long, value_name = "ID")]
+        deployment: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show one checkpoint with its hosts.
+    Show {
+        /// The id, the beginning of it, or latest.
+        checkpoint: String,
+    },
+    /// Delete a checkpoint; its snapshots leave the hosts with their next retention run.
+    Delete {
+        /// The id, or the beginning of it.
+        checkpoint: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    hosts: Hosts,
+    /// Only this component; may be given often.
+    #[arg(long = "component", value_name = "NAME", value_delimiter = ',')]
+    components: Vec<String>,
+    /// What it is taken for.
+    #[arg(long, value_enum, default_value_t = Kind::Manual)]
+    kind: Kind,
+    /// The deployment that follows.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    deployment: String,
+    /// A label of the checkpoint, such as train=green; may be given often.
+    #[arg(long = "label", id = "label", value_name = "LABEL", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Why, for people.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    /// How long all of it may take.
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Your id of this request: the same id again gives the same checkpoint.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Return once it has started.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// What a checkpoint is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Before a deploy.
+    Automatic,
+    /// A person asked.
+    Manual,
+}
+
+pub(super) async fn run(group: Grouped<CheckpointCommand>, output: &mut Output) -> Result<Exit, CliError> {
+    match group.command {
+        CheckpointCommand::Create(create) => {
+            let (no_wait, request) = (create.no_wait, create.request()?);
+            let client = group.connection.open().await?;
+            start(&client, output, request, no_wait).await
+        }
+        CheckpointCommand::List { deployment, limit } => {
+            let client = group.connection.open().await?;
+            list(&client, output, deployment.unwrap_or_default(), limit).await
+        }
+        CheckpointCommand::Show { checkpoint } => {
+            let client = group.connection.open().await?;
+            let name = names::checkpoint(&client, &checkpoint).await?;
+            let request = v1::GetCheckpointRequest { name };
+            let checkpoint = client.answer(client.checkpoints().get_checkpoint(soon(request)).await)?;
+            show(output, &checkpoint)
+        }
+        CheckpointCommand::Delete { checkpoint } => {
+            let client = group.connection.open().await?;
+            let name = names::checkpoint(&client, &checkpoint).await?;
+            let request = v1::DeleteCheckpointRequest { name: name.clone() };
+            client.answer(client.checkpoints().delete_checkpoint(soon(request)).await)?;
+            if output.is_json() {
+                output.document(&serde_json::json!({ "deleted": name }))?;
+            } else {
+                output.line(format!("{name} is deleted"))?;
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+impl Create {
+    fn request(self) -> Result<v1::CreateCheckpointRequest, CliError> {
+        let kind = match self.kind {
+            Kind::Automatic => v1::checkpoint::Kind::Automatic,
+            Kind::Manual => v1::checkpoint::Kind::Manual,
+        };
+        Ok(v1::CreateCheckpointRequest {
+            selector: Some(self.hosts.selector()?),
+            components: self.components,
+            kind: kind.into(),
+            deployment_id: self.deployment,
+            labels: self.labels.into_iter().collect(),
+            reason: self.reason,
+            // With an id, a request whose answer was lost can be sent again.
+            request_id: self.request_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+            timeout: Some(to_wire_duration(self.timeout)),
+        })
+    }
+}
+
+async fn start(
+    client: &Client,
+    output: &mut Output,
+    request: v1::CreateCheckpointRequest,
+    no_wait: bool,
+) -> Result<Exit, CliError> {
+    let started = client.answer(client.checkpoints().create_checkpoint(soon(request)).await)?;
+    let name = started.name.clone();
+    let short = id(&name);
+    if no_wait {
+        if output.is_json() {
+            output.message(&started)?;
+        } else {
+            output.line(format!("{name} is being taken"))?;
+            output.line(format!("{} rfs checkpoint show {short}", paint::label("next:")))?;
+        }
+        return Ok(Exit::Done);
+    }
+    let request = v1::WatchCheckpointRequest { name: name.clone() };
+    let open = async || client.checkpoints().watch_checkpoint(request.clone()).await;
+    let next = format!("rfs checkpoint show {short}");
+    let (_, exit) = watch(client, output, Shown::LastDocument, &next, open).await?;
+    Ok(exit)
+}
+
+async fn list(
+    client: &Client,
+    output: &mut Output,
+    deployment_id: String,
+    limit: usize,
+) -> Result<Exit, CliError> {
+    let mut all = v1::ListCheckpointsResponse::default();
+    let mut page_token = String::new();
+    while all.checkpoints.len() < limit {
+        let page_size = i32::try_from(limit - all.checkpoints.len()).unwrap_or(i32::MAX);
+        let request =
+            v1::ListCheckpointsRequest { page_size, page_token, deployment_id: deployment_id.clone() };
+        let page = client.answer(client.checkpoints().list_checkpoints(soon(request)).await)?;
+        all.checkpoints.extend(page.checkpoints);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.message(&all)?;
+        return Ok(Exit::Done);
+    }
+    if all.checkpoints.is_empty() {
+        output.line("there is no checkpoint yet")?;
+        output.line(format!("{} rfs checkpoint create", paint::label("next:")))?;
+        return Ok(Exit::Done);
+    }
+    let ids: Vec<_> = all.checkpoints.iter().map(|checkpoint| id(&checkpoint.name)).collect();
+    let mut table = Table::new(&["CHECKPOINT", "STATE", "KIND", "TAKEN", "DEPLOYMENT", "BY", "REASON"]);
+    for (marked, checkpoint) in names::mark_unique(&ids).zip(&all.checkpoints) {
+        table.row([
+            marked,
+            words::checkpoint_state(checkpoint.state()),
+            words::lower(checkpoint.kind().as_str_name()),
+            words::time(checkpoint.create_time),
+            checkpoint.deployment_id.clone(),
+            checkpoint.requester.clone(),
+            checkpoint.reason.clone(),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(Exit::Done)
+}
+
+fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliError> {
+    if output.is_json() {
+        output.message(checkpoint)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::bare();
+    let mut row = |what: &str, value: String| {
+        if !value.is_empty() {
+            table.row([paint::label(what), value]);
+        }
+    };
+    row("checkpoint", id(&checkpoint.name).to_owned());
+    row("state", words::checkpoint_state(checkpoint.state()));
+    row("kind", words::lower(checkpoint.kind().as_str_name()));
+    row("deployment", checkpoint.deployment_id.clone());
+    row("labels", words::labels(&checkpoint.labels));
+    row("reason", checkpoint.reason.clone());
+    row("by", checkpoint.requester.clone());
+    row("hosts", words::selector(checkpoint.selector.as_ref()));
+    row(
+        "components",
+        if checkpoint.components.is_empty() { "all".into() } else { checkpoint.components.join(", ") },
+    );
+    row("begun", words::time(checkpoint.create_time));
+    row("ended", words::time(checkpoint.complete_time));
+    row("skew", checkpoint.skew.map(show_wire).unwrap_or_default());
+    output.table(&table)?;
+    output.line("")?;
+    let mut table =
+        Table::new(&["HOST", "STATE", "SNAPSHOT", "CUT", "SIZE", "STORED ANEW", "ENTRIES", "TOOK", "WHY"]);
+    for host in &checkpoint.snapshots {
+        table.row([
+            host.host.clone(),
+            words::snapshot_state(host.state()),
+            host.snapshot.chars().take(12).collect(),
+            words::time(host.cut_time),
+            ByteCount(host.bytes).to_string(),
+            ByteCount(host.new_bytes).to_string(),
+            host.entries.to_string(),
+            host.duration.map(show_wire).unwrap_or_default(),
+            host.failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(Exit::Done)
+}

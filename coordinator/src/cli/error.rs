@@ -1,0 +1,88 @@
+//! How a command fails: one line that says what, one that says what to type next.
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use rfs_link::{Exit, Failure};
+use rfs_model::Reason;
+
+use super::arguments::Format;
+use super::output::Output;
+use super::words::paint;
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub(super) enum CliError {
+    /// It was refused, or it failed.
+    Failure(Failure),
+    /// Standard output cannot be written.
+    Output(io::Error),
+    /// The person stopped watching; what was watched goes on.
+    Interrupted {
+        /// How to go on watching.
+        next: String,
+    },
+}
+
+impl CliError {
+    /// The process itself cannot be set up.
+    pub(super) fn runtime(error: io::Error) -> Self {
+        Failure::new(Reason::Internal, format!("cannot start: {error}")).into()
+    }
+
+    /// Prints the error on standard error and says how the process ends.
+    pub(super) fn show(&self, output: &Output) -> ExitCode {
+        match self {
+            Self::Failure(failure) => {
+                show_failure(failure, output.format());
+                failure.exit().into()
+            }
+            // Whoever reads the output has seen enough.
+            Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done.into(),
+            Self::Output(error) => {
+                anstream::eprintln!("{}: cannot write to standard output: {error}", paint::error("error"));
+                Exit::Failed.into()
+            }
+            Self::Interrupted { next } => {
+                anstream::eprintln!("stopped watching; it goes on");
+                anstream::eprintln!("{} {next}", paint::label("next:"));
+                ExitCode::from(130)
+            }
+        }
+    }
+}
+
+fn show_failure(failure: &Failure, format: Format) {
+    if format == Format::Json {
+        let fields = failure.fields.iter();
+        let fields = fields.map(|v| serde_json::json!({ "field": v.field, "description": v.description }));
+        let document = serde_json::json!({ "error": {
+            "reason": failure.reason.as_str(),
+            "message": failure.message,
+            "next": failure.next_step(),
+            "fields": fields.collect::<Vec<_>>(),
+            "exit_code": failure.exit() as u8,
+        }});
+        return eprintln!("{document}");
+    }
+    anstream::eprintln!("{}: {failure}", paint::error("error"));
+    // A request with one wrong field says it in its message already.
+    if failure.fields.len() > 1 {
+        for violation in &failure.fields {
+            anstream::eprintln!("  {}: {}", violation.field, violation.description);
+        }
+    }
+    anstream::eprintln!("{} {}", paint::label("next:"), failure.next_step());
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

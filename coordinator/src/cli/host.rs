@@ -1,0 +1,230 @@
+//! `rfs host`: the fleet's hosts and their health.
+
+use clap::{Args, Subcommand};
+use rfs_link::{Exit, Failure};
+use rfs_model::Reason;
+use rfs_proto::v1;
+
+use super::arguments::Grouped;
+use super::connect::{Client, soon};
+use super::error::CliError;
+use super::output::Output;
+use super::progress::Watched as _;
+use super::table::Table;
+use super::watch::{Shown, watch};
+use super::words::{self, id, paint};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HostCommand {
+    /// List the hosts that have ever connected.
+    List {
+        #[command(flatten)]
+        hosts: Hosts,
+    },
+    /// Show one host.
+    Show {
+        /// The host's name.
+        name: String,
+    },
+    /// Show the health of hosts, label groups and the fleet.
+    Health {
+        /// Only this host.
+        name: Option<String>,
+        #[command(flatten)]
+        hosts: Hosts,
+        /// Count by this label, such as role; may be given often.
+        #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+        group_by: Vec<String>,
+        /// Go on, and show each change.
+        #[arg(long)]
+        watch: bool,
+    },
+}
+
+/// Which hosts are meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Hosts {
+    /// Only this host; may be given often.
+    #[arg(long = "host", value_name = "NAME", value_delimiter = ',')]
+    pub hosts: Vec<String>,
+    /// Only hosts with this label, such as role=web; may be given often.
+    #[arg(long = "selector", value_name = "LABEL", value_delimiter = ',', value_parser = label)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// Reads `key=value`.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    rfs_model::label::parse_label(text).map_err(|error| error.to_string())
+}
+
+impl Hosts {
+    /// The selector, or the label that is given with two values: no host has both.
+    pub(super) fn selector(&self) -> Result<v1::Selector, Failure> {
+        let mut labels = std::collections::HashMap::new();
+        for (key, value) in &self.labels {
+            if let Some(other) = labels.insert(key.clone(), value.clone()).filter(|other| other != value) {
+                let message = format!("--selector: no host has both {key}={other} and {key}={value}");
+                return Err(
+                    Failure::new(Reason::InvalidArgument, message).next("give one value for each label")
+                );
+            }
+        }
+        Ok(v1::Selector { hosts: self.hosts.clone(), labels })
+    }
+}
+
+pub(super) async fn run(group: Grouped<HostCommand>, output: &mut Output) -> Result<Exit, CliError> {
+    match group.command {
+        HostCommand::List { hosts } => {
+            let selector = hosts.selector()?;
+            let client = group.connection.open().await?;
+            list(&client, output, selector).await
+        }
+        HostCommand::Show { name } => {
+            let client = group.connection.open().await?;
+            show(&client, output, name).await
+        }
+        HostCommand::Health { name, mut hosts, group_by, watch } => {
+            hosts.hosts.extend(name);
+            let selector = Some(hosts.selector()?);
+            let client = group.connection.open().await?;
+            if watch {
+                follow(&client, output, selector, group_by).await
+            } else {
+                health(&client, output, selector, group_by).await
+            }
+        }
+    }
+}
+
+async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> Result<Exit, CliError> {
+    let mut all = v1::ListHostsResponse::default();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListHostsRequest { page_size: 1000, page_token, selector: Some(selector.clone()) };
+        let page = client.answer(client.hosts().list_hosts(soon(request)).await)?;
+        all.hosts.extend(page.hosts);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.message(&all)?;
+        return Ok(Exit::Done);
+    }
+    if all.hosts.is_empty() {
+        output.line("no host has connected yet")?;
+        output.line(format!(
+            "{} on each server: rfs-agent run; its certificate: rfs pki issue agent NAME",
+            paint::label("next:")
+        ))?;
+        return Ok(Exit::Done);
+    }
+    let mut table =
+        Table::new(&["HOST", "CONNECTED", "HEALTH", "LABELS", "COMPONENTS", "VERSION", "LAST SEEN", "OWNER"]);
+    for host in &all.hosts {
+        let components: Vec<_> = host.components.iter().map(|component| component.name.as_str()).collect();
+        let health = match host.inconsistent {
+            true => paint::alarm("INCONSISTENT"),
+            false => words::health(host.health()),
+        };
+        table.row([
+            id(&host.name).to_owned(),
+            connected(host),
+            health,
+            words::labels(&host.labels),
+            components.join(","),
+            host.agent_version.clone(),
+            words::time(host.last_seen_time),
+            host.owner.clone(),
+        ]);
+    }
+    output.table(&table)?;
+    Ok(Exit::Done)
+}
+
+fn connected(host: &v1::Host) -> String {
+    if host.connected { paint::good("yes") } else { paint::bad("no") }
+}
+
+async fn show(client: &Client, output: &mut Output, name: String) -> Result<Exit, CliError> {
+    let request = v1::GetHostRequest { name };
+    let host = client.answer(client.hosts().get_host(soon(request)).await)?;
+    if output.is_json() {
+        output.message(&host)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::bare();
+    let mut row = |what: &str, value: String| table.row([paint::label(what), value]);
+    row("host", id(&host.name).to_owned());
+    row("connected", connected(&host));
+    row("last seen", words::time(host.last_seen_time));
+    row("agent", host.agent_version.clone());
+    row("labels", words::labels(&host.labels));
+    let components =
+        host.components.iter().map(|component| format!("{} ({})", component.name, component.kind));
+    row("components", components.collect::<Vec<_>>().join(", "));
+    row("health", words::health(host.health()));
+    let owner = if host.owner.is_empty() { "no operation".to_owned() } else { host.owner.clone() };
+    row("owner", owner);
+    row("generation", host.generation.to_string());
+    output.table(&table)?;
+    if host.inconsistent {
+        output.line(paint::alarm("INCONSISTENT: it is at neither its old nor its new state"))?;
+        output.line(format!("{} on the host: rfs-agent status", paint::label("next:")))?;
+    }
+    if !host.checks.is_empty() {
+        output.line("")?;
+        output.table(&checks(&host.checks))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn checks(checks: &[v1::Check]) -> Table {
+    let mut table = Table::new(&["CHECK", "KIND", "HEALTH", "NEEDED", "SINCE", "EVIDENCE"]);
+    for check in checks {
+        let needed = if check.required { "required" } else { "advisory" };
+        table.row([
+            check.name.clone(),
+            check.kind.clone(),
+            words::health(check.health()),
+            needed.to_owned(),
+            words::time(check.since_time),
+            check.evidence.clone(),
+        ]);
+    }
+    table
+}
+
+async fn health(
+    client: &Client,
+    output: &mut Output,
+    selector: Option<v1::Selector>,
+    group_by: Vec<String>,
+) -> Result<Exit, CliError> {
+    let request = v1::GetFleetHealthRequest { selector, group_by };
+    let health = client.answer(client.hosts().get_fleet_health(soon(request)).await)?;
+    if output.is_json() {
+        output.message(&health)?;
+    } else {
+        health.picture(usize::MAX).iter().try_for_each(|line| output.line(line))?;
+        if health.hosts.len() == 1 && !health.hosts[0].checks.is_empty() {
+            output.line("")?;
+            output.table(&checks(&health.hosts[0].checks))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn follow(
+    client: &Client,
+    output: &mut Output,
+    selector: Option<v1::Selector>,
+    group_by: Vec<String>,
+) -> Result<Exit, CliError> {
+    let request = v1::WatchFleetHealthRequest { selector, group_by };
+    let open = async || client.hosts().watch_fleet_health(request.clone()).await;
+    let (_, exit) = watch(client, output, Shown::Everything, "rfs host health --watch", open).await?;
+    Ok(exit)
+}

@@ -1,0 +1,36 @@
+//! What is watched: a picture that changes in place on a terminal, and lines that tell each change elsewhere.
+//!
+//! Both are pure functions of what the coordinator last said, so that a test reads what a person would.
+
+mod checkpoint;
+mod health;
+mod rollback;
+mod screen;
+
+use rfs_link::Exit;
+
+pub(super) use rollback::outcome_lines;
+pub(super) use screen::Screen;
+
+/// Something that the coordinator streams until it is over.
+pub(super) trait Watched: prost::Name + Default + 'static {
+    /// The whole of it in at most `height` lines where that can be, most important first.
+    fn picture(&self, height: usize) -> Vec<String>;
+
+    /// What is different from `before`, a line each; all of it that matters when there is no before.
+    fn changes(&self, before: Option<&Self>) -> Vec<String>;
+
+    /// How a command that waits for it ends, once there is nothing to wait for.
+    fn verdict(&self) -> Option<Exit>;
+
+    /// What a person reads once it is over, after the picture or the changes.
+    fn closing(&self) -> Vec<String>;
+}
+
+/// The first names, and how many there are beyond.
+fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 6;
+    let more = names.len().saturating_sub(SHOWN);
+    let first: Vec<_> = names.take(SHOWN).collect();
+    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
+}

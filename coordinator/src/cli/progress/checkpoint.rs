@@ -1,0 +1,162 @@
+//! A checkpoint as people watch it.
+
+use rfs_link::Exit;
+use rfs_model::ByteCount;
+use rfs_proto::v1::{self, checkpoint, host_snapshot};
+
+use super::Watched;
+use crate::cli::duration::show_wire;
+use crate::cli::table::Table;
+use crate::cli::words::{self, count, id, paint};
+
+impl Watched for v1::Checkpoint {
+    fn picture(&self, height: usize) -> Vec<String> {
+        let durable =
+            self.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Durable).count();
+        let state = words::checkpoint_state(self.state());
+        let of = count(self.snapshots.len(), "host");
+        let mut lines = vec![format!("{}  {state}  {durable} of {of} durable", paint::label(&self.name))];
+        let room = height.saturating_sub(1);
+        let mut hosts: Vec<_> = self.snapshots.iter().collect();
+        let mut rest = 0;
+        if hosts.len() > room {
+            hosts.sort_by_key(|host| rank(host.state()));
+            rest = hosts.split_off(room.saturating_sub(1)).len();
+        }
+        let mut table = Table::bare();
+        hosts.iter().for_each(|host| table.row(row(host)));
+        lines.extend(table.lines());
+        if rest > 0 {
+            lines.push(paint::faint(format!("  … and {rest} more")));
+        }
+        lines
+    }
+
+    fn changes(&self, before: Option<&Self>) -> Vec<String> {
+        let mut lines = Vec::new();
+        if before.is_none() {
+            lines.push(format!("{}: {}", self.name, count(self.snapshots.len(), "host")));
+        }
+        for (place, host) in self.snapshots.iter().enumerate() {
+            let earlier = before.and_then(|before| before.snapshots.get(place));
+            let was = earlier.filter(|earlier| earlier.host == host.host).map(v1::HostSnapshot::state);
+            // The steps between are too short-lived to be told one by one.
+            let told = matches!(host.state(), host_snapshot::State::Durable | host_snapshot::State::Failed);
+            if told && was != Some(host.state()) {
+                lines.push(row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned());
+            }
+        }
+        lines
+    }
+
+    fn verdict(&self) -> Option<Exit> {
+        match self.state() {
+            checkpoint::State::Creating | checkpoint::State::Unspecified => None,
+            checkpoint::State::Complete => Some(Exit::Done),
+            checkpoint::State::Incomplete => Some(Exit::Failed),
+        }
+    }
+
+    fn closing(&self) -> Vec<String> {
+        let state = words::checkpoint_state(self.state());
+        if self.state() != checkpoint::State::Complete {
+            let missing = self.snapshots.iter().filter(|host| host.state() != host_snapshot::State::Durable);
+            let mut lines = vec![format!("{} is {state}; it is no target for a rollback", self.name)];
+            for host in missing {
+                let why = host.failure.as_ref().map_or("not captured", |failure| failure.message.as_str());
+                lines.push(format!("  {}: {why}", host.host));
+            }
+            let next = format!(
+                "put right what is named and take another: rfs checkpoint create; details: rfs checkpoint show {}",
+                id(&self.name)
+            );
+            lines.push(format!("{} {next}", paint::label("next:")));
+            return lines;
+        }
+        let bytes = |of: fn(&v1::HostSnapshot) -> u64| ByteCount(self.snapshots.iter().map(of).sum());
+        let skew = self.skew.map(|skew| format!(", cut within {}", show_wire(skew))).unwrap_or_default();
+        let (all, new) = (bytes(|host| host.bytes), bytes(|host| host.new_bytes));
+        vec![
+            format!("{} is {state}: {all}, {new} stored anew{skew}", self.name),
+            format!("{} rfs rollback plan --checkpoint {}", paint::label("to go back:"), id(&self.name)),
+        ]
+    }
+}
+
+fn rank(state: host_snapshot::State) -> u8 {
+    use host_snapshot::State as S;
+    match state {
+        S::Failed => 0,
+        S::Preparing | S::Cutting => 1,
+        S::Prepared => 2,
+        S::Pending | S::Unspecified => 3,
+        S::Durable => 4,
+    }
+}
+
+fn row(host: &v1::HostSnapshot) -> [String; 3] {
+    let detail = match (&host.failure, host.state()) {
+        (Some(failure), _) => paint::bad(&failure.message),
+        (None, host_snapshot::State::Durable) => {
+            let took = host.duration.map(|took| format!(" in {}", show_wire(took))).unwrap_or_default();
+            format!("{} of {}{took}", ByteCount(host.new_bytes), ByteCount(host.bytes))
+        }
+        (None, _) => String::new(),
+    };
+    [format!("  {}", host.host), words::snapshot_state(host.state()), detail]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, state: host_snapshot::State) -> v1::HostSnapshot {
+        v1::HostSnapshot {
+            host: name.into(),
+            state: state.into(),
+            bytes: 2048,
+            new_bytes: 10,
+            ..Default::default()
+        }
+    }
+
+    fn plain(lines: Vec<String>) -> Vec<String> {
+        lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
+    }
+
+    #[test]
+    fn an_incomplete_checkpoint_says_which_hosts_are_missing_and_why() {
+        let mut watched = v1::Checkpoint {
+            name: "checkpoints/c".into(),
+            state: checkpoint::State::Incomplete.into(),
+            snapshots: vec![
+                host("web-1", host_snapshot::State::Durable),
+                host("db", host_snapshot::State::Failed),
+            ],
+            ..Default::default()
+        };
+        watched.snapshots[1].failure =
+            Some(rfs_proto::convert::failure(rfs_model::Reason::NoSpace, "/var/lib/rfs is full", ""));
+        assert_eq!(
+            plain(watched.picture(9)),
+            [
+                "checkpoints/c  incomplete  1 of 2 hosts durable",
+                "  web-1  durable  10 B of 2.0 KiB",
+                "  db     failed   /var/lib/rfs is full",
+            ]
+        );
+        assert_eq!(
+            plain(watched.picture(2)),
+            ["checkpoints/c  incomplete  1 of 2 hosts durable", "  … and 2 more"]
+        );
+        assert_eq!(
+            plain(watched.changes(None)),
+            ["checkpoints/c: 2 hosts", "web-1 durable 10 B of 2.0 KiB", "db failed /var/lib/rfs is full",]
+        );
+        assert_eq!(
+            plain(watched.closing())[..2],
+            ["checkpoints/c is incomplete; it is no target for a rollback", "  db: /var/lib/rfs is full",]
+        );
+        assert_eq!(watched.verdict(), Some(Exit::Failed));
+    }
+}

@@ -1,0 +1,118 @@
+//! `rfs serve`: runs the coordinator until it is told to stop.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rfs_link::{Chain, Exit, Failure};
+use rfs_model::Reason;
+use rfs_model::time::SystemClock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::arguments::ServeArguments;
+use super::error::CliError;
+use crate::config::{Config, ConfigError};
+use crate::serve::{Serving, write_ready_file};
+
+pub(super) fn run(arguments: ServeArguments) -> Result<Exit, CliError> {
+    let config =
+        Config::read(&arguments.config).map_err(|error| config_failure(&arguments.config, &error))?;
+    log();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::runtime)?;
+    let served = runtime.block_on(serve(config, &arguments));
+    // What still blocks a thread must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    served
+}
+
+fn config_failure(path: &Path, error: &ConfigError) -> Failure {
+    let next = match error {
+        ConfigError::Read { .. } => "name the configuration with: rfs serve --config FILE".to_owned(),
+        ConfigError::Parse { .. } => format!("correct {} and start again", path.display()),
+    };
+    Failure::new(Reason::InvalidArgument, Chain(error).to_string()).next(next)
+}
+
+/// Logs to standard error; RUST_LOG chooses what.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+async fn serve(config: Config, arguments: &ServeArguments) -> Result<Exit, CliError> {
+    let mut signals = Signals::new().map_err(CliError::runtime)?;
+    let mut serving = Serving::start(config, Arc::new(SystemClock)).await.map_err(|error| error.failure())?;
+    anstream::eprintln!("rfs listens on {}", serving.address());
+    if let Some(path) = &arguments.ready_file {
+        write_ready_file(path, serving.address()).map_err(|error| {
+            Failure::new(Reason::Io, format!("cannot write {}: {error}", path.display()))
+                .next("give another --ready-file")
+        })?;
+    }
+    loop {
+        tokio::select! {
+            ended = serving.ended() => {
+                ended.map_err(|error| error.failure())?;
+                return Ok(Exit::Done);
+            }
+            signal = signals.next() => match signal {
+                Told::Stop(name) => {
+                    info!(signal = name, "stopping");
+                    serving.stop().await.map_err(|error| error.failure())?;
+                    return Ok(Exit::Done);
+                }
+                Told::Reload => reload(&arguments.config, &serving),
+            },
+        }
+    }
+}
+
+/// Takes the roles of the configuration as it is now. All else needs a restart; certificates are followed anyway.
+fn reload(path: &Path, serving: &Serving) {
+    match Config::read(path) {
+        Ok(config) => {
+            serving.set_roles(config.roles);
+            info!("roles read again; other settings need a restart");
+        }
+        Err(error) => {
+            warn!(error = %Chain(&error), "the configuration cannot be read; the roles stay as they were")
+        }
+    }
+}
+
+/// What the process is told from outside.
+enum Told {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The server as a whole: opened, serving, stopped.
+//!
+//! ```text
+//! configuration ─▶ credentials, listener ─▶ routes behind authz ─▶ serve ─stop─▶ drain ─▶ cut
+//! ```
+//!
+//! The listener is bound before anything is promised: once [`Serving::start`] returns, a connection is taken.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rfs_link::server::{self, DescriptorError, Limits};
+use rfs_link::{CredentialsError, Failure, Identity, LiveCredentials, SpiffeId, TrustDomain, incoming};
+use rfs_model::Reason;
+use rfs_model::time::SharedClock;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::api::authz::{Authorize, CurrentRoles, Roles};
+use crate::config::Config;
+
+/// A coordinator that serves.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    roles: CurrentRoles,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), server::ServeError>>,
+}
+
+/// Why a coordinator cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The files of `[tls]` cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The certificate is another's than a coordinator's of this fleet.
+    #[error("the certificate in {file} names {found}; a coordinator of {expected} is needed")]
+    NotACoordinator {
+        /// The certificate's file.
+        file: String,
+        /// Whom it names.
+        found: SpiffeId,
+        /// The fleet that is configured.
+        expected: TrustDomain,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The reflection service cannot be made.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// Serving ended by itself.
+    #[error(transparent)]
+    Server(#[from] server::ServeError),
+    /// The task that serves died.
+    #[error("the server's task failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl ServeError {
+    /// The error as a failure, with what to do next.
+    pub fn failure(&self) -> Failure {
+        let text = rfs_link::Chain(self).to_string();
+        match self {
+            Self::Credentials(error) => error.failure(),
+            Self::NotACoordinator { .. } => Failure::new(Reason::InvalidArgument, text)
+                .next("issue one with: rfs pki issue coordinator NAME --dns HOST; or correct trust_domain"),
+            Self::Listen { address, .. } => Failure::new(Reason::InvalidArgument, text).next(format!(
+                "see who listens there: ss -ltnp 'sport = :{}'; or change listen",
+                address.port()
+            )),
+            Self::Descriptors(_) | Self::Server(_) | Self::Task(_) => Failure::new(Reason::Internal, text),
+        }
+    }
+}
+
+impl Serving {
+    /// Opens everything that `config` names and begins to serve.
+    pub async fn start(config: Config, clock: SharedClock) -> Result<Self, ServeError> {
+        let credentials = open_credentials(&config, clock.clone())?;
+        let listener = bind(config.listen).await?;
+        let address =
+            listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })?;
+        let (limits, roles) = (Limits::default(), CurrentRoles::new(config.roles));
+        let (stop, close) = (CancellationToken::new(), CancellationToken::new());
+
+        let (routes, _health) = server::standard(&[rfs_proto::DESCRIPTORS])?;
+        let router = server::builder(&limits).layer(Authorize(roles.clone())).add_routes(routes);
+        credentials.follow(stop.clone());
+        let incoming = incoming::mutual_tls(listener, credentials, &limits, close.clone());
+        let serving = {
+            let stop = stop.clone();
+            async move { server::serve(router, incoming, &limits, stop, close).await }
+        };
+        info!(%address, "serving");
+        Ok(Self { address, roles, stop, task: tokio::spawn(serving) })
+    }
+
+    /// Where it listens; with port 0 configured, the port that was free.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Puts other roles in force, without a restart.
+    pub fn set_roles(&self, roles: Roles) {
+        self.roles.set(roles);
+    }
+
+    /// Tells it to stop, once for all who hold the token.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Serves until it is told to stop, or fails.
+    pub async fn ended(&mut self) -> Result<(), ServeError> {
+        (&mut self.task).await??;
+        Ok(())
+    }
+
+    /// Stops it: open calls are given a moment to end.
+    pub async fn stop(mut self) -> Result<(), ServeError> {
+        self.stop.cancel();
+        self.ended().await
+    }
+}
+
+fn open_credentials(
+    config: &Config,
+    clock: SharedClock,
+) -> Result<std::sync::Arc<LiveCredentials>, ServeError> {
+    let credentials = LiveCredentials::open(config.tls.clone(), clock)?;
+    let found = credentials.id();
+    let ours =
+        found.trust_domain == config.trust_domain && matches!(found.identity, Identity::Coordinator(_));
+    if !ours {
+        let file = config.tls.certificate.display().to_string();
+        return Err(ServeError::NotACoordinator { file, found, expected: config.trust_domain.clone() });
+    }
+    Ok(credentials)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Writes the address to `path`, whole or not at all, so that who waits for the file reads it when it is there.
+pub fn write_ready_file(path: &Path, address: SocketAddr) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    std::fs::write(&new, format!("{address}\n"))?;
+    std::fs::rename(&new, path)
+}
