@@ -18,3 +18,5 @@ pub mod host;
 pub mod engine;
 
 pub mod commander;
+
+pub mod local;

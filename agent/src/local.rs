@@ -1,0 +1,13 @@
+//! The host's own door: a unix socket for administrators, and what they may ask through it.
+//!
+//! ```text
+//! rfs-agent status|snapshots|capture|restore ─▶ client ─▶ agent.sock ─▶ service ─▶ Administration (the engine)
+//! rfs-agent …, no daemon ────────────────────────────────────────────────────────▶ Administration (the engine)
+//! ```
+//!
+//! Only root and the agent's own user get in: the kernel says who connects. A client that goes away stops nothing
+//! that it started.
+
+mod contract;
+
+pub use contract::{Administration, PlanLine, PlanView, Progress, RestoreOrder, SnapshotKind, SnapshotView};

@@ -1,0 +1,137 @@
+//! What an administrator may ask of a host, with the daemon running or without.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rfs_model::{ByteCount, ComponentKind, ComponentName, OperationId, SnapshotId, Timestamp};
+
+use crate::commander::{Refusal, Selection};
+use crate::engine::{Phase, Receipt};
+
+/// The host, as an administrator sees it. Implemented by the engine, and by the client of the daemon's socket.
+///
+/// Every call may take as long as the work that it does, so async code calls it from a blocking thread.
+pub trait Administration: Send + Sync {
+    /// The snapshots in the store, newest first.
+    fn snapshots(&self) -> Result<Vec<SnapshotView>, Refusal>;
+
+    /// Captures the present state of `components`; none means all. The snapshot is durable when this returns.
+    fn capture(&self, components: &BTreeSet<ComponentName>, reason: &str) -> Result<SnapshotView, Refusal>;
+
+    /// What a restore of `snapshot`, an id or its unambiguous beginning, would do. Changes nothing.
+    fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal>;
+
+    /// Restores, and returns when it has ended; `progress` is called at each phase and now and then in between.
+    ///
+    /// An error means that nothing was begun. A restore that was begun and failed is a receipt that says so.
+    fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<Receipt, Refusal>;
+
+    /// How the last restore ended, in words; none when there was none.
+    fn last_restore(&self) -> Option<String>;
+}
+
+/// What is restored, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreOrder {
+    /// The snapshot: an id or its unambiguous beginning.
+    pub snapshot: String,
+    /// Which part of it.
+    pub selection: Selection,
+    /// Past it, the host goes back to what it was. None means what the configuration says.
+    pub timeout: Option<Duration>,
+    /// Also on a host that is inconsistent: this is the way out of it.
+    pub force: bool,
+}
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is at.
+    pub phase: Phase,
+    /// Steps of the plan that are done.
+    pub steps_done: u64,
+    /// Steps in the plan; zero until it is made.
+    pub steps_total: u64,
+}
+
+/// A snapshot, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotView {
+    /// Its id.
+    pub id: SnapshotId,
+    /// When it was captured.
+    pub created_at: Timestamp,
+    /// What it was made for.
+    pub kind: SnapshotKind,
+    /// Why, in the words of whoever asked for it.
+    pub reason: String,
+    /// The fleet operation that it belongs to.
+    pub operation: Option<OperationId>,
+    /// What it holds.
+    pub components: Vec<(ComponentName, ComponentKind)>,
+    /// How many bytes it stands for.
+    pub bytes: ByteCount,
+    /// How many bytes of it were new to the store.
+    pub stored: ByteCount,
+    /// How many entries it holds.
+    pub entries: u64,
+    /// Whether it stays until it is unpinned.
+    pub pinned: bool,
+}
+
+/// What a snapshot was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// A fleet's checkpoint.
+    Checkpoint,
+    /// The way back of a restore.
+    Backup,
+    /// An administrator on the host.
+    Local,
+}
+
+impl SnapshotKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Checkpoint, Self::Backup, Self::Local];
+
+    /// The kind as it is listed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Backup => "backup",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// What a restore would do, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlanView {
+    /// The steps, in the order in which they are taken. May be cut; `step_count` is whole.
+    pub steps: Vec<PlanLine>,
+    /// How many steps there are.
+    pub step_count: u64,
+    /// How many bytes are written.
+    pub bytes: ByteCount,
+    /// The services that stop and start.
+    pub services: Vec<ComponentName>,
+    /// What is newer than the snapshot and would be lost. May be cut; `loss_count` is whole.
+    pub losses: Vec<String>,
+    /// How many such things there are.
+    pub loss_count: u64,
+    /// Why the host cannot comply.
+    pub obstacle: Option<Refusal>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanLine {
+    /// The component that it belongs to.
+    pub component: ComponentName,
+    /// What is done, in one word, such as `write`.
+    pub action: String,
+    /// The whole line, such as `write /srv/site/index.html (1.2 KiB)`.
+    pub text: String,
+    /// How many bytes are written.
+    pub bytes: ByteCount,
+}
