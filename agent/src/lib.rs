@@ -20,3 +20,5 @@ pub mod engine;
 pub mod commander;
 
 pub mod local;
+
+pub mod health;
