@@ -1,0 +1,107 @@
+//! A snapshot in the making.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rfs_model::{ByteCount, ComponentKind, ComponentName};
+
+use crate::cancel::Cancel;
+use crate::content::Sink;
+use crate::error::{CaptureError, StoreError};
+use crate::files;
+use crate::manifest::{Component, Content, Manifest, SnapshotNote};
+use crate::objects::Keeper;
+use crate::scan::{self, CaptureStats};
+use crate::segment::{self, RootList, SegmentRef};
+use crate::snapshot::{self, SnapshotInfo};
+use crate::spec::{FilesSpec, Scope};
+use crate::store::Inner;
+use crate::tree::Tree;
+
+/// A snapshot in the making. Several may be made at once, and one may be filled by several threads.
+#[derive(Debug)]
+pub struct Capture {
+    store: Arc<Inner>,
+    keeper: Keeper,
+    components: Mutex<BTreeMap<ComponentName, Component>>,
+}
+
+/// A value is cut into pieces of this size.
+const PIECE: usize = 2 << 20;
+
+impl Capture {
+    pub(crate) fn new(store: &Arc<Inner>) -> Self {
+        Self { store: store.clone(), keeper: Keeper::new(store), components: Mutex::default() }
+    }
+
+    /// Captures the files of a component and returns what was captured.
+    pub fn files(
+        &self,
+        name: &ComponentName,
+        spec: &FilesSpec,
+        cancel: &Cancel,
+    ) -> Result<(Tree, CaptureStats), CaptureError> {
+        let scope = Scope::new(spec)?;
+        let counts = || {
+            let keeper = &self.keeper;
+            (keeper.objects_new.load(Ordering::Relaxed), keeper.bytes_stored.load(Ordering::Relaxed))
+        };
+        let before = counts();
+        let (tree, mut stats) = scan::scan(&scope, &self.keeper, cancel)?;
+        let content = Content::Tree(keep_tree(&tree, &self.keeper)?);
+        let after = counts();
+        (stats.objects_new, stats.bytes_stored) = (after.0 - before.0, after.1 - before.1);
+        let size = ByteCount(stats.size);
+        self.add(name, Component { kind: ComponentKind::Files, entries: stats.entries, size, content })?;
+        Ok((tree, stats))
+    }
+
+    /// Keeps a component's state that is not files.
+    pub fn value(&self, name: &ComponentName, kind: ComponentKind, bytes: &[u8]) -> Result<(), StoreError> {
+        let pieces = bytes.chunks(PIECE).map(|piece| self.keeper.keep(piece)).collect::<Result<_, _>>()?;
+        let size = ByteCount(bytes.len() as u64);
+        self.add(name, Component { kind, entries: 0, size, content: Content::Value(pieces) })
+    }
+
+    /// Makes the snapshot durable; when this returns, it survives a power cut.
+    pub fn commit(self, note: SnapshotNote) -> Result<SnapshotInfo, StoreError> {
+        let Self { store, keeper, components } = self;
+        let components = components.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Held until the manifest is durable: until then nothing else says that the objects are needed.
+        let (packs, _uses) = keeper.finish()?;
+        let _catalogue = store.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = snapshot::next_sequence(&store)?;
+        let manifest = Manifest::new(note, sequence, store.clock.0.now(), components);
+        let (id, bytes) = manifest.encode();
+        files::replace(&store.layout.snapshots.join(id.to_string()), &bytes)?;
+        store.index_mut().add_finished(&packs);
+        Ok(SnapshotInfo::new(id, &manifest, crate::marks::Marks::default()))
+    }
+
+    fn add(&self, name: &ComponentName, component: Component) -> Result<(), StoreError> {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        if components.contains_key(name) {
+            let reason = "it was captured into this snapshot already".to_owned();
+            return Err(StoreError::BadComponent { component: name.clone(), reason });
+        }
+        components.insert(name.clone(), component);
+        Ok(())
+    }
+}
+
+/// Keeps the tree's segments and their list.
+fn keep_tree(tree: &Tree, keeper: &Keeper) -> Result<rfs_model::Digest, StoreError> {
+    let mut bytes = Vec::new();
+    let mut roots = Vec::with_capacity(tree.roots.len());
+    for root in &tree.roots {
+        let mut segments = Vec::new();
+        for entries in segment::split(&root.entries) {
+            segment::encode(entries, &mut bytes);
+            let digest = keeper.keep(&bytes)?;
+            segments.push(SegmentRef { digest, entries: entries.len() as u32, length: bytes.len() as u32 });
+        }
+        roots.push(RootList { path: root.path.clone(), segments });
+    }
+    keeper.keep(&segment::encode_list(&roots))
+}

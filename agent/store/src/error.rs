@@ -1,0 +1,187 @@
+//! What can go wrong, by what a caller would do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rfs_model::{ByteCount, ComponentName, Digest, SnapshotId};
+
+use crate::cancel::Stopped;
+
+/// Why the store could not do something. Nothing that was committed before is lost by any of these.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process writes to the store. Try again later, or ask that process.
+    #[error("store {} is held by another process; stop it or use its socket", path.display())]
+    Locked {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The store was opened for reading alone.
+    #[error("store {} was opened for reading only", path.display())]
+    ReadOnly {
+        /// The store.
+        path: PathBuf,
+    },
+    /// There is no store there.
+    #[error("{} is not a store: {reason}", path.display())]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or foreign.
+        reason: &'static str,
+    },
+    /// A newer version wrote the store. Upgrade.
+    #[error("store {} has format {found}; this version reads up to {supported}", path.display())]
+    NewerFormat {
+        /// The store.
+        path: PathBuf,
+        /// The format that it has.
+        found: u32,
+        /// The newest format that this version reads.
+        supported: u32,
+    },
+    /// A file system has not enough space. Free some or forget snapshots.
+    #[error("not enough space at {}: {needed} needed, {available} available", path.display())]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// How much more was needed, the reserve included.
+        needed: ByteCount,
+        /// How much there is.
+        available: ByteCount,
+    },
+    /// No snapshot has this id.
+    #[error("no snapshot {id} in this store; list them to see which there are")]
+    UnknownSnapshot {
+        /// The id, or the part of it that was given.
+        id: String,
+    },
+    /// Several snapshots begin like this. Give more digits.
+    #[error("{prefix:?} begins the ids of {count} snapshots; give more digits")]
+    AmbiguousPrefix {
+        /// What was given.
+        prefix: String,
+        /// How many snapshots match.
+        count: usize,
+    },
+    /// The snapshot has no such component.
+    #[error("snapshot {snapshot} has no component {component} of that kind")]
+    UnknownComponent {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The component.
+        component: ComponentName,
+    },
+    /// The snapshot may not be deleted.
+    #[error("snapshot {id} stays: {why}")]
+    Undeletable {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Why.
+        why: String,
+    },
+    /// A component was captured twice into one snapshot, or a value is too large.
+    #[error("component {component}: {reason}")]
+    BadComponent {
+        /// The component.
+        component: ComponentName,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something stored is not what it was. Run verify; repair from a live file or another snapshot.
+    #[error("{what} in {} is damaged: {reason}; run verify", path.display())]
+    Damaged {
+        /// What is damaged.
+        what: String,
+        /// The file that holds it.
+        path: PathBuf,
+        /// How it shows.
+        reason: String,
+    },
+    /// An object is referred to and not there.
+    #[error("object {digest} is missing from store {}; run verify", path.display())]
+    Missing {
+        /// The object.
+        digest: Digest,
+        /// The store.
+        path: PathBuf,
+    },
+    /// A read or a write failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl StoreError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> Self + use<> {
+        let path = path.to_owned();
+        move |errno| Self::Io { action, path, source: errno.into() }
+    }
+
+    pub(crate) fn damaged(what: impl Into<String>, path: &Path, reason: impl ToString) -> Self {
+        Self::Damaged { what: what.into(), path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// Why a tree could not be captured. The snapshot in the making is dropped; the live state was only read.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A path cannot be read. Grant the right, exclude it, or repair the disk.
+    #[error("cannot {action} {}", path.display())]
+    Unreadable {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file kept changing. Quiesce its writer, or exclude it.
+    #[error("{} kept changing while it was read; quiesce its writer or exclude it", path.display())]
+    Unstable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A configured path cannot be a root.
+    #[error("path {} cannot be captured: {reason}", path.display())]
+    BadPath {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An exclude pattern is not valid.
+    #[error("exclude pattern {pattern:?} is not valid")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        source: globset::Error,
+    },
+    /// The store could not keep it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl CaptureError {
+    pub(crate) fn unreadable(action: &'static str, path: PathBuf) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::Unreadable { action, path, source: errno.into() }
+    }
+}

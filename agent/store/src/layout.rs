@@ -1,0 +1,163 @@
+//! Where things lie in a store's folder.
+//!
+//! ```text
+//! format                  "rfs-store 1": what this folder is
+//! lock                    held (flock) by the one process that writes
+//! packs/ID.pack           objects; ID.part is one in the making
+//! snapshots/DIGEST        a manifest, named by the digest of its bytes
+//! marks/DIGEST            pins, uses and proofs of that snapshot
+//! cache/NAME              what each file was when it was captured last; may be deleted at any time
+//! ```
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::StoreError;
+use crate::files;
+use crate::pack::PackId;
+
+/// The newest format of a store that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The folders of a store, and the lock if it is open for writing.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) packs: PathBuf,
+    pub(crate) snapshots: PathBuf,
+    pub(crate) marks: PathBuf,
+    pub(crate) cache: PathBuf,
+    next_pack: AtomicU64,
+    /// Released by the kernel when the process ends, however it ends.
+    lock: Option<File>,
+}
+
+impl Layout {
+    /// Opens the folder for writing, and makes it a store if it is new or empty.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        files::create_folder(root)?;
+        let format = root.join("format");
+        match read_format(root) {
+            Err(StoreError::NotAStore { .. }) if is_new(root)? => {
+                files::replace(&format, format!("rfs-store {FORMAT}\n").as_bytes())?;
+            }
+            other => other?,
+        }
+        let mut layout = Self::at(root);
+        for folder in [&layout.packs, &layout.snapshots, &layout.marks, &layout.cache] {
+            files::create_folder(folder)?;
+        }
+        layout.lock = Some(take_lock(root)?);
+        layout.clean()?;
+        files::sync_folder(root)?;
+        Ok(layout)
+    }
+
+    /// Opens a store beside the process that writes to it.
+    pub(crate) fn open_read_only(root: &Path) -> Result<Self, StoreError> {
+        read_format(root)?;
+        Ok(Self::at(root))
+    }
+
+    fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            packs: root.join("packs"),
+            snapshots: root.join("snapshots"),
+            marks: root.join("marks"),
+            cache: root.join("cache"),
+            next_pack: AtomicU64::new(0),
+            lock: None,
+        }
+    }
+
+    pub(crate) fn require_writable(&self) -> Result<(), StoreError> {
+        match self.lock {
+            Some(_) => Ok(()),
+            None => Err(StoreError::ReadOnly { path: self.root.clone() }),
+        }
+    }
+
+    /// A number that no pack of this store has had.
+    pub(crate) fn next_pack(&self) -> PackId {
+        PackId(self.next_pack.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The packs that are whole.
+    pub(crate) fn pack_ids(&self) -> Result<Vec<PackId>, StoreError> {
+        let mut ids: Vec<_> = names(&self.packs)?
+            .iter()
+            .filter_map(|name| PackId::parse(name))
+            .filter(|(_, whole)| *whole)
+            .map(|(id, _)| id)
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Removes what a crash left behind. Nobody else writes: the lock is held.
+    fn clean(&self) -> Result<(), StoreError> {
+        for folder in [&self.packs, &self.snapshots, &self.marks, &self.cache] {
+            for name in names(folder)? {
+                if let Some((id, _)) = PackId::parse(&name) {
+                    self.next_pack.fetch_max(id.0 + 1, Ordering::Relaxed);
+                }
+                if name.ends_with(".part") {
+                    files::remove(&folder.join(&name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names in a folder that are text; others are not ours.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = std::fs::read_dir(folder).map_err(StoreError::io("list", folder))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("list", folder))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+fn is_new(root: &Path) -> Result<bool, StoreError> {
+    // A crash between making the folder and naming its format leaves nothing of value in it.
+    Ok(names(root)?.iter().all(|name| name == "format.part"))
+}
+
+fn read_format(root: &Path) -> Result<(), StoreError> {
+    let not = |reason| StoreError::NotAStore { path: root.to_owned(), reason };
+    let path = root.join("format");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(not("it has no file named format"));
+        }
+        Err(source) => return Err(StoreError::Io { action: "read", path, source }),
+    };
+    let text = String::from_utf8(text).map_err(|_| not("its file named format is not ours"))?;
+    let number = text.strip_prefix("rfs-store ").and_then(|rest| rest.strip_suffix('\n'));
+    let found =
+        number.and_then(|n| n.parse().ok()).ok_or_else(|| not("its file named format is not ours"))?;
+    match found {
+        FORMAT => Ok(()),
+        _ => Err(StoreError::NewerFormat { path: root.to_owned(), found, supported: FORMAT }),
+    }
+}
+
+fn take_lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join("lock");
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(files::write_error(&path, 0))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { path: root.to_owned() }),
+        Err(errno) => Err(StoreError::Io { action: "lock", path, source: errno.into() }),
+    }
+}

@@ -1,0 +1,104 @@
+//! Marks: what is known of a snapshot beside its manifest: pins, uses, and the proof that it restores.
+//!
+//! A snapshot's marks are one small file, replaced as a whole: a line of JSON, and the digest of that line.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use rfs_model::{SnapshotId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::StoreError;
+use crate::files;
+use crate::layout::Layout;
+
+/// What is known of a snapshot beside its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Marks {
+    /// Why a person pinned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
+    /// Who needs it, and why: a running rollback's target or backup.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub in_use: BTreeMap<String, String>,
+    /// When a drill or a restore proved it, and how long that took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// Proof that a snapshot restores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// When it was proven.
+    pub verified_at: Timestamp,
+    /// How long the restore took, in milliseconds.
+    pub restore_millis: u64,
+}
+
+impl Proof {
+    /// How long the restore took.
+    pub fn restore_time(&self) -> Duration {
+        Duration::from_millis(self.restore_millis)
+    }
+}
+
+impl Marks {
+    /// Reads the marks of a snapshot; none if it has none.
+    pub(crate) fn read(layout: &Layout, id: SnapshotId) -> Result<Self, StoreError> {
+        let path = layout.marks.join(id.to_string());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(StoreError::damaged("marks", &path, "they are not text"));
+            }
+            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
+        };
+        parse(&text).map_err(|reason| StoreError::damaged("marks", &path, reason))
+    }
+
+    pub(crate) fn write(&self, layout: &Layout, id: SnapshotId) -> Result<(), StoreError> {
+        let path = layout.marks.join(id.to_string());
+        if *self == Self::default() {
+            files::remove(&path)?;
+            return files::sync_folder(&layout.marks);
+        }
+        files::replace(&path, print(self).as_bytes())
+    }
+}
+
+fn print(marks: &Marks) -> String {
+    let line = serde_json::to_string(marks).expect("marks have only text keys");
+    let sum = blake3::hash(line.as_bytes());
+    format!("{line}\n{sum}\n")
+}
+
+fn parse(text: &str) -> Result<Marks, String> {
+    let (line, rest) = text.split_once('\n').ok_or("they are cut short")?;
+    if rest != format!("{}\n", blake3::hash(line.as_bytes())) {
+        return Err("their checksum is wrong".to_owned());
+    }
+    serde_json::from_str(line).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_read_back_and_every_flipped_bit_shows() {
+        let proof = Proof { verified_at: Timestamp(5), restore_millis: 70 };
+        let in_use = BTreeMap::from([("rollback-1".to_owned(), "its backup".to_owned())]);
+        let marks = Marks { pinned: Some("before the audit".to_owned()), in_use, proof: Some(proof) };
+        let text = print(&marks);
+        assert_eq!(parse(&text), Ok(marks));
+        for i in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[i] ^= 1;
+            assert!(String::from_utf8(bytes).map_or(true, |text| parse(&text).is_err()), "byte {i}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Objects: content by digest, kept by captures and read by everyone else, verified on every read.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rfs_model::Digest;
+use zstd::zstd_safe::{CCtx, compress_bound};
+
+use crate::content::{Sink, digest_of};
+use crate::error::StoreError;
+use crate::index::DigestHasher;
+use crate::pack::{Encoding, Finished, Location, PackId, PackWriter, RECORD_LENGTH, RecordHeader, unpack};
+use crate::store::Inner;
+
+impl Inner {
+    /// Reads an object's content. A content that does not have the digest is never returned.
+    pub(crate) fn object(&self, digest: &Digest, content: &mut Vec<u8>) -> Result<(), StoreError> {
+        let missing = || StoreError::Missing { digest: *digest, path: self.layout.root.clone() };
+        let location = self.index().find(digest);
+        match location.map(|location| self.object_at(&location, digest, content)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(StoreError::Io { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Some(Err(error)) => return Err(error),
+            None if self.layout.require_writable().is_ok() => return Err(missing()),
+            None => {}
+        }
+        // Another process writes, and its collector may have moved the object.
+        self.reload_index()?;
+        let location = self.index().find(digest).ok_or_else(missing)?;
+        self.object_at(&location, digest, content)
+    }
+
+    fn object_at(
+        &self,
+        location: &Location,
+        digest: &Digest,
+        content: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        RECORD.with_borrow_mut(|record| {
+            self.packs.read(location, record)?;
+            let damaged = |reason: &dyn ToString| {
+                StoreError::damaged(
+                    format!("object {digest}"),
+                    &location.pack.path(&self.layout.packs),
+                    reason.to_string(),
+                )
+            };
+            let (head, payload) =
+                record.split_first_chunk::<RECORD_LENGTH>().ok_or_else(|| damaged(&"it is short"))?;
+            let (header, _) = RecordHeader::decode(head).map_err(|error| damaged(&error))?;
+            if header.digest != *digest || header.stored != location.stored {
+                return Err(damaged(&"another object stands there"));
+            }
+            unpack(&header, payload, content).map_err(|reason| damaged(&reason))?;
+            if digest_of(content) != *digest {
+                return Err(damaged(&"its content does not match its digest"));
+            }
+            Ok(())
+        })
+    }
+}
+
+thread_local! {
+    static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static ENCODER: RefCell<(CCtx<'static>, Vec<u8>)> = RefCell::new((CCtx::create(), Vec::new()));
+}
+
+/// The packs that running captures count on, so that the collector spares them.
+#[derive(Debug, Default)]
+pub(crate) struct Uses(Mutex<UsesState>);
+
+#[derive(Debug, Default)]
+struct UsesState {
+    next: u64,
+    running: HashMap<u64, Arc<Mutex<BTreeSet<PackId>>>>,
+    /// While a collector runs: what captures counted on that ended since it began.
+    ended: Option<BTreeSet<PackId>>,
+}
+
+/// What one capture counts on, for as long as it runs.
+#[derive(Debug)]
+pub(crate) struct Use {
+    number: u64,
+    packs: Arc<Mutex<BTreeSet<PackId>>>,
+    store: Arc<Inner>,
+}
+
+impl Uses {
+    pub(crate) fn start(store: &Arc<Inner>) -> Use {
+        let mut state = store.uses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = state.next;
+        state.next += 1;
+        let packs = Arc::<Mutex<BTreeSet<PackId>>>::default();
+        state.running.insert(number, packs.clone());
+        Use { number, packs, store: store.clone() }
+    }
+
+    pub(crate) fn collection_starts(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(BTreeSet::new());
+    }
+
+    pub(crate) fn collection_ends(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended = None;
+    }
+
+    /// Everything that a running capture counts on, or one that ended since the collection started.
+    pub(crate) fn spared(&self) -> BTreeSet<PackId> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packs = state.ended.clone().unwrap_or_default();
+        for running in state.running.values() {
+            packs.extend(running.lock().unwrap_or_else(PoisonError::into_inner).iter());
+        }
+        packs
+    }
+}
+
+impl Use {
+    fn add(&self, pack: PackId) {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner).insert(pack);
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let mut state = self.store.uses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running.remove(&self.number);
+        if let Some(ended) = &mut state.ended {
+            ended.extend(self.packs.lock().unwrap_or_else(PoisonError::into_inner).iter());
+        }
+    }
+}
+
+const SHARDS: usize = 16;
+/// Shorter content is kept as it is: it would gain nothing.
+const SHORTEST_COMPRESSED: usize = 64;
+const LEVEL: i32 = 1;
+
+/// Keeps the objects of one capture: those that the store has are not written again.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    store: Arc<Inner>,
+    uses: Use,
+    writer: PackWriter,
+    new: [Mutex<HashMap<Digest, (), BuildHasherDefault<DigestHasher>>>; SHARDS],
+    pub(crate) objects_new: AtomicU64,
+    pub(crate) bytes_stored: AtomicU64,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: &Arc<Inner>) -> Self {
+        Self {
+            store: store.clone(),
+            uses: Uses::start(store),
+            writer: PackWriter::new(store.layout.clone(), store.reserve.clone()),
+            new: Default::default(),
+            objects_new: AtomicU64::new(0),
+            bytes_stored: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes everything durable. The uses last until the snapshot is committed.
+    pub(crate) fn finish(self) -> Result<(Vec<Finished>, Use), StoreError> {
+        Ok((self.writer.finish()?, self.uses))
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        let index = self.store.index();
+        let Some(location) = index.find(digest) else { return false };
+        // Noted while the index is held, so that the collector sees the note or the capture a miss.
+        self.uses.add(location.pack);
+        true
+    }
+}
+
+impl Sink for Keeper {
+    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
+        let digest = digest_of(content);
+        let shard = &self.new[usize::from(digest.as_bytes()[31]) % SHARDS];
+        if self.has(&digest)
+            || shard.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, ()).is_some()
+        {
+            return Ok(digest);
+        }
+        let raw = content.len() as u32;
+        let location =
+            ENCODER.with_borrow_mut(|(encoder, packed)| match compress(encoder, content, packed) {
+                Some(packed) => {
+                    let stored = packed.len() as u32;
+                    self.writer
+                        .append(&RecordHeader { encoding: Encoding::Zstd, raw, stored, digest }, packed)
+                }
+                None => self
+                    .writer
+                    .append(&RecordHeader { encoding: Encoding::Raw, raw, stored: raw, digest }, content),
+            })?;
+        self.objects_new.fetch_add(1, Ordering::Relaxed);
+        self.bytes_stored.fetch_add(location.record_length(), Ordering::Relaxed);
+        Ok(digest)
+    }
+}
+
+/// Compresses the content, if that gains at least a sixteenth.
+fn compress<'a>(encoder: &mut CCtx<'static>, content: &[u8], packed: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    if content.len() < SHORTEST_COMPRESSED {
+        return None;
+    }
+    packed.clear();
+    packed.reserve(compress_bound(content.len()));
+    let length = encoder.compress(packed, content, LEVEL).ok()?;
+    (length < content.len() - content.len() / 16).then_some(&packed[..length])
+}

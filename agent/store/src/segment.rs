@@ -1,0 +1,328 @@
+//! Trees as objects: segments of some dozens of entries, and a list of them.
+//!
+//! ```text
+//! list     "rfsT" version  roots (path  entries  segments (digest  entries  length)*)*
+//! segment  "rfsS" version  entries  (shared  suffix  kind  mode  uid  gid  mtime  nanos  xattrs  content…)*
+//! ```
+//! A path is written as the number of bytes that it shares with the path before it in the segment, and the rest. Where
+//! a segment ends depends on the paths alone, so that a changed file changes one segment, and an equal tree is the same
+//! objects again.
+
+use rfs_model::Digest;
+
+use crate::bytes::{Malformed, Reader, Writer};
+use crate::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
+
+const LIST_MAGIC: &[u8; 5] = b"rfsT\x01";
+const SEGMENT_MAGIC: &[u8; 5] = b"rfsS\x01";
+/// On average so many entries make a segment: fewer make more objects, more rewrite more for one change.
+const MEAN_ENTRIES: u64 = 64;
+const MOST_ENTRIES: usize = 512;
+/// A segment is closed beyond this length, whatever its entries.
+const LONG: usize = 1 << 20;
+
+const DIRECTORY: u8 = 1;
+const FILE: u8 = 2;
+const LINKED_FILE: u8 = 3;
+const SYMLINK: u8 = 4;
+const FIFO: u8 = 5;
+const SOCKET: u8 = 6;
+const CHAR_DEVICE: u8 = 7;
+const BLOCK_DEVICE: u8 = 8;
+
+/// One segment, as the list names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentRef {
+    pub(crate) digest: Digest,
+    pub(crate) entries: u32,
+    pub(crate) length: u32,
+}
+
+/// A root, as the list names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootList {
+    pub(crate) path: Vec<u8>,
+    pub(crate) segments: Vec<SegmentRef>,
+}
+
+/// Writes the list of all segments.
+pub(crate) fn encode_list(roots: &[RootList]) -> Vec<u8> {
+    let mut writer = Writer(LIST_MAGIC.to_vec());
+    writer.number(roots.len() as u64);
+    for root in roots {
+        writer.bytes(&root.path);
+        writer.number(root.segments.len() as u64);
+        for segment in &root.segments {
+            writer.digest(&segment.digest);
+            writer.number(u64::from(segment.entries));
+            writer.number(u64::from(segment.length));
+        }
+    }
+    writer.0
+}
+
+/// Reads the list of all segments.
+pub(crate) fn decode_list(bytes: &[u8]) -> Result<Vec<RootList>, Malformed> {
+    let mut reader = Reader(bytes);
+    if reader.take(5)? != LIST_MAGIC {
+        return Err(Malformed("it is not a list of segments"));
+    }
+    let mut roots: Vec<RootList> = Vec::new();
+    for _ in 0..reader.count()? {
+        let path = reader.bytes()?.to_vec();
+        if roots.last().is_some_and(|last| last.path >= path) {
+            return Err(Malformed("its roots are not in order"));
+        }
+        let mut segments = Vec::new();
+        for _ in 0..reader.count()? {
+            segments.push(SegmentRef {
+                digest: reader.digest()?,
+                entries: reader.small()?,
+                length: reader.small()?,
+            });
+        }
+        roots.push(RootList { path, segments });
+    }
+    reader.end()?;
+    Ok(roots)
+}
+
+/// Where the segments of these entries end, by the rule that depends on paths alone.
+pub(crate) fn split(entries: &[Entry]) -> Vec<&[Entry]> {
+    let mut segments = Vec::with_capacity(entries.len() / MEAN_ENTRIES as usize + 1);
+    let mut start = 0;
+    let mut length = 0;
+    for (i, entry) in entries.iter().enumerate() {
+        length += weight(entry);
+        let count = i + 1 - start;
+        if path_hash(&entry.path) % MEAN_ENTRIES == 0 || count >= MOST_ENTRIES || length >= LONG {
+            segments.push(&entries[start..=i]);
+            (start, length) = (i + 1, 0);
+        }
+    }
+    if start < entries.len() {
+        segments.push(&entries[start..]);
+    }
+    segments
+}
+
+/// Roughly how many bytes the entry takes.
+fn weight(entry: &Entry) -> usize {
+    let xattrs: usize = entry.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let content = match &entry.kind {
+        EntryKind::File { content, .. } => content.len() * 40,
+        EntryKind::Symlink(target) => target.len(),
+        EntryKind::Directory
+        | EntryKind::Fifo
+        | EntryKind::Socket
+        | EntryKind::CharDevice { .. }
+        | EntryKind::BlockDevice { .. } => 0,
+    };
+    entry.path.len() + xattrs + content + 16
+}
+
+/// FNV-1a, its bits mixed: quick and good enough to choose boundaries.
+fn path_hash(path: &[u8]) -> u64 {
+    let hash = path
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    hash ^ hash >> 32
+}
+
+/// Writes one segment.
+pub(crate) fn encode(entries: &[Entry], bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.extend_from_slice(SEGMENT_MAGIC);
+    let mut writer = Writer(std::mem::take(bytes));
+    writer.number(entries.len() as u64);
+    let mut before: &[u8] = &[];
+    for entry in entries {
+        let shared = before.iter().zip(&entry.path).take_while(|(a, b)| a == b).count();
+        writer.number(shared as u64);
+        writer.bytes(&entry.path[shared..]);
+        encode_entry(entry, &mut writer);
+        before = &entry.path;
+    }
+    *bytes = writer.0;
+}
+
+fn encode_entry(entry: &Entry, writer: &mut Writer) {
+    let meta = &entry.meta;
+    writer.byte(match &entry.kind {
+        EntryKind::Directory => DIRECTORY,
+        EntryKind::File { link: None, .. } => FILE,
+        EntryKind::File { link: Some(_), .. } => LINKED_FILE,
+        EntryKind::Symlink(_) => SYMLINK,
+        EntryKind::Fifo => FIFO,
+        EntryKind::Socket => SOCKET,
+        EntryKind::CharDevice { .. } => CHAR_DEVICE,
+        EntryKind::BlockDevice { .. } => BLOCK_DEVICE,
+    });
+    writer.number(u64::from(meta.mode));
+    writer.number(u64::from(meta.uid));
+    writer.number(u64::from(meta.gid));
+    writer.signed(meta.mtime_seconds);
+    writer.number(u64::from(meta.mtime_nanos));
+    writer.number(meta.xattrs.len() as u64);
+    for (name, value) in &meta.xattrs {
+        writer.bytes(name);
+        writer.bytes(value);
+    }
+    match &entry.kind {
+        EntryKind::File { size, content, link } => {
+            if let Some(link) = link {
+                writer.number(u64::from(*link));
+            }
+            writer.number(*size);
+            encode_content(content, writer);
+        }
+        EntryKind::Symlink(target) => writer.bytes(target),
+        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+            writer.number(u64::from(*major));
+            writer.number(u64::from(*minor));
+        }
+        EntryKind::Directory | EntryKind::Fifo | EntryKind::Socket => {}
+    }
+}
+
+/// Writes extents: the length of each, doubled, and one more for a hole.
+pub(crate) fn encode_content(content: &[Extent], writer: &mut Writer) {
+    writer.number(content.len() as u64);
+    for extent in content {
+        match extent {
+            Extent::Data { digest, length } => {
+                writer.number(length << 1);
+                writer.digest(digest);
+            }
+            Extent::Hole { length } => writer.number(length << 1 | 1),
+        }
+    }
+}
+
+/// Reads extents and the sum of their lengths.
+pub(crate) fn decode_content(reader: &mut Reader<'_>) -> Result<(Vec<Extent>, u64), Malformed> {
+    let count = reader.count()?;
+    let mut content = Vec::with_capacity(count);
+    let mut sum = 0u64;
+    for _ in 0..count {
+        let number = reader.number()?;
+        let length = number >> 1;
+        if length == 0 {
+            return Err(Malformed("a stretch of a file is empty"));
+        }
+        sum = sum.checked_add(length).ok_or(Malformed("a file is too long"))?;
+        content.push(match number & 1 {
+            0 => Extent::Data { digest: reader.digest()?, length },
+            _ => Extent::Hole { length },
+        });
+    }
+    Ok((content, sum))
+}
+
+/// Reads one segment and appends its entries.
+pub(crate) fn decode(bytes: &[u8], entries: &mut Vec<Entry>) -> Result<(), Malformed> {
+    let mut reader = Reader(bytes);
+    if reader.take(5)? != SEGMENT_MAGIC {
+        return Err(Malformed("it is not a segment"));
+    }
+    let count = reader.count()?;
+    // An entry takes at least eight bytes, so a damaged count cannot ask for much.
+    entries.reserve(count.min(bytes.len() / 8));
+    let first = entries.len();
+    for _ in 0..count {
+        let shared = reader.number()? as usize;
+        let suffix = reader.bytes()?;
+        let before: &[u8] = if entries.len() > first { &entries[entries.len() - 1].path } else { &[] };
+        let head = before.get(..shared).ok_or(Malformed("a path shares more than there is"))?;
+        if before.get(shared).is_some_and(|next| suffix.first() == Some(next)) {
+            return Err(Malformed("a path is not in its shortest form"));
+        }
+        let path = [head, suffix].concat();
+        if entries.last().is_some_and(|last| last.path >= path) {
+            return Err(Malformed("paths are not in order"));
+        }
+        check_path(&path)?;
+        let entry = decode_entry(path, &mut reader)?;
+        entries.push(entry);
+    }
+    reader.end()
+}
+
+/// A path that could lead out of its root is refused wherever it came from.
+fn check_path(path: &[u8]) -> Result<(), Malformed> {
+    let bad = |part: &[u8]| {
+        part.is_empty() || part == b"." || part == b".." || part.len() > 255 || part.contains(&0)
+    };
+    if !path.is_empty() && path.split(|b| *b == b'/').any(bad) {
+        return Err(Malformed("a path is not beneath its root"));
+    }
+    Ok(())
+}
+
+fn decode_entry(path: Vec<u8>, reader: &mut Reader<'_>) -> Result<Entry, Malformed> {
+    let kind = reader.byte()?;
+    let (mode, uid, gid) = (reader.small()?, reader.small()?, reader.small()?);
+    let (mtime_seconds, mtime_nanos) = (reader.signed()?, reader.small()?);
+    if mode > 0o7777 || mtime_nanos >= 1_000_000_000 {
+        return Err(Malformed("a mode or a time is not one"));
+    }
+    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for _ in 0..reader.count()? {
+        let (name, value) = (reader.bytes()?.to_vec(), reader.bytes()?.to_vec());
+        if xattrs.last().is_some_and(|(last, _)| *last >= name) {
+            return Err(Malformed("attributes are not in order"));
+        }
+        xattrs.push((name, value));
+    }
+    let kind = match kind {
+        DIRECTORY => EntryKind::Directory,
+        FILE | LINKED_FILE => {
+            let link = if kind == LINKED_FILE { Some(reader.small()?) } else { None };
+            let size = reader.number()?;
+            let (content, sum) = decode_content(reader)?;
+            if sum != size {
+                return Err(Malformed("a file's content has another length than the file"));
+            }
+            EntryKind::File { size, content, link }
+        }
+        SYMLINK => EntryKind::Symlink(reader.bytes()?.to_vec()),
+        FIFO => EntryKind::Fifo,
+        SOCKET => EntryKind::Socket,
+        CHAR_DEVICE => EntryKind::CharDevice { major: reader.small()?, minor: reader.small()? },
+        BLOCK_DEVICE => EntryKind::BlockDevice { major: reader.small()?, minor: reader.small()? },
+        _ => return Err(Malformed("a kind of entry is not known")),
+    };
+    let meta = Meta { mode, uid, gid, mtime_seconds, mtime_nanos, xattrs };
+    Ok(Entry { path, meta, kind })
+}
+
+/// Every object that these entries need.
+pub(crate) fn objects_of(entries: &[Entry]) -> impl Iterator<Item = Digest> {
+    entries
+        .iter()
+        .flat_map(|entry| match &entry.kind {
+            EntryKind::File { content, .. } => content.as_slice(),
+            EntryKind::Directory
+            | EntryKind::Symlink(_)
+            | EntryKind::Fifo
+            | EntryKind::Socket
+            | EntryKind::CharDevice { .. }
+            | EntryKind::BlockDevice { .. } => &[],
+        })
+        .filter_map(|extent| match extent {
+            Extent::Data { digest, .. } => Some(*digest),
+            Extent::Hole { .. } => None,
+        })
+}
+
+/// The tree's totals: entries and bytes of content, each inode counted once.
+pub(crate) fn totals(tree: &Tree) -> (u64, u64) {
+    let mut seen = std::collections::HashSet::new();
+    let mut sum = |entry: &Entry| match &entry.kind {
+        EntryKind::File { size, link, .. } if link.is_none_or(|link| seen.insert(link)) => *size,
+        _ => 0,
+    };
+    let entries = tree.roots.iter().map(|root: &Root| root.entries.len() as u64).sum();
+    let size = tree.roots.iter().flat_map(|root| &root.entries).map(&mut sum).sum();
+    (entries, size)
+}

@@ -1,0 +1,170 @@
+//! The store as others hold it: opening, listing, scanning.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rfs_model::SnapshotId;
+use rfs_model::time::{SharedClock, SystemClock};
+
+use crate::cancel::Cancel;
+use crate::capture::Capture;
+use crate::content::NameOnly;
+use crate::error::{CaptureError, StoreError};
+use crate::index::Index;
+use crate::layout::Layout;
+use crate::objects::Uses;
+use crate::pack::PackFiles;
+use crate::scan;
+use crate::snapshot::{self, Snapshot, SnapshotInfo};
+use crate::space::Reserve;
+use crate::spec::{FilesSpec, Scope};
+use crate::tree::{Extent, Tree};
+
+/// A host's snapshots. Clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) clock: Ticking,
+    pub(crate) reserve: Reserve,
+    pub(crate) packs: PackFiles,
+    pub(crate) uses: Uses,
+    /// Held while a snapshot is added or removed, or its marks change.
+    pub(crate) catalogue: Mutex<()>,
+    index: RwLock<Index>,
+}
+
+/// A clock, which has no `Debug` of its own.
+pub(crate) struct Ticking(pub(crate) SharedClock);
+
+impl std::fmt::Debug for Ticking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("clock")
+    }
+}
+
+impl Inner {
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn reload_index(&self) -> Result<(), StoreError> {
+        let index = Index::load(&self.layout)?;
+        *self.index_mut() = index;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Opens a store for writing, and makes one if the folder is new or empty. One process at a time may; a lock dies
+    /// with its process.
+    pub fn open(path: &Path, clock: SharedClock) -> Result<Self, StoreError> {
+        Self::with(Layout::open(path)?, clock)
+    }
+
+    /// Opens a store for reading, beside the process that writes.
+    pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock))
+    }
+
+    fn with(layout: Layout, clock: SharedClock) -> Result<Self, StoreError> {
+        let layout = Arc::new(layout);
+        let inner = Inner {
+            clock: Ticking(clock),
+            reserve: Reserve::of(&layout.root)?,
+            packs: PackFiles::new(layout.packs.clone()),
+            uses: Uses::default(),
+            catalogue: Mutex::new(()),
+            index: RwLock::new(Index::load(&layout)?),
+            layout,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.0.layout.root
+    }
+
+    /// Begins a snapshot. If it is dropped before it is committed, what it wrote is garbage, which the collector removes.
+    pub fn begin(&self) -> Result<Capture, StoreError> {
+        self.0.layout.require_writable()?;
+        Ok(Capture::new(&self.0))
+    }
+
+    /// The live state as a tree, to be compared with a snapshot's. Stores nothing.
+    pub fn scan(&self, spec: &FilesSpec, cancel: &Cancel) -> Result<Tree, CaptureError> {
+        let scope = Scope::new(spec)?;
+        Ok(scan::scan(&scope, &NameOnly, cancel)?.0)
+    }
+
+    /// Every snapshot, the oldest first. One whose manifest is damaged is left out: verify names it.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
+        snapshot::list(&self.0)
+    }
+
+    /// Opens a snapshot.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, StoreError> {
+        Snapshot::open(&self.0, id)
+    }
+
+    /// Finds the one snapshot whose id begins like this.
+    pub fn resolve_prefix(&self, prefix: &str) -> Result<SnapshotId, StoreError> {
+        let wanted = prefix.to_ascii_lowercase();
+        let ids = snapshot::ids(&self.0)?;
+        let mut matching =
+            ids.into_iter().filter(|id| !wanted.is_empty() && id.to_string().starts_with(&wanted));
+        match (matching.next(), matching.count()) {
+            (Some(id), 0) => Ok(id),
+            (Some(_), more) => {
+                Err(StoreError::AmbiguousPrefix { prefix: prefix.to_owned(), count: more + 1 })
+            }
+            (None, _) => Err(StoreError::UnknownSnapshot { id: prefix.to_owned() }),
+        }
+    }
+
+    /// Writes content into a new, empty file, each piece verified before it is written; holes stay holes.
+    pub fn write_content(&self, extents: &[Extent], file: &File) -> Result<(), StoreError> {
+        let failed = |source| crate::files::write_error(&path_of(file), 0)(source);
+        let mut content = Vec::new();
+        let mut at = 0;
+        for extent in extents {
+            match extent {
+                Extent::Data { digest, length } => {
+                    self.0.object(digest, &mut content)?;
+                    if content.len() as u64 != *length {
+                        let what = format!("object {digest}");
+                        return Err(StoreError::damaged(
+                            what,
+                            self.path(),
+                            "it is not as long as its file says",
+                        ));
+                    }
+                    file.write_all_at(&content, at).map_err(failed)?;
+                    at += length;
+                }
+                Extent::Hole { length } => at += length,
+            }
+        }
+        if matches!(extents.last(), Some(Extent::Hole { .. })) {
+            file.set_len(at).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// What an open file is called, for messages.
+fn path_of(file: &File) -> std::path::PathBuf {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    std::fs::read_link(&link).unwrap_or_else(|_| link.into())
+}

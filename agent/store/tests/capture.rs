@@ -1,0 +1,166 @@
+//! What is captured is what was there, and what was there can be read back from the store alone.
+
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use rfs_model::time::ManualClock;
+use rfs_model::{ComponentKind, ComponentName, HostId, SnapshotId, Timestamp};
+use rfs_store::{Cancel, CaptureError, EntryKind, Extent, FilesSpec, SnapshotNote, Store, StoreError, Tree};
+
+fn open(path: &Path) -> Store {
+    Store::open(path, Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)))).expect("a store")
+}
+
+fn site() -> ComponentName {
+    ComponentName::new("site").expect("a name")
+}
+
+fn note(label: &str) -> SnapshotNote {
+    SnapshotNote { host: HostId::new("web-1").expect("a name"), label: label.to_owned(), operation: None }
+}
+
+fn spec(path: &Path) -> FilesSpec {
+    FilesSpec { paths: vec![path.to_owned()], exclude: vec!["**/*.log".to_owned()] }
+}
+
+fn capture(store: &Store, path: &Path) -> (SnapshotId, Tree) {
+    let capture = store.begin().expect("begins");
+    let (tree, _) = capture.files(&site(), &spec(path), &Cancel::new()).expect("captures");
+    (capture.commit(note("test")).expect("commits").id, tree)
+}
+
+fn content_of(store: &Store, extents: &[Extent]) -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    store.write_content(extents, file.as_file()).expect("writes");
+    fs::read(file.path()).expect("reads")
+}
+
+#[test]
+fn a_captured_tree_reads_back_from_a_store_opened_anew() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let live = dir.path().join("live");
+    fs::create_dir_all(live.join("a/empty")).expect("makes");
+    fs::write(live.join("a/one"), "one").expect("writes");
+    fs::write(live.join("a-b"), "sorted between").expect("writes");
+    fs::write(live.join("empty"), "").expect("writes");
+    fs::write(live.join("noise.log"), "left out").expect("writes");
+    fs::hard_link(live.join("a/one"), live.join("two")).expect("links");
+    symlink("a/one", live.join("link")).expect("links");
+    let odd = std::ffi::OsString::from_vec(vec![0xff, b'x', 0xfe]);
+    fs::write(live.join(odd), "no text").expect("writes");
+    fs::set_permissions(live.join("a/one"), fs::Permissions::from_mode(0o4750)).expect("sets");
+    let large: Vec<u8> =
+        (0..9_000_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    fs::write(live.join("large"), &large).expect("writes");
+    let sparse = fs::File::create(live.join("sparse")).expect("makes");
+    sparse.write_all_at(b"data", 1 << 20).expect("writes");
+    sparse.set_len(3 << 20).expect("grows");
+
+    let store = open(&dir.path().join("store"));
+    let (id, tree) = capture(&store, &live);
+    let paths: Vec<_> =
+        tree.roots[0].entries.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect();
+    assert_eq!(
+        paths,
+        ["", "a", "a-b", "a/empty", "a/one", "empty", "large", "link", "sparse", "two", "\u{fffd}x\u{fffd}"]
+    );
+    assert!(tree.roots[0].entries.is_sorted_by(|a, b| a.path < b.path));
+    drop(store);
+
+    let store = open(&dir.path().join("store"));
+    let snapshot = store.snapshot(id).expect("opens");
+    assert_eq!(snapshot.tree(&site()).expect("reads"), tree);
+    assert_eq!(store.scan(&spec(&live), &Cancel::new()).expect("scans"), tree);
+    assert_eq!(store.resolve_prefix(&id.to_string()[..9]).expect("finds"), id);
+    let find =
+        |name: &str| tree.roots[0].entries.iter().find(|e| e.path == name.as_bytes()).expect("is there");
+    let EntryKind::File { content, size, .. } = &find("large").kind else { panic!("a file") };
+    assert!(content.len() > 5 && *size == large.len() as u64, "chunked: {}", content.len());
+    assert!(content_of(&store, content) == large);
+    let EntryKind::File { content, .. } = &find("sparse").kind else { panic!("a file") };
+    assert!(
+        matches!(
+            content[..],
+            [Extent::Hole { length: 1_048_576 }, Extent::Data { length: 4096, .. }, Extent::Hole { .. }]
+        ),
+        "{content:?}"
+    );
+    assert_eq!(content_of(&store, content).len(), 3 << 20);
+    let links: Vec<_> = ["a/one", "two"]
+        .map(|name| match &find(name).kind {
+            EntryKind::File { link, .. } => *link,
+            _ => None,
+        })
+        .into();
+    assert_eq!(links, [Some(0), Some(0)]);
+    assert_eq!(find("a/one").meta.mode, 0o4750);
+}
+
+#[test]
+fn what_is_unchanged_is_not_stored_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let live = dir.path().join("live");
+    fs::create_dir(&live).expect("makes");
+    for i in 0..300 {
+        fs::write(live.join(format!("f{i}")), format!("content {i}").repeat(50)).expect("writes");
+    }
+    let store = open(&dir.path().join("store"));
+    capture(&store, &live);
+    fs::write(live.join("f7"), "changed").expect("writes");
+    let again = store.begin().expect("begins");
+    let (_, stats) = again.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+    assert_eq!(stats.entries, 301);
+    assert!((2..=3).contains(&stats.objects_new), "{stats:?}");
+}
+
+#[test]
+fn a_value_reads_back_and_a_component_is_captured_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    let capture = store.begin().expect("begins");
+    let value: Vec<u8> = (0..5_000_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    capture.value(&site(), ComponentKind::Services, &value).expect("keeps");
+    let twice = capture.value(&site(), ComponentKind::Services, b"").expect_err("is there");
+    assert_eq!(twice.to_string(), "component site: it was captured into this snapshot already");
+    let info = capture.commit(note("backup")).expect("commits");
+    assert_eq!(store.snapshot(info.id).expect("opens").value(&site()).expect("reads"), value);
+    assert_eq!(store.snapshots().expect("lists"), [info]);
+}
+
+#[test]
+fn one_process_writes_and_others_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    let clock = Arc::new(ManualClock::default());
+    assert!(matches!(Store::open(dir.path(), clock), Err(StoreError::Locked { .. })));
+    let reader = Store::open_read_only(dir.path()).expect("opens");
+    assert!(matches!(reader.begin(), Err(StoreError::ReadOnly { .. })));
+    let live = dir.path().join("format");
+    let (id, tree) = capture(&store, &live);
+    assert_eq!(reader.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+}
+
+#[test]
+fn what_is_not_there_is_an_empty_root_and_a_bad_store_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(&dir.path().join("store"));
+    let (_, tree) = capture(&store, &dir.path().join("nothing"));
+    assert!(tree.roots[0].entries.is_empty());
+    fs::write(dir.path().join("something"), "").expect("writes");
+    let error = Store::open(dir.path(), Arc::new(ManualClock::default())).expect_err("no store");
+    assert!(error.to_string().ends_with("is not a store: it has no file named format"), "{error}");
+}
+
+#[test]
+fn cancelled_work_stops_and_commits_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(&dir.path().join("store"));
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let error = store.begin().expect("begins").files(&site(), &spec(dir.path()), &cancel).expect_err("stops");
+    assert!(matches!(error, CaptureError::Stopped(_)), "{error}");
+    assert_eq!(store.snapshots().expect("lists"), []);
+}
