@@ -6,6 +6,8 @@ pub mod store;
 
 pub mod driver;
 
+pub mod hub;
+
 pub mod api;
 
 pub mod serve;

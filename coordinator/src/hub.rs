@@ -1,0 +1,95 @@
+//! The hub: the sessions of agents, and what is known of every host.
+//!
+//! ```text
+//!  agent ═stream═▶ door ─Hello─▶ session ─▶ roster ◀─look─ drivers, API
+//!                   │               │ reports, progress        (presence, health, labels, clock offset)
+//!                paces              └─▶ FleetEvent channel ─▶ drivers ─stored─▶ ReportAck ═▶ agent
+//!                                 send(HostCommand) ◀─ drivers         questions ◀─ API
+//!  wheel: one task for all sessions; it pings a thirtieth of them each second and lets old health go stale
+//! ```
+//!
+//! Invariants
+//! - A session speaks for the host in its certificate and for no other. A newer session of a host ends the older one.
+//! - Nothing here waits for an agent: queues to agents are bounded, and an agent that lets its queue fill is disconnected;
+//!   it comes back, and is told again what holds.
+//! - A report is acknowledged only after the drivers said that it is durable. A full coordinator slows the sessions that
+//!   report, and loses nothing.
+//! - Health without a session, without an observation, or older than [`STALE`] is unknown.
+//! - An idle session costs a task, two small queues and no timer of its own.
+
+mod convert;
+mod door;
+mod fleet;
+mod health;
+mod offset;
+mod questions;
+mod roster;
+mod session;
+mod wheel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs_model::time::SharedClock;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::fleet::FleetEvent;
+use crate::store::{Store, StoreError};
+
+pub use door::Door;
+pub use health::Grouping;
+pub use roster::HostCard;
+
+use roster::Roster;
+
+/// How often an agent sends its health when nothing changes.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(15);
+/// How old an observation may be before it counts for nothing.
+pub const STALE: Duration = Duration::from_secs(45);
+
+/// How many agents are let in at once; the others wait at the door, so that a fleet that comes back all at once is taken
+/// in at the pace of the store.
+const ENTERING: usize = 64;
+
+/// The sessions of agents. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    roster: Roster,
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    events: mpsc::Sender<FleetEvent>,
+    entering: Semaphore,
+    stop: CancellationToken,
+}
+
+impl Hub {
+    /// Knows the hosts that the store knows, and turns its wheel until `stop` is cancelled; sessions end then, too.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        events: mpsc::Sender<FleetEvent>,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let roster = Roster::new(store.hosts().await?, clock.now());
+        let entering = Semaphore::new(ENTERING);
+        let hub = Self { shared: Arc::new(Shared { roster, store, clock, events, entering, stop }) };
+        tokio::spawn(wheel::turn(hub.clone()));
+        Ok(hub)
+    }
+
+    /// The service that agents connect to.
+    pub fn door(&self) -> Door {
+        Door::new(self.clone())
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}

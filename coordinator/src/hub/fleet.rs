@@ -1,0 +1,56 @@
+//! The hub as the drivers see it.
+
+use rfs_link::Chain;
+use rfs_model::{Generation, HostId, Timestamp};
+use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
+use rfs_rollout::HostCommand;
+use tracing::{debug, error, warn};
+
+use super::session::Session;
+use super::{Hub, convert};
+use crate::driver::fleet::{Fleet, FleetEvent, SendError, Sighting};
+use crate::store::HostSeen;
+
+impl Fleet for Hub {
+    fn send(&self, host: &HostId, command: HostCommand) -> Result<(), SendError> {
+        let session = self.shared.roster.session(host).ok_or(SendError::NotConnected)?;
+        debug!(%host, operation = %command.operation, step = %command.step.kind(), "command");
+        session.send(Down::Command(convert::command(command, self.shared.clock.now())))
+    }
+
+    fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
+        self.shared.roster.look(host, now)
+    }
+}
+
+impl Hub {
+    /// Tells the drivers. When they are behind, whoever tells them waits.
+    pub(super) async fn tell(&self, event: FleetEvent) {
+        // With nobody to tell, the coordinator is stopping.
+        let _ = self.shared.events.send(event).await;
+    }
+
+    /// Keeps whether a host stands between two states, durably, when that changes.
+    pub(super) async fn note_standing(&self, session: &Session, inconsistent: bool, now: Timestamp) {
+        let host = &session.host;
+        if !self.shared.roster.set_inconsistent(host, inconsistent) {
+            return;
+        }
+        if inconsistent {
+            error!(%host, "the host is INCONSISTENT; a person must look");
+        }
+        let Some(facts) = self.shared.roster.facts(host) else { return };
+        let seen = HostSeen {
+            host: host.clone(),
+            at: now,
+            labels: facts.labels,
+            generation: Generation(0),
+            inconsistent,
+            details: serde_json::to_string(&facts.details).unwrap_or_default(),
+        };
+        if let Err(error) = self.shared.store.host_seen(seen).await {
+            // The agent says it again with its next hello.
+            warn!(%host, error = %Chain(&error), "the host's standing was not stored");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! One agent's session: its queue, its clock, the questions it has not answered, and what it says.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{FuturesUnordered, Stream, unfold};
+use rfs_link::{Failure, Peer};
+use rfs_model::{HostId, Reason, Standing, Timestamp};
+use rfs_proto::agentlink::v1::agent_message::Message as Up;
+use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
+use rfs_proto::agentlink::v1::{self as link, AgentMessage, CoordinatorMessage};
+use rfs_proto::convert::{from_wire_time, parse};
+use rfs_rollout::Answer;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use super::offset::Offset;
+use super::questions::Questions;
+use super::{Hub, convert};
+use crate::driver::fleet::{FleetEvent, Progress, SendError, SessionNumber};
+
+/// How many messages may wait for an agent. One that lets so many wait does not read any more.
+const QUEUE: usize = 64;
+/// How many reports of one agent may wait to be stored before no more is read from it.
+const UNSTORED: usize = 16;
+
+/// What holds an agent's stream.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) number: SessionNumber,
+    pub(super) host: HostId,
+    /// Differs after each start of the agent.
+    pub(super) instance: String,
+    pub(super) addr: SocketAddr,
+    pub(super) questions: Questions,
+    /// Boxed, so that an idle queue is small.
+    queue: mpsc::Sender<Box<CoordinatorMessage>>,
+    last_heard: AtomicI64,
+    offset: Mutex<Offset>,
+    closed: CancellationToken,
+    /// Why the session was ended from here; the agent is told.
+    end: OnceLock<Failure>,
+}
+
+/// The messages that wait for an agent.
+pub(super) type Queue = mpsc::Receiver<Box<CoordinatorMessage>>;
+
+impl Session {
+    /// A session that begins with `hello`.
+    pub(super) fn new(
+        number: SessionNumber,
+        peer: &Peer,
+        host: HostId,
+        hello: &link::Hello,
+        now: Timestamp,
+    ) -> (Self, Queue) {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let offset =
+            hello.agent_time.map(|time| Offset::from_hello(from_wire_time(time), now)).unwrap_or_default();
+        let session = Self {
+            number,
+            host,
+            instance: hello.instance_id.clone(),
+            addr: peer.addr,
+            questions: Questions::default(),
+            queue,
+            last_heard: AtomicI64::new(now.0),
+            offset: Mutex::new(offset),
+            closed: CancellationToken::new(),
+            end: OnceLock::new(),
+        };
+        (session, messages)
+    }
+
+    /// Hands a message to the agent without waiting. An agent that does not read what waits for it is disconnected.
+    pub(super) fn send(&self, message: Down) -> Result<(), SendError> {
+        if self.closed.is_cancelled() {
+            return Err(SendError::NotConnected);
+        }
+        match self.queue.try_send(Box::new(CoordinatorMessage { message: Some(message) })) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(SendError::NotConnected),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let why = format!("{QUEUE} messages wait and none is read");
+                self.close(Failure::new(Reason::Overloaded, why).next("connect again"));
+                Err(SendError::Full)
+            }
+        }
+    }
+
+    /// Asks for a sign of life and the agent's time.
+    pub(super) fn ping(&self, nonce: u64, now: Timestamp) {
+        self.offset().asked(nonce, now);
+        // Without a session there is nobody to ask.
+        let _ = self.send(Down::Ping(link::Ping { nonce }));
+    }
+
+    /// Ends the session and tells the agent why.
+    pub(super) fn close(&self, why: Failure) {
+        if self.end.set(why).is_ok() {
+            self.closed.cancel();
+        }
+    }
+
+    /// When the agent was last heard.
+    pub(super) fn last_heard(&self) -> Timestamp {
+        Timestamp(self.last_heard.load(Ordering::Relaxed))
+    }
+
+    fn heard(&self, now: Timestamp) {
+        self.last_heard.store(now.0, Ordering::Relaxed);
+    }
+
+    fn offset(&self) -> MutexGuard<'_, Offset> {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent that is slow to read waits for its own acknowledgement, and holds up nobody else.
+    async fn acknowledge(&self, sequence: u64) {
+        let message = CoordinatorMessage { message: Some(Down::ReportAck(link::ReportAck { sequence })) };
+        tokio::select! {
+            _ = self.queue.send(Box::new(message)) => {}
+            () = self.closed.cancelled() => {}
+        }
+    }
+}
+
+/// What goes down to the agent, until the session ends.
+pub(super) fn downward(
+    session: Arc<Session>,
+    queue: Queue,
+) -> impl Stream<Item = Result<CoordinatorMessage, Status>> + Send {
+    unfold(Some((session, queue)), async |held| {
+        let (session, mut queue) = held?;
+        tokio::select! {
+            biased;
+            () = session.closed.cancelled() => {
+                let why = session.end.get().map(Failure::to_status);
+                why.map(|status| (Err(status), None))
+            }
+            message = queue.recv() => message.map(|message| (Ok(*message), Some((session, queue)))),
+        }
+    })
+}
+
+/// Reads what the agent says until it ends, or is ended.
+pub(super) async fn listen(hub: Hub, session: Arc<Session>, mut agent: Streaming<AgentMessage>) {
+    let mut unstored = FuturesUnordered::new();
+    let why = loop {
+        tokio::select! {
+            biased;
+            () = session.closed.cancelled() => {
+                break session.end.get().map_or_else(|| "closed".to_owned(), ToString::to_string);
+            }
+            () = hub.shared.stop.cancelled() => {
+                let failure = Failure::new(Reason::Unreachable, "the coordinator is stopping");
+                session.close(failure.next("connect again"));
+            }
+            Some(stored) = unstored.next(), if !unstored.is_empty() => {
+                if let Some(sequence) = stored {
+                    session.acknowledge(sequence).await;
+                }
+            }
+            message = agent.message(), if unstored.len() < UNSTORED => match message {
+                Ok(Some(message)) => unstored.extend(take(&hub, &session, message).await),
+                Ok(None) => break "the agent ended the stream".to_owned(),
+                Err(status) => break format!("the stream broke: {}", status.message()),
+            },
+        }
+    };
+    session.closed.cancel();
+    session.questions.forget();
+    if hub.shared.roster.leave(&session, hub.shared.clock.now()) {
+        info!(host = %session.host, session = session.number.0, why, "agent disconnected");
+        hub.tell(FleetEvent::Changed(session.host.clone())).await;
+    }
+}
+
+/// Takes one message; a report gives what tells its sequence once it is stored.
+async fn take(
+    hub: &Hub,
+    session: &Session,
+    message: AgentMessage,
+) -> Option<impl Future<Output = Option<u64>> + use<>> {
+    let now = hub.shared.clock.now();
+    session.heard(now);
+    match message.message {
+        Some(Up::Report(report)) => return take_report(hub, session, report, now).await,
+        Some(Up::Health(health)) => {
+            let changed = hub.shared.roster.observe(session, health, now);
+            if changed {
+                hub.tell(FleetEvent::Changed(session.host.clone())).await;
+            }
+        }
+        Some(Up::Progress(progress)) => take_progress(hub, session, progress),
+        Some(Up::QueryResult(result)) => session.questions.answer(result),
+        Some(Up::Pong(pong)) => {
+            if let Some(time) = pong.agent_time {
+                session.offset().answered(pong.nonce, from_wire_time(time), now);
+            }
+        }
+        Some(Up::Hello(_)) => warn!(host = %session.host, "a second hello is ignored"),
+        // A newer agent says something that this version does not know.
+        None => {}
+    }
+    None
+}
+
+async fn take_report(
+    hub: &Hub,
+    session: &Session,
+    wire: link::Report,
+    now: Timestamp,
+) -> Option<impl Future<Output = Option<u64>> + use<>> {
+    let sequence = wire.sequence;
+    let offset = session.offset().clone();
+    let report = match convert::report(session.host.clone(), wire, |time| offset.to_ours(time), now) {
+        Ok(report) => report,
+        Err(error) => {
+            // Not acknowledged: the agent keeps it, and a coordinator that can read it may yet come.
+            warn!(host = %session.host, sequence, %error, "a report cannot be read");
+            return None;
+        }
+    };
+    if let Answer::Restored(restored) = &report.answer {
+        hub.note_standing(session, restored.standing == Standing::Inconsistent, now).await;
+    }
+    let (stored, told) = oneshot::channel();
+    hub.tell(FleetEvent::Report { report, stored }).await;
+    Some(async move { told.await.ok().map(|()| sequence) })
+}
+
+fn take_progress(hub: &Hub, session: &Session, wire: link::Progress) {
+    let Some(operation) = wire.key.and_then(|key| parse("key.operation_id", &key.operation_id).ok()) else {
+        return;
+    };
+    let progress = Progress {
+        host: session.host.clone(),
+        operation,
+        phase: wire.phase,
+        steps_done: wire.steps_done,
+        steps_total: wire.steps_total,
+    };
+    // The next one says more; nobody waits for this one.
+    let _ = hub.shared.events.try_send(FleetEvent::Progress(progress));
+}
