@@ -22,3 +22,6 @@ pub mod commander;
 pub mod local;
 
 pub mod health;
+
+pub mod session;
+mod wire;

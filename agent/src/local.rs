@@ -8,6 +8,12 @@
 //! Only root and the agent's own user get in: the kernel says who connects. A client that goes away stops nothing
 //! that it started.
 
+mod client;
 mod contract;
+mod service;
 
-pub use contract::{Administration, PlanLine, PlanView, Progress, RestoreOrder, SnapshotKind, SnapshotView};
+pub use client::LocalClient;
+pub use contract::{
+    Administration, PlanLine, PlanView, Progress, RestoreOrder, RestoreView, SnapshotKind, SnapshotView,
+};
+pub use service::{LocalError, LocalHost, LocalServer};

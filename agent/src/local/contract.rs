@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rfs_model::{ByteCount, ComponentKind, ComponentName, OperationId, SnapshotId, Timestamp};
+use rfs_model::{ByteCount, ComponentKind, ComponentName, OperationId, SnapshotId, Standing, Timestamp};
 
 use crate::commander::{Refusal, Selection};
 use crate::engine::{Phase, Receipt};
@@ -23,8 +23,8 @@ pub trait Administration: Send + Sync {
 
     /// Restores, and returns when it has ended; `progress` is called at each phase and now and then in between.
     ///
-    /// An error means that nothing was begun. A restore that was begun and failed is a receipt that says so.
-    fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<Receipt, Refusal>;
+    /// An error means that nothing was begun. A restore that was begun and failed is a view that says so.
+    fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<RestoreView, Refusal>;
 
     /// How the last restore ended, in words; none when there was none.
     fn last_restore(&self) -> Option<String>;
@@ -134,4 +134,42 @@ pub struct PlanLine {
     pub text: String,
     /// How many bytes are written.
     pub bytes: ByteCount,
+}
+
+/// How a restore ended, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreView {
+    /// Where the host stands now.
+    pub standing: Standing,
+    /// The snapshot of what was there before; none when nothing was changed.
+    pub backup: Option<SnapshotId>,
+    /// How long the service that was down longest was down.
+    pub downtime: Option<Duration>,
+    /// The phases in the order in which they were taken, with how long each took.
+    pub phases: Vec<(Phase, Duration)>,
+    /// Steps that changed live state.
+    pub steps: u64,
+    /// Bytes that were written.
+    pub bytes: ByteCount,
+    /// Why the host is not at the target; none when it is.
+    pub failure: Option<Refusal>,
+}
+
+impl From<&Receipt> for RestoreView {
+    fn from(receipt: &Receipt) -> Self {
+        let failure = receipt.failure.as_ref().map(|failure| Refusal {
+            reason: failure.reason,
+            message: failure.message.clone(),
+            next: failure.next.clone(),
+        });
+        Self {
+            standing: receipt.standing,
+            backup: receipt.backup,
+            downtime: receipt.downtime.iter().map(|service| service.down).max(),
+            phases: receipt.phases.iter().map(|span| (span.phase, span.took)).collect(),
+            steps: receipt.applied,
+            bytes: receipt.staged,
+            failure,
+        }
+    }
 }

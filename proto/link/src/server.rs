@@ -79,13 +79,31 @@ pub fn builder(limits: &Limits) -> Server {
 /// The services that every server has: health, and reflection in both versions that clients speak.
 ///
 /// `descriptors` are the encoded file descriptor sets of the other services. Those of health and of the details of
-/// errors are added, so that clients show details decoded.
+/// errors are added, so that clients show details decoded. Reflection lists every service in them; where a server has
+/// only some, use [`standard_listing`].
 pub fn standard(descriptors: &[&'static [u8]]) -> Result<(Routes, HealthReporter), DescriptorError> {
+    standard_listing(descriptors, &[])
+}
+
+/// As [`standard`], with reflection that lists `services` alone; none means all.
+pub fn standard_listing(
+    descriptors: &[&'static [u8]],
+    services: &[&str],
+) -> Result<(Routes, HealthReporter), DescriptorError> {
+    const OWN: [&str; 3] = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ];
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
-        descriptors.iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
+        let builder = descriptors
+            .iter()
+            .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
+        let listed = services.iter().chain(OWN.iter().filter(|_| !services.is_empty()));
+        listed.fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)

@@ -1,0 +1,11 @@
+//! Messages ⇄ values, for the session and the unix socket. Pure; errors name the field by its path.
+
+mod command;
+mod report;
+mod view;
+
+pub(crate) use command::{command_key, read_command, read_selection, write_selection};
+pub(crate) use report::{read_restore, write_refusal, write_report, write_restore};
+pub(crate) use view::{
+    read_plan, read_snapshot, write_checks, write_components, write_health, write_plan, write_snapshot,
+};
