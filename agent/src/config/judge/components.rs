@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rfs_model::{ComponentKind, ComponentName};
+use rfs_store::restore::PathSet;
+use rfs_store::text::encode;
 use toml::Spanned;
 
 use super::Judge;
@@ -111,7 +113,7 @@ impl Judge<'_> {
         }
         let mut never_restore = BTreeSet::new();
         for own in own.iter().filter(|own| paths.iter().any(|root| own.starts_with(root))) {
-            never_restore.extend(own.to_str().map(globset::escape));
+            never_restore.extend(own.to_str().map(|own| encode(own.as_bytes()).into_owned()));
         }
         for glob in self.globs(raw.never_restore.as_ref())? {
             if !glob.get_ref().starts_with('/') {
@@ -167,7 +169,7 @@ impl Judge<'_> {
     ) -> Result<&'r [Spanned<String>], Complaint> {
         let globs = written.map_or(&[][..], |globs| globs.get_ref());
         for glob in globs {
-            globset::Glob::new(glob.get_ref()).map_err(|e| self.at(glob.span(), e.to_string()))?;
+            PathSet::new(&[glob.get_ref()]).map_err(|e| self.at(glob.span(), e.to_string()))?;
         }
         Ok(globs)
     }

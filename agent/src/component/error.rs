@@ -1,0 +1,209 @@
+//! What can go wrong with a component, by the step that failed.
+
+use rfs_model::{ComponentName, Reason};
+use rfs_store::restore::{DiscardError, FlipError, PatternError, PlanError, StageError};
+use rfs_store::{CaptureError, Stopped, StoreError};
+
+use crate::host::RunError;
+
+/// Why a component could not do its part.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    /// Its state could not be read.
+    #[error("{component} could not be captured")]
+    Capture {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: CaptureError,
+    },
+    /// What the snapshot holds of it could not be read.
+    #[error("{component} could not be read from the snapshot")]
+    Recall {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: StoreError,
+    },
+    /// No plan can be made.
+    #[error("{component} has no plan")]
+    Plan {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: PlanError,
+    },
+    /// A selected path cannot be understood.
+    #[error("the selection of {component} is not valid")]
+    Selection {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: PatternError,
+    },
+    /// New content could not be written.
+    #[error("{component} could not be staged")]
+    Stage {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: StageError,
+    },
+    /// The exchange, or its inverse, did not reach its end.
+    #[error("{component} could not be exchanged")]
+    Flip {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: FlipError,
+    },
+    /// What is no longer needed could not be removed.
+    #[error("what was staged for {component} could not be removed")]
+    Discard {
+        /// Which component.
+        component: ComponentName,
+        /// Why.
+        source: DiscardError,
+    },
+    /// A command of the component failed.
+    #[error("{component} could not be {done}")]
+    Command {
+        /// Which component.
+        component: ComponentName,
+        /// What was tried: `stopped`, `started`, `asked`.
+        done: &'static str,
+        /// Why.
+        source: RunError,
+    },
+    /// A service is not in the state that its command reported.
+    #[error("{component} was {done}, and its status command says that it is {not} running")]
+    Contradiction {
+        /// Which component.
+        component: ComponentName,
+        /// What was done: `stopped`, `started`.
+        done: &'static str,
+        /// `still` or `not`.
+        not: &'static str,
+    },
+    /// What was written earlier cannot be read back.
+    #[error("the {what} of {component} is not readable")]
+    Unreadable {
+        /// Which component.
+        component: ComponentName,
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The work was stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl ComponentError {
+    /// The reason for programs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Capture { source, .. } => capture_reason(source),
+            Self::Recall { source, .. } => store_reason(source),
+            Self::Plan { source, .. } => match source {
+                PlanError::Outside { .. } | PlanError::Roots { .. } => Reason::PathOutsideComponent,
+                PlanError::Malformed { .. } => Reason::StoreDamaged,
+                PlanError::NotFound { .. }
+                | PlanError::Overlap { .. }
+                | PlanError::Blocked { .. }
+                | PlanError::Device { .. } => Reason::InvalidArgument,
+            },
+            Self::Selection { .. } => Reason::InvalidArgument,
+            Self::Stage { source, .. } => stage_reason(source),
+            Self::Flip { source, .. } => match source {
+                FlipError::Changed { .. } => Reason::FileUnstable,
+                FlipError::NotAFolder { .. } => Reason::PathOutsideComponent,
+                FlipError::System { source, .. } => io_reason(source),
+                FlipError::Lost { .. } | FlipError::Immutable { .. } | FlipError::OtherMount { .. } => {
+                    Reason::Io
+                }
+            },
+            Self::Discard { .. } => Reason::Io,
+            Self::Command { source: RunError::Stopped { source, .. }, .. } | Self::Stopped(source) => {
+                stopped_reason(*source)
+            }
+            Self::Command { .. } | Self::Contradiction { .. } => Reason::CommandFailed,
+            Self::Unreadable { .. } => Reason::StoreDamaged,
+        }
+    }
+
+    /// Whether the live state moved on between the plan and the exchange, so that a new plan may succeed.
+    pub fn is_moved_on(&self) -> bool {
+        matches!(
+            self,
+            Self::Flip { source: FlipError::Changed { .. }, .. }
+                | Self::Stage { source: StageError::Changed { .. }, .. }
+                | Self::Capture { source: CaptureError::Unstable { .. }, .. }
+        )
+    }
+}
+
+fn stage_reason(error: &StageError) -> Reason {
+    match error {
+        StageError::NoSpace { .. } | StageError::NoInodes { .. } => Reason::NoSpace,
+        StageError::Changed { .. } => Reason::FileUnstable,
+        StageError::Unmanaged { .. } => Reason::LossNotAccepted,
+        StageError::Content { source, .. } => match source.downcast_ref() {
+            Some(error) => store_reason(error),
+            None => Reason::Io,
+        },
+        StageError::Cancelled => Reason::Cancelled,
+        StageError::NotAFolder { .. } => Reason::PathOutsideComponent,
+        StageError::System { source, .. } => io_reason(source),
+        StageError::ReadOnly { .. }
+        | StageError::NoExchange { .. }
+        | StageError::Immutable { .. }
+        | StageError::MountPoint { .. }
+        | StageError::InUse { .. } => Reason::Io,
+    }
+}
+
+/// The reason why a capture failed.
+pub(crate) fn capture_reason(error: &CaptureError) -> Reason {
+    match error {
+        CaptureError::Unreadable { source, .. } => io_reason(source),
+        CaptureError::Unstable { .. } => Reason::FileUnstable,
+        CaptureError::BadPath { .. } | CaptureError::BadPattern { .. } => Reason::InvalidArgument,
+        CaptureError::Store(error) => store_reason(error),
+        CaptureError::Stopped(stopped) => stopped_reason(*stopped),
+    }
+}
+
+/// The reason why the store refused.
+pub(crate) fn store_reason(error: &StoreError) -> Reason {
+    match error {
+        StoreError::Locked { .. } => Reason::StoreLocked,
+        StoreError::NoSpace { .. } => Reason::NoSpace,
+        StoreError::UnknownSnapshot { .. } | StoreError::AmbiguousPrefix { .. } => Reason::SnapshotNotFound,
+        StoreError::UnknownComponent { .. } => Reason::ComponentNotFound,
+        StoreError::Undeletable { .. } => Reason::CheckpointInUse,
+        StoreError::BadComponent { .. } => Reason::InvalidArgument,
+        StoreError::Damaged { .. } | StoreError::Missing { .. } => Reason::StoreDamaged,
+        StoreError::Io { source, .. } => io_reason(source),
+        StoreError::ReadOnly { .. } | StoreError::NotAStore { .. } | StoreError::NewerFormat { .. } => {
+            Reason::Io
+        }
+        StoreError::Stopped(stopped) => stopped_reason(*stopped),
+    }
+}
+
+/// The reason to stop.
+pub(crate) fn stopped_reason(stopped: Stopped) -> Reason {
+    match stopped {
+        Stopped::Cancelled => Reason::Cancelled,
+        Stopped::DeadlinePassed => Reason::DeadlineExceeded,
+    }
+}
+
+fn io_reason(error: &std::io::Error) -> Reason {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Reason::NoSpace,
+        _ => Reason::Io,
+    }
+}

@@ -1,0 +1,260 @@
+//! Services: whether each ran, and how it is stopped and started around a change.
+//!
+//! A service is started and stopped by commands of the configuration. Its state is one bit, which its status command
+//! tells: exit code 0 is running; 1, 2 and 3 are not running (as init scripts say it); everything else is no answer.
+//!
+//! Invariant: a service is only said to run, or to be down, when its status command has said so after the last command.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rfs_model::{ByteCount, ComponentKind, ComponentName};
+use rfs_store::{Cancel, Capture, Snapshot, Store};
+use serde::{Deserialize, Serialize};
+
+use super::{Component, ComponentError, Measure, Planned, Present, Side, Staged};
+use crate::commander::Selection;
+use crate::config::ServicesConfig;
+use crate::host::{self, Exit, RunError};
+use crate::local::PlanLine;
+
+/// One service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    name: ComponentName,
+    config: ServicesConfig,
+}
+
+/// Whether a service runs; what a snapshot holds of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Running {
+    running: bool,
+}
+
+/// How often a service is asked whether it has started or stopped: often at first, as most are quick.
+const ASK_FIRST: Duration = Duration::from_millis(5);
+const ASK_LAST: Duration = Duration::from_millis(250);
+
+impl Service {
+    /// The service of that name.
+    pub fn new(name: ComponentName, config: &ServicesConfig) -> Self {
+        Self { name, config: config.clone() }
+    }
+
+    /// Whether a change of any of these components concerns it.
+    pub fn uses(&self, changed: &BTreeSet<ComponentName>) -> bool {
+        match &self.config.uses {
+            None => !changed.is_empty(),
+            Some(uses) => !uses.is_disjoint(changed),
+        }
+    }
+
+    /// Asks whether it runs.
+    pub fn is_running(&self, cancel: &Cancel) -> Result<bool, ComponentError> {
+        let failed = |source| ComponentError::Command { component: self.name.clone(), done: "asked", source };
+        let finished = host::run(&self.config.status, &self.environment(), cancel).map_err(failed)?;
+        match finished.exit {
+            Exit::Code(0) => Ok(true),
+            Exit::Code(1..=3) => Ok(false),
+            exit => {
+                let program = self.config.status.program.to_string();
+                Err(failed(RunError::Failed { program, exit, output: finished.output }))
+            }
+        }
+    }
+
+    /// Stops it, and returns when it says that it is down.
+    pub fn stop(&self, cancel: &Cancel) -> Result<(), ComponentError> {
+        self.bring(false, cancel)
+    }
+
+    /// Starts it, and returns when it says that it runs.
+    pub fn start(&self, cancel: &Cancel) -> Result<(), ComponentError> {
+        self.bring(true, cancel)
+    }
+
+    /// Brings it up or down from wherever it is.
+    pub fn ensure(&self, up: bool, cancel: &Cancel) -> Result<(), ComponentError> {
+        match self.is_running(cancel)? == up {
+            true => Ok(()),
+            false => self.bring(up, cancel),
+        }
+    }
+
+    fn bring(&self, up: bool, cancel: &Cancel) -> Result<(), ComponentError> {
+        let (hook, done, not) = match up {
+            true => (&self.config.start, "started", "not"),
+            false => (&self.config.stop, "stopped", "still"),
+        };
+        let asked = Instant::now();
+        host::run_well(hook, &self.environment(), cancel).map_err(|source| ComponentError::Command {
+            component: self.name.clone(),
+            done,
+            source,
+        })?;
+        let mut pause = ASK_FIRST;
+        while self.is_running(cancel)? != up {
+            if asked.elapsed() >= hook.timeout {
+                return Err(ComponentError::Contradiction { component: self.name.clone(), done, not });
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(ASK_LAST);
+        }
+        Ok(())
+    }
+
+    fn environment(&self) -> [(&str, &str); 1] {
+        [("RFS_COMPONENT", self.name.as_str())]
+    }
+
+    fn unreadable(&self, what: &'static str) -> impl FnOnce(serde_json::Error) -> ComponentError + use<> {
+        let component = self.name.clone();
+        move |source| ComponentError::Unreadable { component, what, source }
+    }
+}
+
+impl Component for Service {
+    fn name(&self) -> &ComponentName {
+        &self.name
+    }
+
+    fn kind(&self) -> ComponentKind {
+        ComponentKind::Services
+    }
+
+    fn capture(&self, capture: &Capture, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
+        let state = Running { running: self.is_running(cancel)? };
+        let bytes = serde_json::to_vec(&state).map_err(self.unreadable("state"))?;
+        capture.value(&self.name, ComponentKind::Services, &bytes).map_err(|source| {
+            ComponentError::Capture { component: self.name.clone(), source: source.into() }
+        })?;
+        Ok(Box::new(Now { service: self.clone(), state }))
+    }
+
+    fn observe(&self, _store: &Store, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
+        let state = Running { running: self.is_running(cancel)? };
+        Ok(Box::new(Now { service: self.clone(), state }))
+    }
+
+    fn staged(&self, journalled: &str) -> Result<Box<dyn Staged>, ComponentError> {
+        let turn = serde_json::from_str(journalled).map_err(self.unreadable("journal entry"))?;
+        Ok(Box::new(Ready { service: self.clone(), turn }))
+    }
+
+    fn sweep(&self, _label: &str) -> Result<(), ComponentError> {
+        Ok(())
+    }
+
+    fn service(&self) -> Option<&Service> {
+        Some(self)
+    }
+}
+
+/// Whether the service ran at one moment.
+struct Now {
+    service: Service,
+    state: Running,
+}
+
+impl Present for Now {
+    fn measure(&self) -> Measure {
+        Measure { entries: 1, ..Measure::default() }
+    }
+
+    fn plan(&self, target: &Snapshot, _selection: &Selection) -> Result<Box<dyn Planned>, ComponentError> {
+        let service = self.service.clone();
+        let recall = |source| ComponentError::Recall { component: service.name.clone(), source };
+        let bytes = target.value(&service.name).map_err(recall)?;
+        let wanted: Running = serde_json::from_slice(&bytes).map_err(service.unreadable("snapshot"))?;
+        let turn = Turn { before: self.state.running, after: wanted.running };
+        Ok(Box::new(Ready { service, turn }))
+    }
+}
+
+/// From which state to which a service is brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Whether it ran before the change.
+    pub before: bool,
+    /// Whether it runs at the target.
+    pub after: bool,
+}
+
+/// A service's turn. There is nothing to stage: the plan is the stage.
+#[derive(Clone)]
+struct Ready {
+    service: Service,
+    turn: Turn,
+}
+
+impl Planned for Ready {
+    fn step_count(&self) -> u64 {
+        u64::from(self.turn.before != self.turn.after)
+    }
+
+    fn bytes(&self) -> ByteCount {
+        ByteCount(0)
+    }
+
+    fn lines(&self, limit: usize) -> Vec<PlanLine> {
+        let action = match (self.turn.before, self.turn.after) {
+            (true, false) => "stop",
+            (false, true) => "start",
+            (true, true) | (false, false) => return Vec::new(),
+        };
+        let component = self.service.name.clone();
+        let text = format!("{action} {component}");
+        let line = PlanLine { component, action: action.to_owned(), text, bytes: ByteCount(0) };
+        [line].into_iter().take(limit).collect()
+    }
+
+    fn losses(&self, _limit: usize) -> (Vec<String>, u64) {
+        (Vec::new(), 0)
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        Some(self.turn)
+    }
+
+    fn stage(
+        &self,
+        _store: &Store,
+        _label: &str,
+        _cancel: &Cancel,
+    ) -> Result<Box<dyn Staged>, ComponentError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Staged for Ready {
+    fn journalled(&self) -> Result<String, ComponentError> {
+        serde_json::to_string(&self.turn).map_err(self.service.unreadable("turn"))
+    }
+
+    fn step_count(&self) -> u64 {
+        Planned::step_count(self)
+    }
+
+    // An exchange must not be stopped halfway, and each command has its own timeout.
+    fn flip(&self) -> Result<(), ComponentError> {
+        self.service.ensure(self.turn.after, &Cancel::new())
+    }
+
+    fn unflip(&self) -> Result<(), ComponentError> {
+        self.service.ensure(self.turn.before, &Cancel::new())
+    }
+
+    fn settle(&self) -> Result<(), ComponentError> {
+        Ok(())
+    }
+
+    fn standing(&self) -> Result<Side, ComponentError> {
+        let running = self.service.is_running(&Cancel::new())?;
+        Ok(if running == self.turn.after { Side::Target } else { Side::Before })
+    }
+
+    fn discard(&self) -> Result<(), ComponentError> {
+        Ok(())
+    }
+}
