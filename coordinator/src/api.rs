@@ -1,11 +1,31 @@
-//! The operator API over the wire.
+//! The operator API over the wire: requests are read and checked, operations and hosts are shown.
+//!
+//! ```text
+//! call ─▶ authz (the one table) ─▶ service ─read─▶ rfs-rollout values ─▶ drivers, hub, store ─show─▶ answer
+//! ```
+//!
+//! What holds for every method
+//! - A field that is not valid is named by its path in `google.rpc.BadRequest`; every refusal has a reason in
+//!   `google.rpc.ErrorInfo` and what to do next in `google.rpc.Help`, after the one table of `rfs_link::status`.
+//! - Reading changes nothing. What creates takes a `request_id`: the same id and request give the first answer again.
+//! - Who asks is taken from the certificate, never from the request.
+//! - Resource names are `checkpoints/{id}`, `rollbacks/{id}` and `hosts/{name}`; the bare id is taken, too.
 
 pub mod authz;
 
+pub mod host;
+
+mod page;
+mod read;
+mod show;
+
 use rfs_link::{Chain, Failure};
 use rfs_model::Reason;
+use rfs_proto::convert::FieldError;
 
 use crate::store::StoreError;
+
+pub(crate) use page::fingerprint;
 
 /// What a caller is told when the store fails; the log has the cause.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
@@ -18,4 +38,9 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
             Failure::new(Reason::Internal, error.to_string())
         }
     }
+}
+
+/// A field that is not valid.
+fn invalid(error: FieldError) -> Failure {
+    Failure::invalid(error.path, error.problem)
 }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::roster::{Admitted, Component, Details, Facts};
 use super::session::{Queue, Session, downward, listen};
 use super::{HEALTH_INTERVAL, Hub};
-use crate::api::store_failure;
+use crate::api::{fingerprint, store_failure};
 use crate::driver::fleet::FleetEvent;
 use crate::store::HostSeen;
 
@@ -190,8 +190,7 @@ fn check(host: &HostId, hello: &Hello) -> Result<Facts, Failure> {
 
 /// A number that differs between hosts and stays the same for each.
 fn spread(host: &HostId) -> u64 {
-    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    host.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, fold)
+    fingerprint(host.as_str().bytes())
 }
 
 #[cfg(test)]

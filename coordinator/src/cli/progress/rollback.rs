@@ -156,7 +156,7 @@ enum Rank {
 fn rank(state: host_progress::State) -> Rank {
     use host_progress::State as S;
     match state {
-        S::Inconsistent | S::Lost | S::Unhealthy | S::Unchanged | S::Skipped => Rank::Wrong,
+        S::Inconsistent | S::Lost | S::RevertFailed | S::Unhealthy | S::Unchanged | S::Skipped => Rank::Wrong,
         S::Applying | S::Applied | S::Reverting => Rank::AtWork,
         S::Passed | S::Reverted => Rank::Fine,
         S::Untouched | S::Unspecified => Rank::Waiting,

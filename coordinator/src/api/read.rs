@@ -1,0 +1,305 @@
+//! Requests of callers, read: every field checked, and an error that names it by its path.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rfs_link::{Failure, Identity, Peer};
+use rfs_model::{DeploymentId, Reason, RequestId};
+use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
+use rfs_proto::v1::{self, amount, checkpoint, rollback_spec};
+use rfs_rollout::{
+    Amount, Budget, Canary, CheckpointKind, CheckpointRequest, GatePolicy, Label, OnFailure, OnUnreachable,
+    Order, Policy, RollbackRequest, Selection, Source, Strategy, Waves,
+};
+use tonic::Request;
+
+/// Who asks, as it is recorded, such as `operator/alice`.
+pub(super) fn requester<T>(request: &Request<T>) -> Result<String, Failure> {
+    match request.extensions().get::<Peer>().map(|peer| &peer.identity) {
+        Some(identity @ Identity::Operator(_)) => Ok(identity.to_string()),
+        Some(Identity::Agent(_) | Identity::Coordinator(_)) | None => {
+            Err(Failure::new(Reason::Unauthenticated, "the connection is not an operator's"))
+        }
+    }
+}
+
+/// Reads a caller's own id of a request; empty means none.
+pub(super) fn request_id(text: &str) -> Result<Option<RequestId>, FieldError> {
+    if text.is_empty() { Ok(None) } else { parse("request_id", text).map(Some) }
+}
+
+/// Reads what a checkpoint is asked for.
+pub(super) fn checkpoint_request(
+    wire: v1::CreateCheckpointRequest,
+    requester: String,
+) -> Result<CheckpointRequest, FieldError> {
+    let kind = match known("kind", wire.kind)? {
+        checkpoint::Kind::Unspecified | checkpoint::Kind::Manual => CheckpointKind::Manual,
+        checkpoint::Kind::Automatic => CheckpointKind::Automatic,
+        checkpoint::Kind::Scheduled | checkpoint::Kind::Conditional => {
+            return Err(FieldError::new("kind", "a caller takes MANUAL or AUTOMATIC checkpoints"));
+        }
+    };
+    let deployment: Option<DeploymentId> = match wire.deployment_id.as_str() {
+        "" => None,
+        id => Some(parse("deployment_id", id)?),
+    };
+    Ok(CheckpointRequest {
+        kind,
+        selector: convert::selector("selector", wire.selector)?,
+        components: names("components", &wire.components)?,
+        deployment,
+        labels: convert::labels("labels", wire.labels)?,
+        reason: wire.reason,
+        requester,
+        timeout: duration_or("timeout", wire.timeout, CheckpointRequest::DEFAULT_TIMEOUT)?,
+    })
+}
+
+/// Reads what a rollback is to do. Paths are those within the spec.
+pub(super) fn rollback_request(
+    spec: v1::RollbackSpec,
+    reason: String,
+    requester: String,
+) -> Result<RollbackRequest, FieldError> {
+    let source = Source::Checkpoint(convert::checkpoint_id("checkpoint", &spec.checkpoint)?);
+    let selector = convert::selector("selector", spec.selector.clone())?;
+    Ok(RollbackRequest {
+        source,
+        selector,
+        selection: selection(spec.selection.clone().unwrap_or_default())?,
+        strategy: strategy(&spec)?,
+        policy: policy(spec)?,
+        reason,
+        requester,
+    })
+}
+
+/// Reads what of a snapshot is meant.
+pub(super) fn selection(wire: v1::Selection) -> Result<Selection, FieldError> {
+    let relative =
+        |path: &String| !path.starts_with('/') || path.split('/').any(|part| matches!(part, "." | ".."));
+    if let Some(place) = wire.paths.iter().position(relative) {
+        let problem = format!("{:?} is not an absolute path without . and ..", wire.paths[place]);
+        return Err(FieldError::new(format!("selection.paths[{place}]"), problem));
+    }
+    Ok(Selection {
+        components: names("selection.components", &wire.components)?,
+        paths: wire.paths.into_iter().collect(),
+    })
+}
+
+fn names<T>(path: &str, texts: &[String]) -> Result<BTreeSet<T>, FieldError>
+where
+    T: std::str::FromStr<Err: ToString> + Ord,
+{
+    let name = |(place, text): (usize, &String)| parse(&format!("{path}[{place}]"), text);
+    texts.iter().enumerate().map(name).collect()
+}
+
+/// Reads a choice. One of a newer version is refused: to take it for the default would do another thing than was asked.
+fn known<E: TryFrom<i32>>(path: &str, wire: i32) -> Result<E, FieldError> {
+    E::try_from(wire)
+        .map_err(|_| FieldError::new(path, format!("{wire} is not a choice that this version knows")))
+}
+
+fn strategy(spec: &v1::RollbackSpec) -> Result<Strategy, FieldError> {
+    let waves = spec.waves.clone();
+    match known("strategy", spec.strategy)? {
+        rollback_spec::Strategy::Immediate
+            if waves.as_ref().is_some_and(|waves| *waves != v1::WavePolicy::default()) =>
+        {
+            Err(FieldError::new(
+                "waves",
+                "an IMMEDIATE rollback has no waves; leave them out, or choose GRADUAL",
+            ))
+        }
+        rollback_spec::Strategy::Immediate => Ok(Strategy::Immediate),
+        rollback_spec::Strategy::Gradual | rollback_spec::Strategy::Unspecified => {
+            Ok(Strategy::Gradual(self::waves(waves.unwrap_or_default())?))
+        }
+    }
+}
+
+fn waves(wire: v1::WavePolicy) -> Result<Waves, FieldError> {
+    let canary = match (wire.canary_hosts.as_slice(), wire.canary) {
+        ([], None) => Canary::None,
+        ([], Some(size)) => Canary::Amount(amount("waves.canary", Some(size))?),
+        (hosts, None) => Canary::Hosts(names("waves.canary_hosts", hosts)?),
+        (_, Some(_)) => {
+            return Err(FieldError::new(
+                "waves.canary",
+                "canary_hosts names them already; give one of the two",
+            ));
+        }
+    };
+    let size = |(place, size)| amount(&format!("waves.sizes[{place}]"), Some(size));
+    let sizes = wire.sizes.into_iter().enumerate().map(size).collect::<Result<_, _>>()?;
+    let order = |(place, order): (usize, v1::Order)| {
+        let label = |side: &str, text: &str| label(&format!("waves.order[{place}].{side}"), text);
+        Ok(Order { before: label("before", &order.before)?, after: label("after", &order.after)? })
+    };
+    let order = wire.order.into_iter().enumerate().map(order).collect::<Result<_, FieldError>>()?;
+    Ok(Waves { canary, sizes, order })
+}
+
+fn label(path: &str, text: &str) -> Result<Label, FieldError> {
+    let (key, value) = rfs_model::label::parse_label(text).map_err(|error| FieldError::new(path, error))?;
+    Ok(Label { key, value })
+}
+
+fn amount(path: &str, wire: Option<v1::Amount>) -> Result<Amount, FieldError> {
+    match wire.and_then(|amount| amount.amount) {
+        Some(amount::Amount::Count(count)) => Ok(Amount::Count(count)),
+        Some(amount::Amount::Percent(percent)) => Ok(Amount::Percent(percent)),
+        None => Err(FieldError::new(path, "is required: a count, or a percent")),
+    }
+}
+
+fn policy(spec: v1::RollbackSpec) -> Result<Policy, FieldError> {
+    let default = Policy::default();
+    let on_failure = match known("on_failure", spec.on_failure)? {
+        rollback_spec::FailureAction::Unspecified | rollback_spec::FailureAction::Pause => OnFailure::Pause,
+        rollback_spec::FailureAction::Continue => OnFailure::Continue,
+        rollback_spec::FailureAction::Revert => OnFailure::Revert,
+    };
+    let on_unreachable = match known("on_unreachable", spec.on_unreachable)? {
+        rollback_spec::UnreachableAction::Unspecified | rollback_spec::UnreachableAction::Fail => {
+            OnUnreachable::Fail
+        }
+        rollback_spec::UnreachableAction::Wait => OnUnreachable::Wait,
+        rollback_spec::UnreachableAction::Skip => OnUnreachable::Skip,
+    };
+    let budget = |(place, budget): (usize, v1::Budget)| {
+        let path = format!("budgets[{place}].max_unavailable");
+        let max_unavailable = amount(&path, required(&path, budget.max_unavailable).map(Some)?)?;
+        Ok(Budget { group_by: Some(budget.group_by).filter(|key| !key.is_empty()), max_unavailable })
+    };
+    Ok(Policy {
+        gate: gate(spec.gate.unwrap_or_default())?,
+        on_failure,
+        on_unreachable,
+        budgets: spec.budgets.into_iter().enumerate().map(budget).collect::<Result<_, FieldError>>()?,
+        max_rollback_time: duration_or(
+            "max_rollback_time",
+            spec.max_rollback_time,
+            default.max_rollback_time,
+        )?,
+        ..default
+    })
+}
+
+fn gate(wire: v1::GatePolicy) -> Result<GatePolicy, FieldError> {
+    let default = GatePolicy::default();
+    let time = |path: &str, time: Option<prost_types::Duration>, default: Duration| match time {
+        // Here zero is a value of its own: no time at all.
+        Some(time) => convert::from_wire_duration(path, time),
+        None => Ok(default),
+    };
+    Ok(GatePolicy {
+        min_healthy_time: time("gate.min_healthy_time", wire.min_healthy_time, default.min_healthy_time)?,
+        healthy_deadline: time("gate.healthy_deadline", wire.healthy_deadline, default.healthy_deadline)?,
+        healthy: wire.healthy.map(|healthy| amount("gate.healthy", Some(healthy))).transpose()?,
+        max_failed: wire.max_failed,
+        ignore_health: wire.ignore_health,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "checkpoints/0193b5a0-0000-7000-8000-000000000001";
+
+    fn read(change: impl FnOnce(&mut v1::RollbackSpec)) -> Result<RollbackRequest, String> {
+        let mut spec = v1::RollbackSpec { checkpoint: ID.into(), ..Default::default() };
+        change(&mut spec);
+        rollback_request(spec, String::new(), "operator/alice".into()).map_err(|error| error.to_string())
+    }
+
+    fn check_refused(change: impl FnOnce(&mut v1::RollbackSpec), expected: &str) {
+        assert_eq!(read(change).expect_err(expected), expected);
+    }
+
+    fn percent(percent: u32) -> v1::Amount {
+        v1::Amount { amount: Some(amount::Amount::Percent(percent)) }
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_documented_default() {
+        let request = read(|_| {}).expect("a good spec");
+        assert_eq!(request.strategy, Strategy::Gradual(Waves::default()));
+        assert_eq!(request.policy, Policy::default());
+        assert_eq!(request.policy.max_rollback_time, Duration::from_secs(300));
+        assert_eq!(request.policy.gate.min_healthy_time, Duration::from_secs(10));
+        let zero = Some(prost_types::Duration::default());
+        let request = read(|spec| {
+            spec.gate = Some(v1::GatePolicy { min_healthy_time: zero, ..Default::default() });
+            spec.max_rollback_time = zero;
+        });
+        let policy = request.expect("a good spec").policy;
+        assert_eq!(policy.gate.min_healthy_time, Duration::ZERO, "zero is meant");
+        assert_eq!(policy.max_rollback_time, Duration::from_secs(300), "zero means the default");
+    }
+
+    #[test]
+    fn a_field_that_is_not_valid_is_named_by_its_path() {
+        check_refused(|spec| spec.on_failure = 9, "on_failure: 9 is not a choice that this version knows");
+        check_refused(|spec| spec.checkpoint.clear(), "checkpoint: is required: checkpoints/{id}");
+        let waves = |waves| Some(v1::WavePolicy { ..waves });
+        check_refused(
+            |spec| {
+                spec.waves = waves(v1::WavePolicy {
+                    sizes: vec![percent(5), v1::Amount::default()],
+                    ..Default::default()
+                })
+            },
+            "waves.sizes[1]: is required: a count, or a percent",
+        );
+        let order = v1::Order { before: "role=db".into(), after: "web".into() };
+        check_refused(
+            |spec| spec.waves = waves(v1::WavePolicy { order: vec![order], ..Default::default() }),
+            "waves.order[0].after: label \"web\" is not valid: write key=value, such as role=web",
+        );
+        check_refused(
+            |spec| {
+                let (canary_hosts, canary) = (vec!["web-1".into()], Some(percent(5)));
+                spec.waves = waves(v1::WavePolicy { canary_hosts, canary, ..Default::default() });
+            },
+            "waves.canary: canary_hosts names them already; give one of the two",
+        );
+        check_refused(
+            |spec| spec.budgets.push(v1::Budget::default()),
+            "budgets[0].max_unavailable: is required",
+        );
+        let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+        check_refused(|spec| spec.max_rollback_time = negative, "max_rollback_time: must not be negative");
+        check_refused(
+            |spec| {
+                spec.selection =
+                    Some(v1::Selection { paths: vec!["/a".into(), "/a/../b".into()], ..Default::default() })
+            },
+            "selection.paths[1]: \"/a/../b\" is not an absolute path without . and ..",
+        );
+        check_refused(
+            |spec| {
+                spec.set_strategy(rollback_spec::Strategy::Immediate);
+                spec.waves = waves(v1::WavePolicy { sizes: vec![percent(5)], ..Default::default() });
+            },
+            "waves: an IMMEDIATE rollback has no waves; leave them out, or choose GRADUAL",
+        );
+    }
+
+    #[test]
+    fn a_caller_cannot_pretend_to_be_the_schedule() {
+        let mut wire = v1::CreateCheckpointRequest::default();
+        wire.set_kind(checkpoint::Kind::Scheduled);
+        let error = checkpoint_request(wire, "operator/alice".into()).expect_err("not a caller's kind");
+        assert_eq!(error.to_string(), "kind: a caller takes MANUAL or AUTOMATIC checkpoints");
+        let good = checkpoint_request(v1::CreateCheckpointRequest::default(), "operator/alice".into());
+        assert_eq!(
+            good.map(|request| (request.kind, request.timeout)),
+            Ok((CheckpointKind::Manual, Duration::from_secs(300)))
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! Operations as callers see them.
+
+use std::collections::BTreeMap;
+
+use rfs_model::{HostId, Reason};
+use rfs_proto::convert::{self, to_wire_duration, to_wire_time};
+use rfs_proto::v1::{
+    self, amount, checkpoint as wire_checkpoint, host_progress, host_snapshot, rollback_spec,
+};
+use rfs_rollout::checkpoint::{self, Checkpoint};
+use rfs_rollout::plan::WaveIndex;
+use rfs_rollout::rollback::{self, Direction, PauseCause, Rollback, WaveState};
+use rfs_rollout::{
+    Amount, Canary, CheckpointKind, CheckpointRequest, Failure, OnFailure, OnUnreachable, Plan,
+    RollbackRequest, Source, Strategy,
+};
+
+use crate::hub::wire_selection;
+
+/// What each host is at, as it last said.
+pub(super) type Phases = BTreeMap<HostId, String>;
+
+/// A checkpoint with its snapshots.
+pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
+    let (state, complete_time, skew) = match &checkpoint.phase {
+        checkpoint::Phase::Preparing | checkpoint::Phase::Cutting | checkpoint::Phase::Finishing { .. } => {
+            (wire_checkpoint::State::Creating, None, None)
+        }
+        checkpoint::Phase::Finished { outcome, skew, at } => {
+            let state = match outcome {
+                checkpoint::Outcome::Complete => wire_checkpoint::State::Complete,
+                checkpoint::Outcome::Incomplete => wire_checkpoint::State::Incomplete,
+            };
+            (state, Some(to_wire_time(*at)), Some(to_wire_duration(*skew)))
+        }
+    };
+    let snapshots = checkpoint.hosts.iter().map(|(host, record)| snapshot(checkpoint, host, record));
+    v1::Checkpoint {
+        name: convert::checkpoint_name(checkpoint.id),
+        state: state.into(),
+        create_time: Some(to_wire_time(checkpoint.created_at)),
+        complete_time,
+        skew,
+        snapshots: snapshots.collect(),
+        ..asked_checkpoint(&checkpoint.request)
+    }
+}
+
+/// What a checkpoint was asked for.
+fn asked_checkpoint(request: &CheckpointRequest) -> v1::Checkpoint {
+    let kind = match request.kind {
+        CheckpointKind::Automatic => wire_checkpoint::Kind::Automatic,
+        CheckpointKind::Manual => wire_checkpoint::Kind::Manual,
+    };
+    v1::Checkpoint {
+        kind: kind.into(),
+        selector: Some((&request.selector).into()),
+        components: request.components.iter().map(ToString::to_string).collect(),
+        deployment_id: request.deployment.as_ref().map(ToString::to_string).unwrap_or_default(),
+        labels: request.labels.clone().into_iter().collect(),
+        reason: request.reason.clone(),
+        requester: request.requester.clone(),
+        ..Default::default()
+    }
+}
+
+fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) -> v1::HostSnapshot {
+    let state = match record.phase {
+        checkpoint::HostPhase::Preparing => host_snapshot::State::Preparing,
+        checkpoint::HostPhase::Prepared => host_snapshot::State::Prepared,
+        checkpoint::HostPhase::Cutting => host_snapshot::State::Cutting,
+        checkpoint::HostPhase::Cut | checkpoint::HostPhase::Finishing | checkpoint::HostPhase::Done => {
+            host_snapshot::State::Durable
+        }
+        checkpoint::HostPhase::Abandoning | checkpoint::HostPhase::Failed => host_snapshot::State::Failed,
+    };
+    let captured = record.captured.as_ref();
+    let took = captured.and(record.settled_at).map(|at| at.since(whole.created_at));
+    v1::HostSnapshot {
+        host: host.to_string(),
+        state: state.into(),
+        snapshot: captured.map(|captured| captured.snapshot.to_string()).unwrap_or_default(),
+        cut_time: captured.map(|captured| to_wire_time(captured.cut_at)),
+        bytes: captured.map_or(0, |captured| captured.bytes.0),
+        new_bytes: captured.map_or(0, |captured| captured.new_bytes.0),
+        entries: captured.map_or(0, |captured| captured.entries),
+        duration: took.map(to_wire_duration),
+        failure: record.failure.as_ref().map(failure),
+    }
+}
+
+/// A rollback with its waves.
+pub(super) fn rollback(rollback: &Rollback, phases: &Phases) -> v1::Rollback {
+    let (state, outcome, finish_time) = match &rollback.phase {
+        rollback::Phase::Running { direction: Direction::Forward } => {
+            (v1::rollback::State::Running, None, None)
+        }
+        rollback::Phase::Running { direction: Direction::Back(_) } => {
+            (v1::rollback::State::Reverting, None, None)
+        }
+        rollback::Phase::Paused { .. } => (v1::rollback::State::Paused, None, None),
+        rollback::Phase::Aborting { .. } => (v1::rollback::State::Aborting, None, None),
+        rollback::Phase::Finished { outcome, at, .. } => {
+            (v1::rollback::State::Finished, Some(self::outcome(*outcome)), Some(to_wire_time(*at)))
+        }
+    };
+    let waves = rollback.plan.waves.iter().zip(0..);
+    v1::Rollback {
+        name: convert::rollback_name(rollback.id),
+        spec: Some(spec(&rollback.request)),
+        state: state.into(),
+        outcome: outcome.unwrap_or_default().into(),
+        cause: cause(&rollback.phase),
+        reason: rollback.request.reason.clone(),
+        requester: rollback.request.requester.clone(),
+        create_time: Some(to_wire_time(rollback.created_at)),
+        finish_time,
+        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), phases)).collect(),
+        undo_of: match rollback.request.source {
+            Source::Undo(of) => convert::rollback_name(of),
+            Source::Checkpoint(_) => String::new(),
+        },
+    }
+}
+
+fn outcome(outcome: rollback::Outcome) -> v1::rollback::Outcome {
+    match outcome {
+        rollback::Outcome::Succeeded => v1::rollback::Outcome::Succeeded,
+        rollback::Outcome::Partial => v1::rollback::Outcome::Partial,
+        rollback::Outcome::Aborted => v1::rollback::Outcome::Aborted,
+        rollback::Outcome::Reverted => v1::rollback::Outcome::Reverted,
+        rollback::Outcome::RevertFailed => v1::rollback::Outcome::RevertFailed,
+        rollback::Outcome::NeedsOperator => v1::rollback::Outcome::NeedsOperator,
+    }
+}
+
+/// Why a rollback stands where it stands. What a person did is CANCELLED; all else is a failure.
+fn cause(phase: &rollback::Phase) -> Option<v1::Failure> {
+    let person = |what: &str, who: &str, next: &str| {
+        Some(convert::failure(Reason::Cancelled, format!("{what} by {who}"), next))
+    };
+    match phase {
+        rollback::Phase::Running { direction: Direction::Forward } => None,
+        rollback::Phase::Running { direction: Direction::Back(cause) } => Some(failure(&cause.failure)),
+        rollback::Phase::Paused { cause: PauseCause::Person(who), .. } => {
+            person("paused", who, "go on with: rfs rollback resume ID")
+        }
+        rollback::Phase::Paused { cause: PauseCause::Failed(cause), .. } => Some(failure(&cause.failure)),
+        rollback::Phase::Aborting { by } => person("ended", by, ""),
+        rollback::Phase::Finished { cause, .. } => cause.as_ref().map(failure),
+    }
+}
+
+fn wave(rollback: &Rollback, index: WaveIndex, phases: &Phases) -> v1::Wave {
+    let (planned, record) = (&rollback.plan.waves[index.get()], &rollback.waves[index.get()]);
+    let state = match rollback.wave_state(index) {
+        WaveState::Pending => v1::wave::State::Pending,
+        WaveState::Changing => v1::wave::State::Changing,
+        WaveState::Watching => v1::wave::State::Watching,
+        WaveState::Passed => v1::wave::State::Passed,
+        WaveState::Failed => v1::wave::State::Failed,
+    };
+    let hosts = planned.hosts.iter().filter_map(|host| Some((host, rollback.hosts.get(host)?)));
+    v1::Wave {
+        index: index.0,
+        canary: planned.canary,
+        state: state.into(),
+        hosts: hosts.map(|(host, record)| progress(host, record, phases.get(host))).collect(),
+        start_time: record.started_at.map(to_wire_time),
+        verdict_time: record.passed_at.or(record.failed_at).map(to_wire_time),
+    }
+}
+
+fn progress(host: &HostId, record: &rollback::HostRecord, phase: Option<&String>) -> v1::HostProgress {
+    use rollback::HostPhase as P;
+    let state = match record.phase {
+        P::Untouched => host_progress::State::Untouched,
+        P::Skipped | P::Superseded => host_progress::State::Skipped,
+        P::Applying { .. } => host_progress::State::Applying,
+        P::Applied { .. } => host_progress::State::Applied,
+        P::Passed { .. } => host_progress::State::Passed,
+        P::Unhealthy => host_progress::State::Unhealthy,
+        P::Unchanged => host_progress::State::Unchanged,
+        P::Lost => host_progress::State::Lost,
+        P::Cancelling { .. } | P::Reverting { .. } => host_progress::State::Reverting,
+        P::Reverted => host_progress::State::Reverted,
+        P::RevertFailed => host_progress::State::RevertFailed,
+        P::Inconsistent => host_progress::State::Inconsistent,
+    };
+    let receipt = record.receipt.as_ref();
+    let phase_times = receipt.into_iter().flat_map(|receipt| &receipt.phases);
+    v1::HostProgress {
+        host: host.to_string(),
+        state: state.into(),
+        snapshot: record.target.to_string(),
+        backup: record.backup.map(|backup| backup.to_string()).unwrap_or_default(),
+        generation: record.generation.0,
+        health: v1::Health::from(record.health.health).into(),
+        evidence: record.health.evidence.clone(),
+        start_time: record.started_at.map(to_wire_time),
+        finish_time: record.finished_at.map(to_wire_time),
+        downtime: receipt.map(|receipt| to_wire_duration(receipt.downtime)),
+        phases: phase_times
+            .map(|time| v1::PhaseTime {
+                phase: time.phase.clone(),
+                duration: Some(to_wire_duration(time.duration)),
+            })
+            .collect(),
+        steps: receipt.map_or(0, |receipt| receipt.steps),
+        bytes: receipt.map_or(0, |receipt| receipt.bytes.0),
+        failure: record.failure.as_ref().map(failure),
+        phase: phase.filter(|_| record.phase.at_work()).cloned().unwrap_or_default(),
+    }
+}
+
+/// A failure, with the table's next step where the place that failed knew none.
+fn failure(failure: &Failure) -> v1::Failure {
+    let told = rfs_link::Failure::new(failure.reason, failure.message.clone());
+    let next = if failure.next.is_empty() { told.next_step() } else { &failure.next };
+    convert::failure(failure.reason, &failure.message, next)
+}
+
+/// The waves of a plan that has not begun.
+pub(super) fn planned_waves(plan: &Plan) -> Vec<v1::Wave> {
+    let host = |host: &HostId| v1::HostProgress {
+        host: host.to_string(),
+        state: host_progress::State::Untouched.into(),
+        snapshot: plan.targets.get(host).map(ToString::to_string).unwrap_or_default(),
+        ..Default::default()
+    };
+    let wave = |(wave, index): (&rfs_rollout::plan::Wave, u32)| v1::Wave {
+        index,
+        canary: wave.canary,
+        state: v1::wave::State::Pending.into(),
+        hosts: wave.hosts.iter().map(host).collect(),
+        start_time: None,
+        verdict_time: None,
+    };
+    plan.waves.iter().zip(0..).map(wave).collect()
+}
+
+/// What was asked, with every default as it was applied.
+pub(super) fn spec(request: &RollbackRequest) -> v1::RollbackSpec {
+    let policy = &request.policy;
+    let (strategy, waves) = match &request.strategy {
+        Strategy::Immediate => (rollback_spec::Strategy::Immediate, None),
+        Strategy::Gradual(waves) => (rollback_spec::Strategy::Gradual, Some(self::waves(waves))),
+    };
+    let on_failure = match policy.on_failure {
+        OnFailure::Pause => rollback_spec::FailureAction::Pause,
+        OnFailure::Continue => rollback_spec::FailureAction::Continue,
+        OnFailure::Revert => rollback_spec::FailureAction::Revert,
+    };
+    let on_unreachable = match policy.on_unreachable {
+        OnUnreachable::Fail => rollback_spec::UnreachableAction::Fail,
+        OnUnreachable::Wait => rollback_spec::UnreachableAction::Wait,
+        OnUnreachable::Skip => rollback_spec::UnreachableAction::Skip,
+    };
+    let budgets = policy.budgets.iter().map(|budget| v1::Budget {
+        group_by: budget.group_by.clone().unwrap_or_default(),
+        max_unavailable: Some(amount(budget.max_unavailable)),
+    });
+    v1::RollbackSpec {
+        checkpoint: match request.source {
+            Source::Checkpoint(id) => convert::checkpoint_name(id),
+            Source::Undo(_) => String::new(),
+        },
+        selector: Some((&request.selector).into()),
+        selection: Some(wire_selection(&request.selection)),
+        strategy: strategy.into(),
+        waves,
+        gate: Some(v1::GatePolicy {
+            min_healthy_time: Some(to_wire_duration(policy.gate.min_healthy_time)),
+            healthy_deadline: Some(to_wire_duration(policy.gate.healthy_deadline)),
+            healthy: policy.gate.healthy.map(amount),
+            max_failed: policy.gate.max_failed,
+            ignore_health: policy.gate.ignore_health,
+        }),
+        on_failure: on_failure.into(),
+        on_unreachable: on_unreachable.into(),
+        max_rollback_time: Some(to_wire_duration(policy.max_rollback_time)),
+        budgets: budgets.collect(),
+    }
+}
+
+fn waves(waves: &rfs_rollout::Waves) -> v1::WavePolicy {
+    let (canary_hosts, canary) = match &waves.canary {
+        Canary::None => (Vec::new(), None),
+        Canary::Hosts(hosts) => (hosts.iter().map(ToString::to_string).collect(), None),
+        Canary::Selector(selector) => (selector.hosts.iter().map(ToString::to_string).collect(), None),
+        Canary::Amount(size) => (Vec::new(), Some(amount(*size))),
+    };
+    let order = waves.order.iter();
+    v1::WavePolicy {
+        canary_hosts,
+        canary,
+        sizes: waves.sizes.iter().copied().map(amount).collect(),
+        order: order
+            .map(|o| v1::Order { before: o.before.to_string(), after: o.after.to_string() })
+            .collect(),
+    }
+}
+
+fn amount(size: Amount) -> v1::Amount {
+    v1::Amount {
+        amount: Some(match size {
+            Amount::Count(count) => amount::Amount::Count(count),
+            Amount::Percent(percent) => amount::Amount::Percent(percent),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::rollback_request;
+    use super::*;
+
+    #[test]
+    fn a_spec_reads_back_as_it_is_shown() {
+        let size = |percent| v1::Amount { amount: Some(amount::Amount::Percent(percent)) };
+        let spec = v1::RollbackSpec {
+            checkpoint: "checkpoints/0193b5a0-0000-7000-8000-000000000001".into(),
+            selector: Some(v1::Selector { hosts: vec!["web-1".into()], ..Default::default() }),
+            selection: Some(v1::Selection {
+                components: vec!["site".into()],
+                paths: vec!["/srv/site/a".into()],
+            }),
+            waves: Some(v1::WavePolicy {
+                canary: Some(size(5)),
+                sizes: vec![size(25), size(50)],
+                order: vec![v1::Order { before: "role=db".into(), after: "role=web".into() }],
+                ..Default::default()
+            }),
+            gate: Some(v1::GatePolicy { healthy: Some(size(90)), max_failed: 2, ..Default::default() }),
+            on_failure: rollback_spec::FailureAction::Revert.into(),
+            on_unreachable: rollback_spec::UnreachableAction::Skip.into(),
+            budgets: vec![v1::Budget { group_by: "zone".into(), max_unavailable: Some(size(10)) }],
+            ..Default::default()
+        };
+        let read = |spec| rollback_request(spec, "why".into(), "operator/alice".into()).expect("a good spec");
+        let request = read(spec);
+        assert_eq!(read(super::spec(&request)), request);
+    }
+}
