@@ -202,6 +202,9 @@ pub enum FlipError {
         /// The path.
         path: ByteText,
     },
+    /// The caller's watch stopped it.
+    #[error("stopped before the end; call it again, or its inverse")]
+    Interrupted,
     /// The path is on another mount than its staging folder.
     #[error("{path} is no longer on the file system that it was staged on")]
     OtherMount {
@@ -230,6 +233,9 @@ pub enum DiscardError {
         /// A path that is between.
         path: ByteText,
     },
+    /// The roots are not where they were.
+    #[error("the staging folders cannot be looked at")]
+    Roots(#[source] FlipError),
     /// The operating system refused.
     #[error("cannot remove {path}")]
     System {

@@ -1,34 +1,222 @@
-//! Exchanges the staged entries with the live ones, and back.
+//! Exchanges the staged entries with the live ones.
+//!
+//! check all ─▶ mark ─▶ swap each path ─▶ metadata in place ─▶ folders' times
+//!
+//! Invariants
+//! - Before the first path is touched, all are found to be what was staged for; so most conflicts change nothing.
+//! - A swap is one system call, and what it displaced is looked at again afterwards: what changed in between goes back at
+//!   once.
+//! - Which swaps are done can always be told from the inodes of the two sides, so there is no journal here.
 
-use super::error::{DiscardError, FlipError};
-use super::staged::{FilesStanding, Staged, StagingName, Unflipped};
+use std::ops::ControlFlow;
+
+use rustix::fs::syncfs;
+
+use super::adjust::{apply, check, fields};
+use super::bench::{Bench, Operation, Sides, Watch};
+use super::error::FlipError;
+use super::evidence::{Sight, holds};
+use super::fault::{Action, Fault};
+use super::look::{FOLDER, FORMAT, Look, look};
+use super::meta::set_time;
+use super::plan::Place;
+use super::staged::{Evidence, FilesStanding, Ready, Staged, Swap, SwapKind};
 
 /// Brings the live trees to the target. Safe to call again after a crash: finished steps are skipped.
-pub fn flip(_staged: &Staged) -> Result<(), FlipError> {
-    Ok(())
+///
+/// It is done, but not yet safe from a power cut, when this returns: call [`sync`] before it is reported as done.
+pub fn flip(staged: &Staged) -> Result<(), FlipError> {
+    flip_watched(staged, &mut |_| ControlFlow::Continue(()))
 }
 
-/// Brings the live trees back. Safe to call again, from any point of a flip or of itself.
-pub fn unflip(_staged: &Staged) -> Result<Unflipped, FlipError> {
-    Ok(Unflipped::default())
+/// The same as [`flip`], asking `watch` before every operation.
+pub fn flip_watched(staged: &Staged, watch: Watch<'_>) -> Result<(), FlipError> {
+    let mut bench = Bench::open(staged)?;
+    let fresh = !bench.is_begun()?;
+    let mut pending = Vec::with_capacity(staged.swaps.len());
+    for swap in &staged.swaps {
+        if !is_done(&mut bench, swap, fresh)? {
+            pending.push(swap);
+        }
+    }
+    for adjust in &staged.adjusts {
+        check(&mut bench, adjust, fresh)?;
+    }
+    ask(watch, &Operation::Mark)?;
+    for yard in bench.yards() {
+        yard.mark_flipping()?;
+    }
+    for swap in pending {
+        ask(watch, &Operation::Swap(bench.shown(&swap.at)))?;
+        forward(&mut bench, swap)?;
+    }
+    for adjust in &staged.adjusts {
+        if !apply(&mut bench, adjust, &adjust.old, &adjust.new, watch)? {
+            return Err(FlipError::Changed { path: bench.shown(&adjust.at) });
+        }
+    }
+    for folder in &staged.folders {
+        settle(&mut bench, &folder.at, folder.new, watch)?;
+    }
+    Ok(())
 }
 
 /// Makes what was flipped, or flipped back, survive a power cut.
-pub fn sync(_staged: &Staged) -> Result<(), FlipError> {
+pub fn sync(staged: &Staged) -> Result<(), FlipError> {
+    for yard in Bench::open(staged)?.yards() {
+        syncfs(yard.folder()).map_err(|errno| Fault::new(Action::Sync, yard.path(), errno))?;
+    }
     Ok(())
 }
 
-/// Where the live trees stand.
-pub fn standing(_staged: &Staged) -> Result<FilesStanding, FlipError> {
-    Ok(FilesStanding::Before)
+/// Where the live trees stand, told from inodes and metadata alone.
+///
+/// Folders' times are not looked at, and neither is what others did to a path since. A flip or its inverse that was
+/// interrupted is always finished by calling it again, whatever this says.
+pub fn standing(staged: &Staged) -> Result<FilesStanding, FlipError> {
+    let mut bench = Bench::open(staged)?;
+    let (mut before, mut target) = (false, false);
+    for swap in &staged.swaps {
+        match bench.sides(swap)?.is_flipped(&swap.kind) {
+            true => target = true,
+            false => before = true,
+        }
+    }
+    for adjust in &staged.adjusts {
+        let (old, new) = fields(&mut bench, adjust)?;
+        before |= old;
+        target |= new;
+    }
+    Ok(match (before, target) {
+        (true, true) => FilesStanding::Between,
+        (false, true) => FilesStanding::Target,
+        (_, false) => FilesStanding::Before,
+    })
 }
 
-/// Removes the staging folders with all that they hold. Safe to call again.
-pub fn discard(_staged: &Staged) -> Result<(), DiscardError> {
-    Ok(())
+pub(super) fn ask(watch: Watch<'_>, operation: &Operation) -> Result<(), FlipError> {
+    match watch(operation) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(FlipError::Interrupted),
+    }
 }
 
-/// Removes what a crash during [`stage`](super::stage()) left behind, when no [`Staged`] was returned.
-pub fn sweep(_roots: &[&[u8]], _name: &StagingName) -> Result<(), DiscardError> {
-    Ok(())
+/// True when the swap is done, false when it can be; anything else is someone else's change.
+fn is_done(bench: &mut Bench<'_>, swap: &Swap, fresh: bool) -> Result<bool, FlipError> {
+    let sides = bench.sides(swap)?;
+    let changed = || FlipError::Changed { path: bench.shown(&swap.at) };
+    let (done, possible) = match &swap.kind {
+        SwapKind::Create { ready } => (
+            sides.slot.is_none() && sides.live_is(ready.inode),
+            sides.live.is_none() && is_ready(sides.slot.as_ref(), ready, fresh),
+        ),
+        SwapKind::Replace { ready, displaced } => (
+            sides.slot_is(displaced.inode) && sides.live_is(ready.inode),
+            sides.live_is(displaced.inode) && is_ready(sides.slot.as_ref(), ready, fresh),
+        ),
+        SwapKind::Delete { displaced } => (
+            sides.slot_is(displaced.inode) && sides.live.is_none(),
+            sides.live_is(displaced.inode) && sides.slot.is_none(),
+        ),
+    };
+    match (done, possible, &swap.kind) {
+        (true, _, _) => Ok(true),
+        (false, false, _) => Err(changed()),
+        (false, true, SwapKind::Create { .. }) => Ok(false),
+        (false, true, SwapKind::Replace { displaced, .. } | SwapKind::Delete { displaced }) => {
+            let same = match fresh {
+                true => is_untouched(bench, swap, &sides, displaced)?,
+                // The steps that were flipped and flipped back have moved the times of change.
+                false => sides.live.as_ref().is_some_and(|live| is_alike(live, displaced)),
+            };
+            if same { Ok(false) } else { Err(FlipError::Changed { path: bench.shown(&swap.at) }) }
+        }
+    }
+}
+
+fn is_ready(slot: Option<&Look>, ready: &Ready, fresh: bool) -> bool {
+    slot.is_some_and(|found| {
+        let same = (found.mode, found.size, found.mtime) == (ready.mode, ready.size, ready.mtime);
+        found.inode == ready.inode && (same || !fresh)
+    })
+}
+
+fn is_untouched(
+    bench: &mut Bench<'_>,
+    swap: &Swap,
+    sides: &Sides,
+    displaced: &Evidence,
+) -> Result<bool, FlipError> {
+    let shown = bench.shown(&swap.at);
+    let (holder, name) = bench.holder(&swap.at)?;
+    match &sides.live {
+        Some(look) => holds(&Sight { holder, name, look, shown: &shown.0 }, displaced),
+        None => Ok(false),
+    }
+}
+
+/// True when content and kind are the same, as far as one look tells. A move may touch a folder's own time.
+fn is_alike(found: &Look, displaced: &Evidence) -> bool {
+    let now = Evidence::of(found);
+    let timed = found.is_folder() || now.mtime == displaced.mtime;
+    timed && (now.inode, now.mode, now.size) == (displaced.inode, displaced.mode, displaced.size)
+}
+
+fn forward(bench: &mut Bench<'_>, swap: &Swap) -> Result<(), FlipError> {
+    match &swap.kind {
+        SwapKind::Create { ready } => {
+            bench.put(swap)?;
+            settle_moved(bench, &swap.at, (ready.inode, ready.mode, ready.mtime))
+        }
+        SwapKind::Replace { ready, displaced } => {
+            bench.exchange(swap)?;
+            if !bench.slot(swap)?.is_some_and(|found| is_alike(&found, displaced)) {
+                bench.exchange(swap)?;
+                return Err(FlipError::Changed { path: bench.shown(&swap.at) });
+            }
+            settle_moved(bench, &swap.at, (ready.inode, ready.mode, ready.mtime))
+        }
+        SwapKind::Delete { displaced } => {
+            bench.take_away(swap)?;
+            if !bench.slot(swap)?.is_some_and(|found| is_alike(&found, displaced)) {
+                bench.put(swap)?;
+                return Err(FlipError::Changed { path: bench.shown(&swap.at) });
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Some file systems touch a folder's own time when it moves: puts it right, if the folder has its place.
+pub(super) fn settle_moved(
+    bench: &mut Bench<'_>,
+    at: &Place,
+    (inode, mode, mtime): (u64, u32, (i64, u32)),
+) -> Result<(), FlipError> {
+    if mode & FORMAT != FOLDER {
+        return Ok(());
+    }
+    let shown = bench.shown(at);
+    let (holder, name) = bench.holder(at)?;
+    match look(holder, name).map_err(|errno| Fault::new(Action::Look, shown.0, errno))? {
+        Some(found) if found.inode == inode && found.mtime != mtime => set_folder_time(bench, at, mtime),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Puts a folder's time right.
+pub(super) fn settle(
+    bench: &mut Bench<'_>,
+    at: &Place,
+    mtime: (i64, u32),
+    watch: Watch<'_>,
+) -> Result<(), FlipError> {
+    ask(watch, &Operation::Time(bench.shown(at)))?;
+    set_folder_time(bench, at, mtime)
+}
+
+fn set_folder_time(bench: &mut Bench<'_>, at: &Place, mtime: (i64, u32)) -> Result<(), FlipError> {
+    let shown = bench.shown(at);
+    let folder = bench.folder(at)?;
+    set_time(folder, mtime).map_err(|errno| Fault::new(Action::SetTime, shown.0, errno).into())
 }

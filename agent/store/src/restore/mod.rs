@@ -12,22 +12,48 @@
 //! - [`unflip`](unflip()) is its exact inverse: the displaced entries are the way back.
 
 mod contents;
-mod diff;
 mod error;
-mod flip;
-mod line;
 mod pattern;
+
+mod check;
+mod diff;
+mod inodes;
+mod line;
 mod plan;
+mod wanted;
+
+mod evidence;
+mod outside;
+mod site;
 mod stage;
 mod staged;
+mod work;
+mod write;
 
+mod adjust;
+mod bench;
+mod discard;
+mod flip;
+mod unflip;
+
+mod fault;
+mod folders;
+mod live;
+mod look;
+mod meta;
+mod visit;
+mod yard;
+
+pub use bench::{Operation, Watch};
 pub use contents::{Contents, Progress, Unmanaged};
 pub use diff::{Rules, plan};
+pub use discard::{discard, sweep};
 pub use error::{DiscardError, FlipError, PlanError, StageError};
-pub use flip::{discard, flip, standing, sweep, sync, unflip};
+pub use flip::{flip, flip_watched, standing, sync};
 pub use pattern::{PathSet, PatternError, Selection};
 pub use plan::{Adjustment, Change, Counts, FilesPlan, FolderTime, New, Place, Step};
 pub use stage::stage;
 pub use staged::{
     FilesStanding, STAGING_PREFIX, Staged, StagingName, StagingNameError, Unflipped, is_staging_name,
 };
+pub use unflip::{unflip, unflip_watched};

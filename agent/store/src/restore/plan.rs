@@ -21,11 +21,20 @@ pub struct FilesPlan {
     /// Folders that stay, whose own times the steps disturb.
     pub(super) folders: Vec<FolderTime>,
     /// Target inodes with several names of which one is in place already: by link number.
-    pub(super) donors: BTreeMap<u32, Place>,
+    pub(super) donors: BTreeMap<u32, Donor>,
+}
+
+/// A file that stays and gets more names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Donor {
+    pub(super) at: Place,
+    /// By which it is known again.
+    pub(super) size: u64,
+    pub(super) mtime: (i64, u32),
 }
 
 /// A path beneath a root.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Which root, by position.
     pub root: usize,
@@ -83,8 +92,10 @@ pub struct Adjustment {
     pub old: Meta,
     /// The target's entry, whole: a file that has names outside the component is written anew instead.
     pub new: Entry,
-    /// All names that this inode has in the plan's view, this one first.
+    /// The names under which this inode stays, this one first.
     pub names: Vec<Place>,
+    /// How many names of the component it has now. More on disk: it is also a file outside, which must not change.
+    pub links: u32,
 }
 
 /// A folder that stays and whose modification time is put right after the steps.
@@ -206,7 +217,8 @@ pub(super) fn data_bytes(entries: &[Entry], seen: &mut BTreeSet<u32>) -> u64 {
     entries.iter().map(|entry| entry_bytes(entry, seen)).sum()
 }
 
-fn entry_bytes(entry: &Entry, seen: &mut BTreeSet<u32>) -> u64 {
+/// The same of one entry.
+pub(super) fn entry_bytes(entry: &Entry, seen: &mut BTreeSet<u32>) -> u64 {
     match &entry.kind {
         EntryKind::File { link: Some(link), .. } if !seen.insert(*link) => 0,
         EntryKind::File { content, .. } => content.iter().map(stored_bytes).sum(),
@@ -224,4 +236,9 @@ fn stored_bytes(extent: &Extent) -> u64 {
         Extent::Data { length, .. } => *length,
         Extent::Hole { .. } => 0,
     }
+}
+
+/// The modification time: seconds and nanoseconds.
+pub(super) fn mtime(meta: &Meta) -> (i64, u32) {
+    (meta.mtime_seconds, meta.mtime_nanos)
 }

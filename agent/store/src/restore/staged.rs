@@ -1,5 +1,6 @@
 //! What was staged: everything that a flip and its inverse need, as a value that a journal keeps.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -68,7 +69,8 @@ pub fn is_staging_name(name: &[u8]) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
     pub(super) name: StagingName,
-    pub(super) roots: Vec<StagedRoot>,
+    /// Those that have steps, by position in the plan.
+    pub(super) roots: BTreeMap<usize, StagedRoot>,
     pub(super) yards: Vec<Yard>,
     pub(super) swaps: Vec<Swap>,
     pub(super) adjusts: Vec<Adjust>,
@@ -94,22 +96,36 @@ pub(super) struct Yard {
 }
 
 /// Where a staging folder stands.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum YardPlace {
     /// In the folder that holds this root.
     Beside(usize),
-    /// In this folder of a root, where another file system is mounted.
+    /// In this folder of a root.
     Within(Place),
+}
+
+impl YardPlace {
+    pub(super) fn root(&self) -> usize {
+        match self {
+            Self::Beside(root) | Self::Within(Place { root, .. }) => *root,
+        }
+    }
 }
 
 /// One path and its slot in a staging folder, which change places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Swap {
     pub(super) at: Place,
-    pub(super) yard: usize,
-    pub(super) slot: u32,
+    pub(super) slot: Slot,
     pub(super) kind: SwapKind,
+}
+
+/// A numbered place in a staging folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Slot {
+    pub(super) yard: usize,
+    pub(super) number: u32,
 }
 
 /// Which of the two sides hold something before the flip.
@@ -117,11 +133,31 @@ pub(super) struct Swap {
 #[serde(rename_all = "snake_case")]
 pub(super) enum SwapKind {
     /// Only the slot.
-    Create { staged: u64 },
+    Create {
+        /// What lies ready in the slot.
+        ready: Ready,
+    },
     /// Both.
-    Replace { staged: u64, displaced: Evidence },
+    Replace {
+        /// What lies ready in the slot.
+        ready: Ready,
+        /// What is live.
+        displaced: Evidence,
+    },
     /// Only the path.
-    Delete { displaced: Evidence },
+    Delete {
+        /// What is live.
+        displaced: Evidence,
+    },
+}
+
+/// By what a staged entry is known again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ready {
+    pub(super) inode: u64,
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) mtime: (i64, u32),
 }
 
 /// By what a live entry is known again.

@@ -1,0 +1,189 @@
+//! Writes new entries, whole, into their slots.
+
+use std::error::Error;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rfs_model::ByteCount;
+use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::io::Errno;
+
+use super::contents::{Contents, Progress};
+use super::error::StageError;
+use super::fault::{Action, Fault};
+use super::folders::{Folders, readable};
+use super::look::look_at;
+use super::meta::{Held, HeldKind, set_all};
+use super::pattern::{name, parent};
+use super::staged::Slot;
+use super::yard::OpenYard;
+use crate::text::ByteText;
+use crate::tree::{Entry, EntryKind, Extent};
+
+/// One slot and the folders in it, by the paths that its entries will have beneath their root.
+pub(super) struct Room<'a> {
+    yard: OpenYard,
+    slot: Slot,
+    /// The path of the entry in the slot itself.
+    top: &'a [u8],
+    folders: Option<Folders>,
+    slot_name: String,
+}
+
+impl<'a> Room<'a> {
+    pub(super) fn new(yard: &OpenYard, slot: Slot, top: &'a [u8]) -> Result<Self, Fault> {
+        Ok(Self { yard: yard.again()?, slot, top, folders: None, slot_name: slot.number.to_string() })
+    }
+
+    pub(super) fn is_of(&self, slot: Slot) -> bool {
+        self.slot == slot
+    }
+
+    /// The folder that holds the entry at `path`, and its name there.
+    pub(super) fn holder<'b>(&'b mut self, path: &'b [u8]) -> Result<(BorrowedFd<'b>, &'b [u8]), Fault> {
+        match self.beneath(path) {
+            None => {
+                let (shard, _) = self.yard.slot(self.slot)?;
+                Ok((shard, self.slot_name.as_bytes()))
+            }
+            Some(path) => Ok((self.folders()?.open(parent(path).unwrap_or_default())?, name(path))),
+        }
+    }
+
+    /// The staged folder at `path`.
+    pub(super) fn folder(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, Fault> {
+        let path = self.beneath(path).unwrap_or_default();
+        self.folders()?.open(path)
+    }
+
+    /// The path within the slot's folder; `None` for the slot itself.
+    fn beneath<'b>(&self, path: &'b [u8]) -> Option<&'b [u8]> {
+        let rest = &path[self.top.len()..];
+        (!rest.is_empty()).then(|| rest.strip_prefix(b"/").unwrap_or(rest))
+    }
+
+    fn folders(&mut self) -> Result<&mut Folders, Fault> {
+        let folders = match self.folders.take() {
+            Some(folders) => folders,
+            None => {
+                let shown = self.yard.shown_slot(self.slot);
+                let (shard, name) = self.yard.slot(self.slot)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let base = openat(shard, name, flags, Mode::empty())
+                    .map_err(|errno| Fault::new(Action::OpenFolder, &shown[..], errno))?;
+                Folders::on_one_mount(base, &shown)
+            }
+        };
+        Ok(self.folders.insert(folders))
+    }
+}
+
+/// Makes a folder that only we can enter until [`finish_folder`].
+pub(super) fn make_folder(room: &mut Room<'_>, entry: &Entry, shown: &[u8]) -> Result<(), Fault> {
+    let (holder, name) = room.holder(&entry.path)?;
+    mkdirat(holder, name, Mode::RWXU).map_err(|errno| Fault::new(Action::Make, shown, errno))
+}
+
+/// Gives a folder its metadata, once all is in it.
+pub(super) fn finish_folder(room: &mut Room<'_>, entry: &Entry, shown: &[u8]) -> Result<(), Fault> {
+    let folder = room.folder(&entry.path)?;
+    let open = readable(folder).map_err(|errno| Fault::new(Action::OpenFolder, shown, errno))?;
+    set_all(Held { open: open.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)
+}
+
+/// Makes an entry that is no folder, with content and metadata.
+pub(super) fn make_entry(
+    room: &mut Room<'_>,
+    entry: &Entry,
+    shown: &[u8],
+    contents: &dyn Contents,
+    progress: &Progress,
+) -> Result<(), StageError> {
+    let (holder, name) = room.holder(&entry.path)?;
+    let made = |errno| Fault::new(Action::Make, shown, errno);
+    match &entry.kind {
+        EntryKind::File { size, content, .. } => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
+            write_content(&file, *size, content, shown, contents)?;
+            progress.add(*size);
+            set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
+        }
+        EntryKind::Symlink(to) => {
+            symlinkat(&to[..], holder, name).map_err(made)?;
+            set_by_path(holder, name, HeldKind::Link, entry, shown)?;
+        }
+        EntryKind::Fifo => {
+            mknodat(holder, name, FileType::Fifo, Mode::RUSR, 0).map_err(made)?;
+            set_by_path(holder, name, HeldKind::Path, entry, shown)?;
+        }
+        EntryKind::CharDevice { major, minor } => {
+            let device = makedev(*major, *minor);
+            mknodat(holder, name, FileType::CharacterDevice, Mode::RUSR, device).map_err(made)?;
+            set_by_path(holder, name, HeldKind::Path, entry, shown)?;
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            let device = makedev(*major, *minor);
+            mknodat(holder, name, FileType::BlockDevice, Mode::RUSR, device).map_err(made)?;
+            set_by_path(holder, name, HeldKind::Path, entry, shown)?;
+        }
+        // Folders are made before; sockets are never in a plan.
+        EntryKind::Directory | EntryKind::Socket => {}
+    }
+    Ok(())
+}
+
+fn set_by_path(
+    holder: BorrowedFd<'_>,
+    name: &[u8],
+    kind: HeldKind,
+    entry: &Entry,
+    shown: &[u8],
+) -> Result<(), Fault> {
+    let open = openat(holder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Fault::new(Action::Look, shown, errno))?;
+    set_all(Held { open: open.as_fd(), kind, shown }, &entry.meta)
+}
+
+fn write_content(
+    file: &File,
+    size: u64,
+    content: &[Extent],
+    shown: &[u8],
+    contents: &dyn Contents,
+) -> Result<(), StageError> {
+    let path = || ByteText(shown.to_vec());
+    if size > 0 {
+        contents.write(content, file).map_err(|source| match is_full(&*source) {
+            true => StageError::NoSpace { path: path(), needed: ByteCount(0), available: ByteCount(0) },
+            false => StageError::Content { path: path(), source },
+        })?;
+    }
+    let written = look_at(file).map_err(|errno| Fault::new(Action::Look, shown, errno))?.size;
+    match written == size {
+        true => Ok(()),
+        false => Err(StageError::Content { path: path(), source: Box::new(WrongSize { written, size }) }),
+    }
+}
+
+/// A source of content that wrote too much or too little.
+#[derive(Debug, thiserror::Error)]
+#[error("{written} bytes were written where the file has {size}")]
+struct WrongSize {
+    written: u64,
+    size: u64,
+}
+
+/// True when a full file system is behind an error.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let system = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let errno = error.downcast_ref::<Errno>().map(|errno| errno.raw_os_error());
+        if system.or(errno) == Some(Errno::NOSPC.raw_os_error()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

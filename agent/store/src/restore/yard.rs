@@ -1,0 +1,258 @@
+//! Staging folders: hidden, closed to all others, and swept without a trace.
+//!
+//! A yard stands beside its root, in the folder that holds it, when that is the same mount; else within the root; and one
+//! more stands within each further mount or volume beneath the root, so that a rename always stays on one file system.
+//! The time of the folder that it stands in is put back after it is made and after it is removed.
+//!
+//! In it: slots in folders of [`SHARD`]; `flipping` once a flip has begun; `yards`, the list of the further yards of its
+//! root, so that a sweep finds them. While it is being removed its name ends in `~`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, fchmod, fremovexattr, mkdirat, openat, renameat, renameat_with,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use super::error::StageError;
+use super::fault::{Action, Fault};
+use super::look::{look, look_at};
+use super::meta::set_time;
+use super::staged::{Slot, StagingName};
+use super::visit::clear;
+use crate::text::ByteText;
+
+/// Slots in one folder.
+const SHARD: u32 = 512;
+const FLIPPING: &str = "flipping";
+const YARDS: &str = "yards";
+
+/// A staging folder that is open.
+#[derive(Debug)]
+pub(super) struct OpenYard {
+    open: OwnedFd,
+    shown: Vec<u8>,
+    /// The shard opened last.
+    shard: Option<(u32, OwnedFd)>,
+}
+
+/// The folder that a yard stands in, open for naming, with its absolute path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub(super) folder: BorrowedFd<'a>,
+    pub(super) shown: &'a [u8],
+}
+
+impl Ground<'_> {
+    fn shown_yard(&self, name: &str) -> Vec<u8> {
+        super::pattern::absolute(self.shown, name.as_bytes())
+    }
+
+    /// Does `work` in this folder and puts the folder's time back.
+    fn undisturbed<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let before = look_at(self.folder).map_err(|errno| Fault::new(Action::Look, self.shown, errno))?;
+        let done = work();
+        match set_time(self.folder, before.mtime) {
+            // A folder of someone else's, where the agent may only make names.
+            Ok(()) | Err(Errno::PERM) => done,
+            Err(errno) => done.and(Err(Fault::new(Action::SetTime, self.shown, errno))),
+        }
+    }
+}
+
+/// Makes a yard; one that a crash left behind is swept first.
+pub(super) fn make(ground: Ground<'_>, name: &StagingName) -> Result<OpenYard, StageError> {
+    let shown = ground.shown_yard(name.as_str());
+    if let Some(yard) = OpenYard::find(ground, name)? {
+        if yard.is_flipping()? {
+            return Err(StageError::InUse { path: ByteText(shown) });
+        }
+        yard.remove(ground, name)?;
+    }
+    remove_rest(ground, name)?;
+    ground.undisturbed(|| {
+        mkdirat(ground.folder, name.as_str(), Mode::RWXU)
+            .map_err(|errno| Fault::new(Action::Make, &shown[..], errno))
+    })?;
+    let Some(yard) = OpenYard::find(ground, name)? else {
+        return Err(StageError::Changed { path: ByteText(shown) });
+    };
+    yard.close_to_others().map_err(|errno| Fault::new(Action::SetMode, &shown[..], errno))?;
+    Ok(yard)
+}
+
+/// Removes what an interrupted removal left.
+pub(super) fn remove_rest(ground: Ground<'_>, name: &StagingName) -> Result<(), Fault> {
+    let going = going(name);
+    let shown = ground.shown_yard(&going);
+    let Some(open) = open_folder(ground.folder, &going, &shown)? else { return Ok(()) };
+    clear(open, &shown)?;
+    ground.undisturbed(|| match unlinkat(ground.folder, &going[..], AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Fault::new(Action::Remove, shown, errno)),
+    })
+}
+
+fn going(name: &StagingName) -> String {
+    format!("{name}~")
+}
+
+fn open_folder(folder: impl AsFd, name: &str, shown: &[u8]) -> Result<Option<OwnedFd>, Fault> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(folder, name, flags, Mode::empty()) {
+        Ok(open) => Ok(Some(open)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Fault::new(Action::OpenFolder, shown, errno)),
+    }
+}
+
+impl OpenYard {
+    /// Opens the yard if it is there.
+    pub(super) fn find(ground: Ground<'_>, name: &StagingName) -> Result<Option<Self>, Fault> {
+        let shown = ground.shown_yard(name.as_str());
+        let open = open_folder(ground.folder, name.as_str(), &shown)?;
+        Ok(open.map(|open| Self { open, shown, shard: None }))
+    }
+
+    /// The yard's folder.
+    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+        self.open.as_fd()
+    }
+
+    /// The yard's absolute path.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.shown
+    }
+
+    /// The yard's inode.
+    pub(super) fn inode(&self) -> Result<u64, Fault> {
+        look_at(&self.open).map(|found| found.inode).map_err(|errno| self.fault(Action::Look, errno))
+    }
+
+    /// The absolute path of a slot, for messages.
+    pub(super) fn shown_slot(&self, slot: Slot) -> Vec<u8> {
+        let path = format!("{}/{}", slot.number / SHARD, slot.number);
+        super::pattern::absolute(&self.shown, path.as_bytes())
+    }
+
+    /// The folder of a slot and its name there; cheapest in the order of their numbers.
+    pub(super) fn slot(&mut self, slot: Slot) -> Result<(BorrowedFd<'_>, String), Fault> {
+        let number = slot.number / SHARD;
+        let shard = match self.shard.take() {
+            Some((known, open)) if known == number => open,
+            Some(_) | None => self.open_shard(number)?,
+        };
+        let (_, open) = &*self.shard.insert((number, shard));
+        Ok((open.as_fd(), slot.number.to_string()))
+    }
+
+    /// Makes the folder that a slot needs.
+    pub(super) fn make_shard(&self, slot: Slot) -> Result<(), Fault> {
+        match mkdirat(&self.open, (slot.number / SHARD).to_string(), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(self.fault(Action::Make, errno)),
+        }
+    }
+
+    /// Puts a new empty file into an empty slot.
+    pub(super) fn fill(&mut self, slot: Slot) -> Result<(), Fault> {
+        let shown = self.shown_slot(slot);
+        let (shard, name) = self.slot(slot)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(shard, name, flags, Mode::RUSR) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Fault::new(Action::Make, shown, errno)),
+        }
+    }
+
+    fn open_shard(&self, number: u32) -> Result<OwnedFd, Fault> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.open, number.to_string(), flags, Mode::empty())
+            .map_err(|errno| self.fault(Action::OpenFolder, errno))
+    }
+
+    /// A second handle on the same yard, for another thread.
+    pub(super) fn again(&self) -> Result<Self, Fault> {
+        let open = self.open.try_clone().map_err(|_| self.fault(Action::OpenFolder, Errno::MFILE))?;
+        Ok(Self { open, shown: self.shown.clone(), shard: None })
+    }
+
+    /// True once a flip has begun.
+    pub(super) fn is_flipping(&self) -> Result<bool, Fault> {
+        let found = look(&self.open, FLIPPING.as_bytes()).map_err(|errno| self.fault(Action::Look, errno))?;
+        Ok(found.is_some())
+    }
+
+    /// Notes that a flip begins.
+    pub(super) fn mark_flipping(&self) -> Result<(), Fault> {
+        self.make_file(FLIPPING).map(drop)
+    }
+
+    /// The list of further yards, for reading.
+    pub(super) fn list(&self) -> Result<Option<OwnedFd>, Fault> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&self.open, YARDS, flags, Mode::empty()) {
+            Ok(open) => Ok(Some(open)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.fault(Action::Look, errno)),
+        }
+    }
+
+    /// The list of further yards, for writing.
+    pub(super) fn make_list(&self) -> Result<OwnedFd, Fault> {
+        self.make_file(YARDS)
+    }
+
+    fn make_file(&self, name: &str) -> Result<OwnedFd, Fault> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.open, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| self.fault(Action::Make, errno))
+    }
+
+    /// Finds out whether two names can be exchanged here.
+    pub(super) fn try_exchange(&self) -> Result<(), StageError> {
+        let names = ["probe-a", "probe-b"];
+        for name in names {
+            self.make_file(name)?;
+        }
+        let exchanged = renameat_with(&self.open, names[0], &self.open, names[1], RenameFlags::EXCHANGE);
+        for name in names {
+            unlinkat(&self.open, name, AtFlags::empty())
+                .map_err(|errno| self.fault(Action::Remove, errno))?;
+        }
+        match exchanged {
+            Ok(()) => Ok(()),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                Err(StageError::NoExchange { path: ByteText(self.shown.clone()) })
+            }
+            Err(errno) => Err(self.fault(Action::Exchange, errno).into()),
+        }
+    }
+
+    /// Removes the yard with all that it holds.
+    pub(super) fn remove(self, ground: Ground<'_>, name: &StagingName) -> Result<(), Fault> {
+        remove_rest(ground, name)?;
+        let going = going(name);
+        ground.undisturbed(|| {
+            renameat(ground.folder, name.as_str(), ground.folder, &going[..])
+                .map_err(|errno| self.fault(Action::Remove, errno))
+        })?;
+        remove_rest(ground, name)
+    }
+
+    /// A yard inherits nothing from the folder that it stands in: what is staged would inherit it again.
+    fn close_to_others(&self) -> Result<(), Errno> {
+        for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+            match fremovexattr(&self.open, acl) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        fchmod(&self.open, Mode::RWXU)
+    }
+
+    fn fault(&self, action: Action, errno: Errno) -> Fault {
+        Fault::new(action, &self.shown[..], errno)
+    }
+}

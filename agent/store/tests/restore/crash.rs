@@ -1,0 +1,125 @@
+//! A crash before any low-level operation of a flip, or of its inverse, leaves both directions open.
+
+use std::ops::ControlFlow;
+
+use rfs_store::restore::{
+    FilesStanding, FlipError, Operation, Staged, discard, flip, flip_watched, standing, unflip,
+    unflip_watched,
+};
+use rfs_store::tree::Tree;
+
+use crate::forest::{change, grow};
+use crate::lab::{Lab, assert_equal};
+use crate::random::{Random, seeds};
+
+#[test]
+fn a_flip_that_stops_anywhere_goes_on_or_back() {
+    for seed in seeds(12) {
+        let trial = Trial::new(seed);
+        for stop in 0.. {
+            let (onward, done) = trial.staged();
+            let finished = stops(stop, |watch| flip_watched(&onward, watch));
+            let half = reread(&onward);
+            flip(&half).expect("flipped onward");
+            trial.expect(&trial.target, &half, FilesStanding::Target, seed, stop);
+            done();
+
+            let (back, done) = trial.staged();
+            assert_eq!(stops(stop, |watch| flip_watched(&back, watch)), finished);
+            let half = reread(&back);
+            unflip(&half).expect("flipped back");
+            trial.expect(&trial.before, &half, FilesStanding::Before, seed, stop);
+            done();
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_inverse_that_stops_anywhere_goes_on_or_forward_again() {
+    for seed in seeds(12) {
+        let trial = Trial::new(seed);
+        for stop in 0.. {
+            let (onward, done) = trial.staged();
+            flip(&onward).expect("flipped");
+            let finished = stops(stop, |watch| unflip_watched(&onward, watch).map(drop));
+            let half = reread(&onward);
+            unflip(&half).expect("flipped back");
+            trial.expect(&trial.before, &half, FilesStanding::Before, seed, stop);
+            done();
+
+            let (forward, done) = trial.staged();
+            flip(&forward).expect("flipped");
+            stops(stop, |watch| unflip_watched(&forward, watch).map(drop));
+            let half = reread(&forward);
+            flip(&half).expect("flipped forward again");
+            trial.expect(&trial.target, &half, FilesStanding::Target, seed, stop);
+            done();
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+/// A changed tree that is staged again and again.
+struct Trial {
+    lab: Lab,
+    copy: std::path::PathBuf,
+    target: Tree,
+    before: Tree,
+}
+
+impl Trial {
+    fn new(seed: u64) -> Self {
+        let (mut random, lab) = (Random::new(seed), Lab::new());
+        grow(&mut random, &lab.live());
+        let target = lab.capture();
+        while lab.capture() == target {
+            change(&mut random, &lab.live());
+        }
+        let (before, copy) = (lab.capture(), lab.copy("before"));
+        Self { lab, copy, target, before }
+    }
+
+    /// The tree before, staged; the second part cleans up.
+    fn staged(&self) -> (Staged, impl FnOnce()) {
+        self.lab.reset(&self.copy);
+        let staged = self.lab.stage(&self.lab.plan(&self.target));
+        let copy = staged.clone();
+        (staged, move || discard(&copy).expect("discarded"))
+    }
+
+    fn expect(&self, tree: &Tree, staged: &Staged, stands: FilesStanding, seed: u64, stop: usize) {
+        let what = format!("seed {seed}, stopped before operation {stop}");
+        assert_equal(&self.lab.capture(), tree, &what);
+        assert_eq!(standing(staged).expect("a standing"), stands, "{what}");
+    }
+}
+
+/// Lets `stop` operations happen. True when that was all of them.
+fn stops(
+    stop: usize,
+    work: impl FnOnce(&mut dyn FnMut(&Operation) -> ControlFlow<()>) -> Result<(), FlipError>,
+) -> bool {
+    let mut left = stop;
+    let done = work(&mut |_| match left.checked_sub(1) {
+        Some(fewer) => {
+            left = fewer;
+            ControlFlow::Continue(())
+        }
+        None => ControlFlow::Break(()),
+    });
+    match done {
+        Ok(()) => true,
+        Err(FlipError::Interrupted) => false,
+        Err(error) => panic!("stopped before operation {stop}: {error}"),
+    }
+}
+
+/// What a journal gives back after a crash.
+fn reread(staged: &Staged) -> Staged {
+    serde_json::from_slice(&serde_json::to_vec(staged).expect("JSON")).expect("the same")
+}

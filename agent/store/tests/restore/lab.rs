@@ -1,0 +1,143 @@
+//! A place with live roots, their copies, and an independent comparison.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rfs_store::restore::{
+    FilesPlan, Progress, Rules, Staged, StagingName, Unmanaged, discard, flip, plan, stage, sync,
+};
+use rfs_store::tree::Tree;
+
+use crate::capture::Memory;
+
+/// The names of the roots in a lab's holder.
+const ROOTS: [&str; 4] = ["conf", "link", "site", "sub/late"];
+
+pub(crate) struct Lab {
+    pub(crate) top: tempfile::TempDir,
+    pub(crate) memory: Memory,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let top = tempfile::Builder::new().prefix("restore-").tempdir().expect("a temporary folder");
+        fs::create_dir_all(top.path().join("live/sub")).expect("a folder");
+        Self { top, memory: Memory::default() }
+    }
+
+    /// The folder that holds the live roots.
+    pub(crate) fn live(&self) -> PathBuf {
+        self.top.path().join("live")
+    }
+
+    pub(crate) fn roots(&self) -> Vec<PathBuf> {
+        ROOTS.iter().map(|name| self.live().join(name)).collect()
+    }
+
+    pub(crate) fn capture(&self) -> Tree {
+        self.memory.capture(&self.roots(), &[])
+    }
+
+    /// Copies the live folder, with everything, under another name.
+    pub(crate) fn copy(&self, name: &str) -> PathBuf {
+        let to = self.top.path().join(name);
+        let _ = fs::remove_dir_all(&to);
+        run(Command::new("cp").arg("-a").arg(self.live()).arg(&to));
+        to
+    }
+
+    /// Makes the live folder a copy of `from` again.
+    pub(crate) fn reset(&self, from: &Path) {
+        fs::remove_dir_all(self.live()).expect("the live folder goes");
+        run(Command::new("cp").arg("-a").arg(from).arg(self.live()));
+    }
+
+    pub(crate) fn plan(&self, target: &Tree) -> FilesPlan {
+        plan(&self.capture(), target, &rules()).expect("a plan")
+    }
+
+    pub(crate) fn stage(&self, plan: &FilesPlan) -> Staged {
+        stage(plan, &self.memory, &staging(), Unmanaged::Refuse, &Progress::default()).expect("staged")
+    }
+
+    /// Brings the live roots to `target`.
+    pub(crate) fn restore(&self, target: &Tree) {
+        let staged = self.stage(&self.plan(target));
+        flip(&staged).expect("flipped");
+        sync(&staged).expect("durable");
+        discard(&staged).expect("discarded");
+        self.assert_swept();
+    }
+
+    /// Nothing of a restore is left.
+    pub(crate) fn assert_swept(&self) {
+        let mut pending = vec![self.live()];
+        while let Some(folder) = pending.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder") {
+                let entry = entry.expect("an entry");
+                assert!(
+                    !entry.file_name().to_string_lossy().starts_with(".rfs-"),
+                    "{:?} is left",
+                    entry.path()
+                );
+                if entry.file_type().expect("a type").is_dir() {
+                    pending.push(entry.path());
+                }
+            }
+        }
+    }
+
+    /// rsync finds no difference between the live folder and `copy`, in either direction.
+    pub(crate) fn assert_same(&self, copy: &Path, what: &str) {
+        // The holders themselves are not part of any root.
+        for holder in ["", "sub"] {
+            let time = fs::metadata(copy.join(holder)).expect("a folder").modified().expect("a time");
+            let open = fs::File::open(self.live().join(holder)).expect("a folder");
+            open.set_modified(time).expect("the time is set");
+        }
+        for (from, to) in [(copy, &*self.live()), (&*self.live(), copy)] {
+            let output = Command::new("rsync")
+                .args(["-aHAXnc", "--modify-window=-1", "--delete", "--itemize-changes"])
+                .arg(from.join(""))
+                .arg(to.join(""))
+                .output()
+                .expect("rsync is installed");
+            let found = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && found.is_empty(), "{what}: rsync finds differences:\n{found}");
+        }
+    }
+}
+
+/// Two trees are equal; if not, the differences are shown as the steps between them.
+#[track_caller]
+pub(crate) fn assert_equal(now: &Tree, wanted: &Tree, what: &str) {
+    if now != wanted {
+        let plan = plan(now, wanted, &rules()).expect("a plan");
+        let steps: Vec<String> = plan.steps().iter().map(ToString::to_string).collect();
+        panic!("{what}: the trees differ by\n{}", steps.join("\n"));
+    }
+}
+
+pub(crate) fn rules() -> Rules {
+    Rules { devices: true, ..Rules::default() }
+}
+
+pub(crate) fn staging() -> StagingName {
+    StagingName::new("test").expect("a name")
+}
+
+/// True when rsync is here; says so when it is not.
+pub(crate) fn has_rsync() -> bool {
+    let found = Command::new("rsync").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("SKIPPED: the comparison with rsync, which is not installed");
+    }
+    found
+}
+
+pub(crate) fn run(command: &mut Command) {
+    let output = command.output().expect("the program runs");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

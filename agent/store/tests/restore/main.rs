@@ -1,0 +1,9 @@
+//! Restores of real file trees on a real file system: fidelity, conflicts, crashes at every operation, speed.
+
+mod capture;
+mod crash;
+mod danger;
+mod fidelity;
+mod forest;
+mod lab;
+mod random;
