@@ -120,6 +120,7 @@ impl ComponentError {
                 FlipError::Changed { .. } => Reason::FileUnstable,
                 FlipError::NotAFolder { .. } => Reason::PathOutsideComponent,
                 FlipError::System { source, .. } => io_reason(source),
+                FlipError::Interrupted => Reason::Cancelled,
                 FlipError::Lost { .. } | FlipError::Immutable { .. } | FlipError::OtherMount { .. } => {
                     Reason::Io
                 }

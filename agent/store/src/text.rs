@@ -111,15 +111,15 @@ pub mod pairs {
 
     use super::{ByteText, encode};
 
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
     /// Writes each pair as two texts.
     pub fn serialize<S: Serializer>(pairs: &[(Vec<u8>, Vec<u8>)], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(pairs.iter().map(|(name, value)| (encode(name), encode(value))))
     }
 
     /// Reads what [`serialize`] wrote.
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pairs, D::Error> {
         let pairs = Vec::<(ByteText, ByteText)>::deserialize(deserializer)?;
         Ok(pairs.into_iter().map(|(name, value)| (name.0, value.0)).collect())
     }

@@ -72,25 +72,31 @@ pub(super) fn fields(bench: &mut Bench<'_>, adjust: &Adjust) -> Result<(bool, bo
         old |= before != after && now == before;
         new |= before != after && now == after;
     }
-    for (name, before, after) in attribute_changes(&adjust.old, &adjust.new) {
-        let now = attribute(bench, adjust, name)?;
-        old |= now.as_deref() == before;
-        new |= now.as_deref() == after;
+    for change in attribute_changes(&adjust.old, &adjust.new) {
+        let now = attribute(bench, adjust, change.name)?;
+        old |= now.as_deref() == change.old;
+        new |= now.as_deref() == change.new;
     }
     Ok((old, new))
 }
 
-/// The attributes that differ, each with its value before and after.
-fn attribute_changes<'a>(
-    old: &'a Meta,
-    new: &'a Meta,
-) -> Vec<(&'a [u8], Option<&'a [u8]>, Option<&'a [u8]>)> {
+/// An attribute that differs.
+struct AttributeChange<'a> {
+    name: &'a [u8],
+    old: Option<&'a [u8]>,
+    new: Option<&'a [u8]>,
+}
+
+fn attribute_changes<'a>(old: &'a Meta, new: &'a Meta) -> Vec<AttributeChange<'a>> {
     let value = |meta: &'a Meta, wanted: &[u8]| {
         meta.xattrs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice())
     };
     let gone = old.xattrs.iter().filter(|(name, _)| value(new, name).is_none());
     let names = gone.chain(&new.xattrs).map(|(name, _)| name.as_slice());
-    names.map(|name| (name, value(old, name), value(new, name))).filter(|(_, old, new)| old != new).collect()
+    names
+        .map(|name| AttributeChange { name, old: value(old, name), new: value(new, name) })
+        .filter(|change| change.old != change.new)
+        .collect()
 }
 
 fn attribute(bench: &mut Bench<'_>, adjust: &Adjust, attribute: &[u8]) -> Result<Option<Vec<u8>>, FlipError> {

@@ -140,7 +140,6 @@ impl<'a> Bench<'a> {
         Ok(yard.fill(swap.slot)?)
     }
 
-    #[expect(clippy::type_complexity, reason = "the two ends of a rename, as the system call takes them")]
     fn ends<'b>(
         &'b mut self,
         swap: &'b Swap,

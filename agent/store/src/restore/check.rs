@@ -97,30 +97,41 @@ fn is_plain(path: &[u8]) -> bool {
 /// Every path that is selected by name lies in a root, and is in one of the trees.
 pub(super) fn check_selection(selection: &Selection, current: &Tree, target: &Tree) -> Result<(), PlanError> {
     let Selection::Only(set) = selection else { return Ok(()) };
-    for (pattern, places) in named(set, target) {
-        if places.is_empty() {
+    for named in named(set, target) {
+        if named.places.is_empty() {
             let roots: Vec<_> = target.roots.iter().map(|root| encode(&root.path)).collect();
-            return Err(PlanError::Outside { path: pattern.to_owned(), roots: roots.join(", ") });
+            return Err(PlanError::Outside { path: named.pattern.to_owned(), roots: roots.join(", ") });
         }
-        let known = |tree: &Tree| {
-            places.iter().any(|(at, path)| path.is_empty() || find(&tree.roots[*at].entries, path).is_some())
-        };
-        if !known(current) && !known(target) {
-            return Err(PlanError::NotFound { path: pattern.to_owned() });
+        if !named.is_in(current) && !named.is_in(target) {
+            return Err(PlanError::NotFound { path: named.pattern.to_owned() });
         }
     }
     Ok(())
 }
 
-/// The patterns of `set` that name a path, each with the roots that it may lie in and its path there.
-fn named<'a>(set: &'a PathSet, tree: &'a Tree) -> Vec<(&'a str, Vec<(usize, &'a [u8])>)> {
-    let mut found: Vec<(&str, Vec<(usize, &[u8])>)> = Vec::new();
+/// A pattern that names a path.
+struct Named<'a> {
+    pattern: &'a str,
+    /// The roots that it may lie in, by position, with its path there.
+    places: Vec<(usize, &'a [u8])>,
+}
+
+impl Named<'_> {
+    fn is_in(&self, tree: &Tree) -> bool {
+        self.places
+            .iter()
+            .any(|(root, path)| path.is_empty() || find(&tree.roots[*root].entries, path).is_some())
+    }
+}
+
+fn named<'a>(set: &'a PathSet, tree: &'a Tree) -> Vec<Named<'a>> {
+    let mut found: Vec<Named<'_>> = Vec::new();
     for (at, root) in tree.roots.iter().enumerate() {
         for (index, (pattern, place)) in set.named(&root.path).enumerate() {
             if found.len() <= index {
-                found.push((pattern, Vec::new()));
+                found.push(Named { pattern, places: Vec::new() });
             }
-            found[index].1.extend(place.map(|path| (at, path)));
+            found[index].places.extend(place.map(|path| (at, path)));
         }
     }
     found

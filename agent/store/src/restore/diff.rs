@@ -48,7 +48,7 @@ pub fn plan(current: &Tree, target: &Tree, rules: &Rules) -> Result<FilesPlan, P
 
 fn device_in(plan: &FilesPlan, step: &Step) -> Option<Vec<u8>> {
     let device =
-        step.change.new()?.entries.iter().find(|entry| {
+        step.change.brings()?.entries.iter().find(|entry| {
             matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
         })?;
     Some(absolute(&plan.roots[step.at.root].0, &device.path))

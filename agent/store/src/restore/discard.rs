@@ -12,7 +12,7 @@ use super::live::LiveRoot;
 use super::pattern::absolute;
 use super::plan::Place;
 use super::site::{on_ground, remove_made};
-use super::staged::{FilesStanding, Staged, StagingName, YardPlace};
+use super::staged::{FilesStanding, FurtherYard, Staged, StagingName, YardPlace};
 use super::yard::{OpenYard, remove_rest};
 use crate::text::ByteText;
 
@@ -46,7 +46,7 @@ pub fn discard(staged: &Staged) -> Result<(), DiscardError> {
 
 /// Removes what a crash during [`stage`](super::stage()) left behind, when no [`Staged`] was kept.
 ///
-/// `roots` are those of the plan, in its order. Refused once a flip has begun: then a [`Staged`] exists.
+/// `roots` are those of the plan, in any order. Refused once a flip has begun: then a [`Staged`] exists.
 pub fn sweep(roots: &[&[u8]], name: &StagingName) -> Result<(), DiscardError> {
     let mut live: BTreeMap<usize, LiveRoot> = BTreeMap::new();
     for (at, path) in roots.iter().enumerate() {
@@ -111,7 +111,12 @@ fn further_yards(
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|source| DiscardError::System { path: ByteText(path), source })?;
     // A list that a crash cut short was written before the yards that it names were made.
-    Ok(serde_json::from_slice(&text).unwrap_or_default())
+    let listed: Vec<FurtherYard> = serde_json::from_slice(&text).unwrap_or_default();
+    let place = |listed: FurtherYard| {
+        let root = live.iter().find(|(_, root)| root.path() == listed.root.0).map(|(at, _)| *at)?;
+        Some(YardPlace::Within(Place { root, path: listed.path }))
+    };
+    Ok(listed.into_iter().filter_map(place).collect())
 }
 
 /// Does `work` where a yard may stand; not at all where the folder for it is gone.

@@ -19,7 +19,7 @@ pub(super) fn rewrite_shared<'a>(
         let Change::Adjust(adjustment) = &step.change else { continue };
         let EntryKind::File { link, .. } = adjustment.new.kind else { continue };
         let found = site.live(step.at.root)?.look(&step.at.path.0)?;
-        if !found.is_some_and(|found| found.links > adjustment.links) {
+        if found.is_none_or(|found| found.links <= adjustment.links) {
             continue;
         }
         let plan = rewritten.to_mut();

@@ -164,7 +164,7 @@ impl FilesPlan {
         ByteCount(
             self.steps
                 .iter()
-                .filter_map(|step| step.change.new())
+                .filter_map(|step| step.change.brings())
                 .map(|new| data_bytes(&new.entries, &mut links))
                 .sum(),
         )
@@ -204,7 +204,7 @@ impl FilesPlan {
 }
 
 impl Change {
-    pub(super) fn new(&self) -> Option<&New> {
+    pub(super) fn brings(&self) -> Option<&New> {
         match self {
             Self::Create(new) | Self::Replace { new, .. } => Some(new),
             Self::Delete { .. } | Self::Adjust(_) => None,

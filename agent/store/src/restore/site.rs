@@ -13,7 +13,7 @@ use super::live::{LiveRoot, above, make_above};
 use super::look::{Mount, look_at};
 use super::pattern::parent;
 use super::plan::{FilesPlan, Place};
-use super::staged::{Slot, StagedRoot, StagingName, Yard, YardPlace};
+use super::staged::{FurtherYard, Slot, StagedRoot, StagingName, Yard, YardPlace};
 use super::yard::{Ground, OpenYard, make};
 use crate::text::ByteText;
 
@@ -127,8 +127,8 @@ impl Site {
         let inside = Place { root, path: ByteText::from(&b"x"[..]) };
         let mount = mount_of(self.live(root)?, Some(b""))?;
         let first = self.yard(&inside, mount)?;
-        let further = self.yards.iter().map(|(known, _)| known).chain([place]);
-        let further: Vec<&YardPlace> = further.filter(|known| is_further(known)).collect();
+        let places = self.yards.iter().map(|(known, _)| known).chain([place]);
+        let further: Vec<FurtherYard> = places.filter_map(|place| self.further(place)).collect();
         let (_, yard) = &self.yards[first];
         let shown = || ByteText(yard.path().to_vec());
         let text = serde_json::to_vec(&further).map_err(|error| StageError::System {
@@ -142,6 +142,12 @@ impl Site {
             path: shown(),
             source,
         })
+    }
+
+    fn further(&self, place: &YardPlace) -> Option<FurtherYard> {
+        let YardPlace::Within(Place { root, path }) = place else { return None };
+        let root = self.roots.get(root).filter(|_| !path.0.is_empty())?;
+        Some(FurtherYard { root: root.path.clone(), path: path.clone() })
     }
 
     fn make_yard(&mut self, place: YardPlace, mount: Mount) -> Result<usize, StageError> {
@@ -167,10 +173,6 @@ impl Site {
         self.yards[number].1.try_exchange()?;
         Ok(number)
     }
-}
-
-fn is_further(place: &YardPlace) -> bool {
-    matches!(place, YardPlace::Within(Place { path, .. }) if !path.0.is_empty())
 }
 
 /// True when a folder can't be made where it should be, so that another place is worth trying.

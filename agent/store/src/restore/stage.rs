@@ -164,7 +164,7 @@ fn needed(plan: &FilesPlan, slots: &[Option<Slot>]) -> HashMap<usize, (u64, u64)
     for (step, slot) in plan.steps.iter().zip(slots) {
         let Some(slot) = slot else { continue };
         let sum = needed.entry(slot.yard).or_default();
-        let (bytes, inodes) = step.change.new().map_or((0, 0), |new| room_needed(new, &mut links));
+        let (bytes, inodes) = step.change.brings().map_or((0, 0), |new| room_needed(new, &mut links));
         *sum = (sum.0 + bytes, sum.1 + inodes);
     }
     needed

@@ -113,6 +113,13 @@ impl YardPlace {
     }
 }
 
+/// A further yard as its list names it: by the path of its root, which means the same to whoever reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FurtherYard {
+    pub(super) root: ByteText,
+    pub(super) path: ByteText,
+}
+
 /// One path and its slot in a staging folder, which change places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Swap {

@@ -53,7 +53,7 @@ impl<'a> Work<'a> {
         let sources = plan.donors.iter().map(|(link, donor)| (*link, Source::Live(donor))).collect();
         let mut work = Self { plan, folders: Vec::new(), files: Vec::new(), links: Vec::new(), sources };
         for (step, slot) in plan.steps.iter().zip(slots) {
-            if let (Some(new), Some(slot)) = (step.change.new(), slot) {
+            if let (Some(new), Some(slot)) = (step.change.brings(), slot) {
                 work.add(step.at.root, *slot, new);
             }
         }

@@ -47,7 +47,7 @@ pub(crate) fn grow(random: &mut Random, holder: &Path) {
 pub(crate) fn change(random: &mut Random, holder: &Path) {
     for _ in 0..=random.below(12) {
         let paths = all(holder);
-        let path = if paths.is_empty() { holder.join("site") } else { random.pick(&paths).clone() };
+        let path = if paths.is_empty() { holder.join("site") } else { random.pick(&paths) };
         change_one(random, holder, &path);
     }
 }
@@ -57,7 +57,7 @@ fn change_one(random: &mut Random, holder: &Path, path: &Path) {
     match random.below(9) {
         0 => remove(path),
         1 if found.is_dir() => {
-            let name = OsStr::from_bytes(*random.pick(&NAMES));
+            let name = OsStr::from_bytes(random.pick(&NAMES));
             plant(random, &path.join(name), 2);
         }
         2 => {
@@ -76,14 +76,14 @@ fn change_one(random: &mut Random, holder: &Path, path: &Path) {
             dress(random, path, true);
         }
         5 => {
-            let to = path.with_file_name(OsStr::from_bytes(*random.pick(&NAMES)));
+            let to = path.with_file_name(OsStr::from_bytes(random.pick(&NAMES)));
             if is_inside(holder, path) && fs::symlink_metadata(&to).is_err() {
                 fs::rename(path, to).expect("renamed");
             }
         }
         6 if found.is_file() => {
             let others: Vec<_> = all(holder).into_iter().filter(|p| p.is_file() && !p.is_symlink()).collect();
-            let other = random.pick(&others).clone();
+            let other = random.pick(&others);
             if other != path {
                 remove(path);
                 fs::hard_link(other, path).expect("linked");
@@ -99,7 +99,7 @@ fn plant(random: &mut Random, path: &Path, depth: usize) {
     match random.below(12) {
         0..=2 if depth < 4 => folder(random, path, depth),
         3 => {
-            let to: &[u8] = *random.pick(&[&b"../nowhere"[..], b"/etc/hostname", b"a", b"\xff"]);
+            let to: &[u8] = random.pick(&[&b"../nowhere"[..], b"/etc/hostname", b"a", b"\xff"]);
             symlink(OsStr::from_bytes(to), path).expect("a link");
             dress(random, path, false);
         }
@@ -125,7 +125,7 @@ fn plant(random: &mut Random, path: &Path, depth: usize) {
 fn folder(random: &mut Random, path: &Path, depth: usize) {
     fs::create_dir(path).expect("a folder");
     for _ in 0..random.below(if depth == 0 { 10 } else { 5 }) {
-        let name = OsStr::from_bytes(*random.pick(&NAMES));
+        let name = OsStr::from_bytes(random.pick(&NAMES));
         plant(random, &path.join(name), depth + 1);
     }
     dress(random, path, true);
@@ -156,11 +156,11 @@ fn dress(random: &mut Random, path: &Path, plain: bool) {
             .expect("an owner");
     }
     if plain {
-        let mode = *random.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2775, 0o1777, 0o000, 0o555]);
+        let mode = random.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2775, 0o1777, 0o000, 0o555]);
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
         if random.once_in(3) {
             let value = vec![random.below(256) as u8; random.below(200)];
-            set(path, *random.pick(&["user.a", "user.b", "trusted.c"]), &value);
+            set(path, random.pick(&["user.a", "user.b", "trusted.c"]), &value);
         }
         if random.once_in(4) {
             set(path, "system.posix_acl_access", &acl(random.below(8) as u16));

@@ -43,14 +43,14 @@ impl Lab {
     pub(crate) fn copy(&self, name: &str) -> PathBuf {
         let to = self.top.path().join(name);
         let _ = fs::remove_dir_all(&to);
-        run(Command::new("cp").arg("-a").arg(self.live()).arg(&to));
+        run(program("cp").arg("-a").arg(self.live()).arg(&to));
         to
     }
 
     /// Makes the live folder a copy of `from` again.
     pub(crate) fn reset(&self, from: &Path) {
         fs::remove_dir_all(self.live()).expect("the live folder goes");
-        run(Command::new("cp").arg("-a").arg(from).arg(self.live()));
+        run(program("cp").arg("-a").arg(from).arg(self.live()));
     }
 
     pub(crate) fn plan(&self, target: &Tree) -> FilesPlan {
@@ -97,7 +97,7 @@ impl Lab {
             open.set_modified(time).expect("the time is set");
         }
         for (from, to) in [(copy, &*self.live()), (&*self.live(), copy)] {
-            let output = Command::new("rsync")
+            let output = program("rsync")
                 .args(["-aHAXnc", "--modify-window=-1", "--delete", "--itemize-changes"])
                 .arg(from.join(""))
                 .arg(to.join(""))
@@ -130,11 +130,16 @@ pub(crate) fn staging() -> StagingName {
 
 /// True when rsync is here; says so when it is not.
 pub(crate) fn has_rsync() -> bool {
-    let found = Command::new("rsync").arg("--version").output().is_ok();
+    let found = program("rsync").arg("--version").output().is_ok();
     if !found {
         eprintln!("SKIPPED: the comparison with rsync, which is not installed");
     }
     found
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test may run what it needs")]
+pub(crate) fn program(name: &str) -> Command {
+    Command::new(name)
 }
 
 pub(crate) fn run(command: &mut Command) {
