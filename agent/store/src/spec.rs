@@ -45,8 +45,9 @@ impl Scope {
 
     /// Whether the path beneath the root is left out by itself. What is beneath a path that is left out is left out too.
     pub fn excludes(&self, root: &Path, path: &[u8]) -> bool {
-        // Staging folders stand directly beneath a root.
-        if path.starts_with(STAGING_PREFIX) && !path.contains(&b'/') {
+        // The staging folder of a component whose root lies beneath this one stands deeper.
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+        if name.starts_with(STAGING_PREFIX) {
             return true;
         }
         if path.is_empty() || !self.has_patterns() {
@@ -63,7 +64,7 @@ impl Scope {
     }
 }
 
-/// Names that begin like this, directly beneath a root, belong to a restore and are never captured.
+/// Names that begin like this belong to a restore and are never captured.
 pub const STAGING_PREFIX: &[u8] = b".rfs-";
 
 fn check_roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CaptureError> {
@@ -128,7 +129,8 @@ mod tests {
         check(&["/srv/site/tmp"], "tmp/x", true);
         check(&["/srv/other/tmp"], "tmp/x", false);
         check(&[], ".rfs-stage/x", true);
-        check(&[], "x/.rfs-stage", false);
+        check(&[], "x/.rfs-stage", true);
+        check(&[], "x/a.rfs-stage", false);
     }
 
     #[test]

@@ -53,7 +53,5 @@ pub use flip::{flip, flip_watched, standing, sync};
 pub use pattern::{PathSet, PatternError, Selection};
 pub use plan::{Adjustment, Change, Counts, FilesPlan, FolderTime, New, Place, Step};
 pub use stage::stage;
-pub use staged::{
-    FilesStanding, STAGING_PREFIX, Staged, StagingName, StagingNameError, Unflipped, is_staging_name,
-};
+pub use staged::{FilesStanding, Staged, StagingName, StagingNameError, Unflipped};
 pub use unflip::{unflip, unflip_watched};

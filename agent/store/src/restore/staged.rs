@@ -1,16 +1,15 @@
 //! What was staged: everything that a flip and its inverse need, as a value that a journal keeps.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::{FolderTime, Place};
+use crate::spec::STAGING_PREFIX;
 use crate::text::ByteText;
 use crate::tree::Meta;
-
-/// Staging folders begin with this. A capture leaves out folders with such names.
-pub const STAGING_PREFIX: &str = ".rfs-";
 
 /// The name of the staging folders of one component in one operation, such as `.rfs-<operation>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +28,7 @@ impl StagingName {
         if label.is_empty() || label.len() > 120 || !label.bytes().all(plain) {
             return Err(StagingNameError(label.chars().take(160).collect()));
         }
-        Ok(Self(format!("{STAGING_PREFIX}{label}")))
+        Ok(Self(format!("{}{label}", prefix())))
     }
 
     /// The name as it stands on disk.
@@ -48,7 +47,7 @@ impl TryFrom<String> for StagingName {
     type Error = StagingNameError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::new(text.strip_prefix(STAGING_PREFIX).unwrap_or(&text))
+        Self::new(text.strip_prefix(&*prefix()).unwrap_or(&text))
     }
 }
 
@@ -58,9 +57,8 @@ impl From<StagingName> for String {
     }
 }
 
-/// True for the name of a staging folder: a capture must leave it out.
-pub fn is_staging_name(name: &[u8]) -> bool {
-    name.starts_with(STAGING_PREFIX.as_bytes())
+fn prefix() -> Cow<'static, str> {
+    String::from_utf8_lossy(STAGING_PREFIX)
 }
 
 /// A plan whose new entries lie ready beside the live ones.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rfs_model::Digest;
-use rfs_store::restore::{Contents, is_staging_name};
+use rfs_store::STAGING_PREFIX;
+use rfs_store::restore::Contents;
 use rfs_store::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
 
 /// The bytes of all files captured so far, by digest.
@@ -76,7 +77,8 @@ impl Memory {
         }
         for name in fs::read_dir(&full).expect("a folder").map(|entry| entry.expect("an entry").file_name()) {
             let path = path.join(&name);
-            let left_out = is_staging_name(name.as_bytes()) || excluded.iter().any(|e| Path::new(e) == path);
+            let left_out =
+                name.as_bytes().starts_with(STAGING_PREFIX) || excluded.iter().any(|e| Path::new(e) == path);
             if !left_out {
                 self.walk(root, &path, excluded, links, entries);
             }
