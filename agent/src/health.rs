@@ -22,7 +22,7 @@ mod verdict;
 pub use background::Background;
 pub use monitor::{CheckHealth, HostHealth, Monitor};
 pub use probe::{Measurement, Prober};
-pub use program::{Ended, RunsPrograms};
+pub use program::{Ended, HostPrograms, RunsPrograms};
 
 #[cfg(test)]
 mod tests;

@@ -26,3 +26,5 @@ pub mod health;
 
 pub mod session;
 mod wire;
+
+pub mod run;

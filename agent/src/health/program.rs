@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::Program;
+use rfs_store::Cancel;
+
+use crate::config::{Hook, Program};
+use crate::host::{self, RunError};
 
 /// Runs programs for checks. Waits until the program has ended, so async code calls it from a blocking thread.
 pub trait RunsPrograms: Send + Sync {
@@ -31,4 +34,34 @@ pub enum Ended {
     TimedOut,
     /// It could not be started; nothing was measured.
     NotRun(String),
+}
+
+/// Runs them on this host, until it is told to stop.
+#[derive(Clone, Default)]
+pub struct HostPrograms {
+    cancel: Cancel,
+}
+
+impl HostPrograms {
+    /// Kills what runs, and runs nothing more.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+}
+
+impl RunsPrograms for HostPrograms {
+    fn run(&self, program: &Program, timeout: Duration) -> Ended {
+        let hook = Hook { program: program.clone(), timeout };
+        match host::run(&hook, &[], &self.cancel) {
+            Ok(host::Finished { exit: host::Exit::Code(code), output, .. }) => Ended::Exit { code, output },
+            Ok(host::Finished { exit: exit @ host::Exit::Signal(_), output, .. }) => {
+                Ended::Killed { by: exit.to_string(), output }
+            }
+            Err(RunError::TimedOut { .. }) => Ended::TimedOut,
+            Err(error @ (RunError::Spawn { .. } | RunError::Failed { .. } | RunError::Stopped { .. })) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                Ended::NotRun(cause.unwrap_or_else(|| error.to_string()))
+            }
+        }
+    }
 }

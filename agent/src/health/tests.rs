@@ -129,6 +129,30 @@ async fn a_program_is_judged_by_how_it_ended() {
     }
 }
 
+#[tokio::test]
+async fn a_program_on_this_host_is_run_and_killed_with_all_that_it_started() {
+    let run = async |line: &str| {
+        let program = Program::from_shell(line);
+        measure(check("command", Probe::Command { program }), Arc::new(HostPrograms::default())).await
+    };
+    assert_eq!(run("true").await.health, Health::Good);
+    let failed = run("echo lost; exit 3").await;
+    assert_eq!(
+        (failed.health, failed.evidence.as_str()),
+        (Health::Bad, "echo lost; exit 3 exited with 3: lost")
+    );
+    let start = Instant::now();
+    let late = run("sleep 60 & wait").await;
+    assert_eq!(late.evidence, "sleep 60 & wait did not end within 200 ms and was killed");
+    assert!(start.elapsed() < Duration::from_secs(5), "the timeout holds");
+
+    let program = Program::from_argv(vec!["/nowhere/probe".to_owned()]).expect("a program");
+    let missing = check("command", Probe::Command { program });
+    let missing = measure(missing, Arc::new(HostPrograms::default())).await;
+    let expected = "/nowhere/probe could not be run: No such file or directory (os error 2)";
+    assert_eq!((missing.health, missing.evidence.as_str()), (Health::Unknown, expected));
+}
+
 fn start(checks: Vec<HealthCheck>) -> Monitor {
     let prober = Prober::new(&checks, nothing());
     Monitor::start(checks, &prober, Arc::new(SystemClock), &CancellationToken::new())

@@ -1,7 +1,6 @@
 //! A coordinator that is played: real mutual TLS, and a session at a time in the hands of the test.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,10 +56,6 @@ impl Fleet {
         let live = LiveCredentials::open(self.issue(identity), Arc::new(SystemClock)).expect("usable");
         live.follow(CancellationToken::new());
         live
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
     }
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn snapshot(n: u8) -> SnapshotView {
         created_at: Timestamp(i64::from(n) * 1000),
         kind: SnapshotKind::ALL[usize::from(n) % 3],
         reason: format!("snapshot {n}"),
-        operation: (n % 2 == 0).then(operation),
+        operation: n.is_multiple_of(2).then(operation),
         components: vec![(site(), ComponentKind::Files)],
         bytes: ByteCount(1000),
         stored: ByteCount(10),

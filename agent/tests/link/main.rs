@@ -4,4 +4,5 @@ mod coordinator;
 mod host;
 
 mod local;
+mod run;
 mod session;
