@@ -38,6 +38,9 @@ pub struct Proof {
     pub restore_millis: u64,
 }
 
+/// Who uses a snapshot whose marks were damaged.
+const DAMAGED: &str = "damaged-marks";
+
 impl Proof {
     /// How long the restore took.
     pub fn restore_time(&self) -> Duration {
@@ -58,6 +61,17 @@ impl Marks {
             Err(source) => return Err(StoreError::Io { action: "read", path, source }),
         };
         parse(&text).map_err(|reason| StoreError::damaged("marks", &path, reason))
+    }
+
+    /// Reads the marks of a snapshot; where they are damaged, it counts as in use, for it may have been.
+    pub(crate) fn read_guarded(layout: &Layout, id: SnapshotId) -> Result<Self, StoreError> {
+        match Self::read(layout, id) {
+            Err(StoreError::Damaged { .. }) => {
+                let in_use = BTreeMap::from([(DAMAGED.to_owned(), "its marks were damaged".to_owned())]);
+                Ok(Self { in_use, ..Self::default() })
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn write(&self, layout: &Layout, id: SnapshotId) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rfs_model::Digest;
 use zstd::zstd_safe::{CCtx, compress_bound};
@@ -19,18 +19,44 @@ impl Inner {
     /// Reads an object's content. A content that does not have the digest is never returned.
     pub(crate) fn object(&self, digest: &Digest, content: &mut Vec<u8>) -> Result<(), StoreError> {
         let missing = || StoreError::Missing { digest: *digest, path: self.layout.root.clone() };
-        let location = self.index().find(digest);
-        match location.map(|location| self.object_at(&location, digest, content)) {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(StoreError::Io { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {}
-            Some(Err(error)) => return Err(error),
+        let gone = |error: &StoreError| matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        let find = || self.index().find(digest);
+        let before = find();
+        match before.map(|location| self.object_at(&location, digest, content)) {
+            Some(Err(error)) if gone(&error) => {}
+            Some(outcome) => return outcome,
             None if self.layout.require_writable().is_ok() => return Err(missing()),
             None => {}
         }
-        // Another process writes, and its collector may have moved the object.
-        self.reload_index()?;
-        let location = self.index().find(digest).ok_or_else(missing)?;
+        // A collector has moved it since: ours, which has told the index, or another process's, which has not.
+        if find() == before {
+            self.reload_index()?;
+        }
+        let location = find().ok_or_else(missing)?;
         self.object_at(&location, digest, content)
+    }
+
+    /// Copies an object as it is stored, if its content has the digest.
+    pub(crate) fn copy_object(
+        &self,
+        digest: &Digest,
+        location: &Location,
+        writer: &PackWriter,
+    ) -> Result<(), StoreError> {
+        let mut content = Vec::new();
+        self.object_at(location, digest, &mut content)?;
+        RECORD.with_borrow(|record| {
+            let (head, payload) = record
+                .split_first_chunk::<RECORD_LENGTH>()
+                .ok_or_else(|| self.malformed(digest, &"it is short"))?;
+            let (header, _) = RecordHeader::decode(head).map_err(|error| self.malformed(digest, &error))?;
+            writer.append(&header, payload).map(drop)
+        })
+    }
+
+    /// An object whose content is what its digest says, and yet not what was expected.
+    pub(crate) fn malformed(&self, digest: &Digest, reason: &dyn ToString) -> StoreError {
+        StoreError::damaged(format!("object {digest}"), &self.layout.packs, reason.to_string())
     }
 
     fn object_at(
@@ -98,14 +124,6 @@ impl Uses {
         Use { number, packs, store: store.clone() }
     }
 
-    pub(crate) fn collection_starts(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(BTreeSet::new());
-    }
-
-    pub(crate) fn collection_ends(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended = None;
-    }
-
     /// Everything that a running capture counts on, or one that ended since the collection started.
     pub(crate) fn spared(&self) -> BTreeSet<PackId> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,6 +132,27 @@ impl Uses {
             packs.extend(running.lock().unwrap_or_else(PoisonError::into_inner).iter());
         }
         packs
+    }
+}
+
+/// While it lives, one collector runs, and what ending captures counted on is remembered for it.
+#[derive(Debug)]
+pub(crate) struct CollectionGuard<'a> {
+    uses: &'a Uses,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl<'a> CollectionGuard<'a> {
+    pub(crate) fn start(store: &'a Inner) -> Self {
+        let alone = store.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        store.uses.0.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(BTreeSet::new());
+        Self { uses: &store.uses, _alone: alone }
+    }
+}
+
+impl Drop for CollectionGuard<'_> {
+    fn drop(&mut self) {
+        self.uses.0.lock().unwrap_or_else(PoisonError::into_inner).ended = None;
     }
 }
 

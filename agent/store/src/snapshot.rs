@@ -91,7 +91,7 @@ impl Snapshot {
 
     /// What a list says of it.
     pub fn info(&self) -> Result<SnapshotInfo, StoreError> {
-        Ok(SnapshotInfo::new(self.id, &self.manifest, Marks::read(&self.store.layout, self.id)?))
+        Ok(SnapshotInfo::new(self.id, &self.manifest, Marks::read_guarded(&self.store.layout, self.id)?))
     }
 
     /// The components in it.
@@ -148,8 +148,7 @@ pub(crate) fn list(store: &Inner) -> Result<Vec<SnapshotInfo>, StoreError> {
             Err(StoreError::Damaged { .. } | StoreError::UnknownSnapshot { .. }) => continue,
             Err(error) => return Err(error),
         };
-        // Marks that cannot be read must not make a snapshot deletable, nor hide it: see `retention`.
-        let marks = Marks::read(&store.layout, id).unwrap_or_default();
+        let marks = Marks::read_guarded(&store.layout, id)?;
         infos.push(SnapshotInfo::new(id, &manifest, marks));
     }
     infos.sort_by_key(|info| (info.sequence, info.id));
@@ -186,17 +185,13 @@ pub(crate) fn read_manifest(store: &Inner, id: SnapshotId) -> Result<Manifest, S
 /// Reads a tree from the object that lists its segments.
 pub(crate) fn read_tree(store: &Inner, list: &Digest) -> Result<Tree, StoreError> {
     let mut bytes = Vec::new();
-    store.object(list, &mut bytes)?;
-    let damaged = |digest: &Digest, reason: &dyn ToString| {
-        StoreError::damaged(format!("object {digest}"), &store.layout.packs, reason.to_string())
-    };
-    let lists = segment::decode_list(&bytes).map_err(|error| damaged(list, &error))?;
+    let lists = crate::reach::read_list(store, list, &mut bytes)?;
     let mut roots = Vec::with_capacity(lists.len());
     for root in lists {
         let mut entries = Vec::new();
         for part in &root.segments {
             store.object(&part.digest, &mut bytes)?;
-            segment::decode(&bytes, &mut entries).map_err(|error| damaged(&part.digest, &error))?;
+            segment::decode(&bytes, &mut entries).map_err(|error| store.malformed(&part.digest, &error))?;
         }
         roots.push(Root { path: root.path, entries });
     }

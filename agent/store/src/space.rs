@@ -24,6 +24,11 @@ impl Reserve {
         Ok(Self { path: path.to_owned(), kept: (total / 50).min(LARGEST_RESERVE) })
     }
 
+    /// No reserve: for work that frees more than it takes.
+    pub(crate) fn none(&self) -> Self {
+        Self { path: self.path.clone(), kept: 0 }
+    }
+
     /// Refuses work that would leave less than the reserve.
     pub(crate) fn check(&self, needed: u64) -> Result<(), StoreError> {
         let available = available(&self.path)?;

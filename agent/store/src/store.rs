@@ -36,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) uses: Uses,
     /// Held while a snapshot is added or removed, or its marks change.
     pub(crate) catalogue: Mutex<()>,
+    /// Held by the one collector.
+    pub(crate) collecting: Mutex<()>,
     index: RwLock<Index>,
 }
 
@@ -84,6 +86,7 @@ impl Store {
             packs: PackFiles::new(layout.packs.clone()),
             uses: Uses::default(),
             catalogue: Mutex::new(()),
+            collecting: Mutex::new(()),
             index: RwLock::new(Index::load(&layout)?),
             layout,
         };

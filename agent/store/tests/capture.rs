@@ -1,36 +1,16 @@
 //! What is captured is what was there, and what was there can be read back from the store alone.
 
+mod common;
+
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
-use std::path::Path;
 use std::sync::Arc;
 
+use common::{capture, note, open, site, spec};
+use rfs_model::ComponentKind;
 use rfs_model::time::ManualClock;
-use rfs_model::{ComponentKind, ComponentName, HostId, SnapshotId, Timestamp};
-use rfs_store::{Cancel, CaptureError, EntryKind, Extent, FilesSpec, SnapshotNote, Store, StoreError, Tree};
-
-fn open(path: &Path) -> Store {
-    Store::open(path, Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)))).expect("a store")
-}
-
-fn site() -> ComponentName {
-    ComponentName::new("site").expect("a name")
-}
-
-fn note(label: &str) -> SnapshotNote {
-    SnapshotNote { host: HostId::new("web-1").expect("a name"), label: label.to_owned(), operation: None }
-}
-
-fn spec(path: &Path) -> FilesSpec {
-    FilesSpec { paths: vec![path.to_owned()], exclude: vec!["**/*.log".to_owned()] }
-}
-
-fn capture(store: &Store, path: &Path) -> (SnapshotId, Tree) {
-    let capture = store.begin().expect("begins");
-    let (tree, _) = capture.files(&site(), &spec(path), &Cancel::new()).expect("captures");
-    (capture.commit(note("test")).expect("commits").id, tree)
-}
+use rfs_store::{Cancel, CaptureError, EntryKind, Extent, Store, StoreError};
 
 fn content_of(store: &Store, extents: &[Extent]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().expect("a file");

@@ -20,7 +20,7 @@ const FULL: u64 = 32 << 20;
 /// So much is gathered before it is written.
 const BUFFER: usize = 1 << 20;
 
-/// Appends objects to new packs. Dropping it without [`PackWriter::finish`] leaves parts, which are garbage.
+/// Appends objects to new packs.
 #[derive(Debug)]
 pub(crate) struct PackWriter {
     layout: Arc<Layout>,
@@ -86,7 +86,7 @@ impl PackWriter {
 
     /// Makes everything durable and gives the packs their names.
     pub(crate) fn finish(self) -> Result<Vec<Finished>, StoreError> {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.close_pack()?;
         if let Some(syncer) = state.syncer.take() {
             syncer.finish()?;
@@ -97,7 +97,18 @@ impl PackWriter {
         if !state.finished.is_empty() {
             files::sync_folder(&self.layout.packs)?;
         }
-        Ok(state.finished)
+        Ok(std::mem::take(&mut state.finished))
+    }
+}
+
+impl Drop for PackWriter {
+    /// Removes the parts of a writer that was not finished. One that cannot be removed now is removed at the next opening.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let parts = state.finished.iter().map(|pack| pack.id).chain(state.open.iter().map(|open| open.id));
+        for id in parts {
+            let _ = files::remove(&id.part(&self.layout.packs));
+        }
     }
 }
 

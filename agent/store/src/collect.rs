@@ -1,0 +1,227 @@
+//! Forgetting snapshots, and collecting what none of the others needs.
+//!
+//! The collector runs beside captures and restores of the same process. It takes no lock on the disk: it only adds packs
+//! that are durable before it removes those whose objects they hold, so that it may be killed at any instant. What a
+//! running capture counts on, it spares (see [`Uses`](crate::objects)).
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasherDefault;
+use std::sync::PoisonError;
+
+use rfs_model::{ByteCount, Digest, SnapshotId, Timestamp};
+
+use crate::cancel::Cancel;
+use crate::error::StoreError;
+use crate::files;
+use crate::index::DigestHasher;
+use crate::marks::{Marks, Proof};
+use crate::objects::CollectionGuard;
+use crate::pack::{Location, PackId, PackWriter};
+use crate::reach;
+use crate::retention::{self, KeepPolicy, Kept};
+use crate::snapshot::{self, SnapshotInfo};
+use crate::store::{Inner, Store};
+
+/// What a collection did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CollectReport {
+    /// The snapshots that the policy did not keep.
+    pub forgotten: Vec<SnapshotId>,
+    /// Why each of the others stays.
+    pub kept: BTreeMap<SnapshotId, Kept>,
+    /// How much smaller the store is.
+    pub freed: ByteCount,
+    /// How much was written anew to free it.
+    pub rewritten: ByteCount,
+}
+
+pub(crate) type DigestSet = HashSet<Digest, BuildHasherDefault<DigestHasher>>;
+
+/// A pack of which a smaller share is needed is written anew.
+const NEEDED_SHARE: (u64, u64) = (2, 3);
+/// Packs smaller than this are put together when there are more than [`MOST_SMALL_PACKS`].
+const SMALL_PACK: u64 = 4 << 20;
+const MOST_SMALL_PACKS: usize = 16;
+/// So much is written anew before the packs that it came from are removed.
+const ROUND: u64 = 128 << 20;
+
+impl Store {
+    /// Keeps a snapshot until [`Store::unpin`].
+    pub fn pin(&self, id: SnapshotId, why: &str) -> Result<(), StoreError> {
+        self.mark(id, |marks| marks.pinned = Some(why.to_owned()))
+    }
+
+    /// Takes the pin away.
+    pub fn unpin(&self, id: SnapshotId) -> Result<(), StoreError> {
+        self.mark(id, |marks| marks.pinned = None)
+    }
+
+    /// Says that `who` needs the snapshot: a rollback, whose target or backup it is. Lasts until [`Store::release`],
+    /// across restarts.
+    pub fn protect(&self, id: SnapshotId, who: &str, why: &str) -> Result<(), StoreError> {
+        self.mark(id, |marks| {
+            marks.in_use.insert(who.to_owned(), why.to_owned());
+        })
+    }
+
+    /// Says that `who` needs the snapshot no longer.
+    pub fn release(&self, id: SnapshotId, who: &str) -> Result<(), StoreError> {
+        self.mark(id, |marks| {
+            marks.in_use.remove(who);
+        })
+    }
+
+    /// Records that the snapshot was restored and found equal.
+    pub fn prove(
+        &self,
+        id: SnapshotId,
+        verified_at: Timestamp,
+        restore_time: std::time::Duration,
+    ) -> Result<(), StoreError> {
+        let restore_millis = u64::try_from(restore_time.as_millis()).unwrap_or(u64::MAX);
+        self.mark(id, |marks| marks.proof = Some(Proof { verified_at, restore_millis }))
+    }
+
+    /// Deletes a snapshot, if it may be. Its objects stay until they are collected.
+    pub fn forget(&self, id: SnapshotId) -> Result<(), StoreError> {
+        self.0.layout.require_writable()?;
+        let _catalogue = self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshots = snapshot::list(&self.0)?;
+        match snapshots.iter().find(|snapshot| snapshot.id == id) {
+            Some(snapshot) => {
+                if let Some(why) = retention::undeletable(&snapshots, snapshot) {
+                    return Err(StoreError::Undeletable { id, why: why.to_string() });
+                }
+            }
+            // One whose manifest is damaged is of no use to anyone.
+            None if snapshot::ids(&self.0)?.contains(&id) => {}
+            None => return Err(StoreError::UnknownSnapshot { id: id.to_string() }),
+        }
+        remove(&self.0, id)?;
+        files::sync_folder(&self.0.layout.snapshots)
+    }
+
+    /// Forgets what the policy does not keep, and frees the room of what nothing needs.
+    pub fn collect(&self, policy: &KeepPolicy, cancel: &Cancel) -> Result<CollectReport, StoreError> {
+        self.0.layout.require_writable()?;
+        let mut report = CollectReport::default();
+        {
+            let _catalogue = self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+            let snapshots = snapshot::list(&self.0)?;
+            report.kept = retention::kept(&snapshots, policy);
+            for SnapshotInfo { id, .. } in &snapshots {
+                if !report.kept.contains_key(id) {
+                    remove(&self.0, *id)?;
+                    report.forgotten.push(*id);
+                }
+            }
+            if !report.forgotten.is_empty() {
+                files::sync_folder(&self.0.layout.snapshots)?;
+            }
+        }
+        sweep(&self.0, cancel, &mut report)?;
+        Ok(report)
+    }
+
+    fn mark(&self, id: SnapshotId, change: impl FnOnce(&mut Marks)) -> Result<(), StoreError> {
+        self.0.layout.require_writable()?;
+        let _catalogue = self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot::read_manifest(&self.0, id)?;
+        let before = Marks::read_guarded(&self.0.layout, id)?;
+        let mut marks = before.clone();
+        change(&mut marks);
+        if marks == before { Ok(()) } else { marks.write(&self.0.layout, id) }
+    }
+}
+
+/// The manifest goes first: marks without a manifest are harmless.
+fn remove(store: &Inner, id: SnapshotId) -> Result<(), StoreError> {
+    files::remove(&snapshot::manifest_path(store, id))?;
+    files::remove(&store.layout.marks.join(id.to_string()))
+}
+
+fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(), StoreError> {
+    let _guard = CollectionGuard::start(store);
+    // Packs that are committed from here on are not looked at: what is in them is needed by snapshots that the marking
+    // below may not see.
+    let packs: BTreeMap<PackId, u64> = store.index().packs().map(|(id, info)| (id, info.length)).collect();
+    let needed = reach::needed(store, cancel)?;
+    let mut live: BTreeMap<PackId, Vec<(Digest, Location)>> =
+        packs.keys().map(|id| (*id, Vec::new())).collect();
+    for (digest, location) in store.index().objects() {
+        if let Some(live) = live.get_mut(&location.pack).filter(|_| needed.contains(digest)) {
+            live.push((*digest, *location));
+        }
+    }
+    drop(needed);
+    let bytes = |objects: &[(Digest, Location)]| {
+        objects.iter().map(|(_, location)| location.record_length()).sum::<u64>()
+    };
+    let small = packs.values().filter(|length| **length < SMALL_PACK).count() > MOST_SMALL_PACKS;
+    live.retain(|id, objects| {
+        let length = packs[id];
+        bytes(objects) * NEEDED_SHARE.1 < length * NEEDED_SHARE.0 || (small && length < SMALL_PACK)
+    });
+    // Those of which nothing is needed go first: that frees room for the rest.
+    let (dead, sparse): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, objects)| objects.is_empty());
+    let dead: Vec<PackId> = dead.into_iter().map(|(id, _)| id).collect();
+    report.freed.0 += remove_packs(store, &dead, &packs)?;
+    let mut round = Vec::new();
+    let mut size = 0;
+    let mut sparse = sparse.into_iter().peekable();
+    while let Some((id, objects)) = sparse.next() {
+        cancel.check()?;
+        size += bytes(&objects);
+        round.push((id, objects));
+        if size >= ROUND || sparse.peek().is_none() {
+            let rewritten = rewrite(store, &round, cancel)?;
+            report.rewritten.0 += rewritten;
+            let ids: Vec<PackId> = round.drain(..).map(|(id, _)| id).collect();
+            report.freed.0 = (report.freed.0 + remove_packs(store, &ids, &packs)?).saturating_sub(rewritten);
+            size = 0;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the objects to new packs, and says how long these are. The reserve may be used: this frees more than it takes.
+pub(crate) fn rewrite(
+    store: &Inner,
+    packs: &[(PackId, Vec<(Digest, Location)>)],
+    cancel: &Cancel,
+) -> Result<u64, StoreError> {
+    let writer = PackWriter::new(store.layout.clone(), store.reserve.none());
+    for (_, objects) in packs {
+        let mut objects = objects.clone();
+        objects.sort_unstable_by_key(|(_, location)| location.offset);
+        for (digest, location) in &objects {
+            cancel.check()?;
+            store.copy_object(digest, location, &writer)?;
+        }
+    }
+    let finished = writer.finish()?;
+    store.index_mut().add_finished(&finished);
+    Ok(finished.iter().map(|pack| pack.length).sum())
+}
+
+/// Removes packs that nothing needs, except those that a running capture has counted on since.
+fn remove_packs(store: &Inner, ids: &[PackId], lengths: &BTreeMap<PackId, u64>) -> Result<u64, StoreError> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let mut gone: Vec<PackId> = ids.to_vec();
+    {
+        let mut index = store.index_mut();
+        let spared = store.uses.spared();
+        gone.retain(|id| !spared.contains(id));
+        index.remove_packs(&|id| gone.contains(&id));
+    }
+    let mut freed = 0;
+    for id in &gone {
+        files::remove(&id.path(&store.layout.packs))?;
+        store.packs.close(*id);
+        freed += lengths.get(id).copied().unwrap_or(0);
+    }
+    files::sync_folder(&store.layout.packs)?;
+    Ok(freed)
+}

@@ -1,0 +1,200 @@
+//! Retention: which snapshots stay, by rules alone. Nothing here touches a disk.
+//!
+//! Whatever a policy says, these stay: the newest snapshot, the last one proven good, every one in use, every pin.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rfs_model::{SnapshotId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::SnapshotInfo;
+
+/// How many snapshots are kept, of which kind. A snapshot stays if any rule wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepPolicy {
+    /// The last so many.
+    pub last: u32,
+    /// The last of each of so many hours that have one.
+    pub hourly: u32,
+    /// The last of each of so many days (UTC) that have one.
+    pub daily: u32,
+    /// The last of each of so many weeks (from Monday, UTC) that have one.
+    pub weekly: u32,
+}
+
+impl Default for KeepPolicy {
+    fn default() -> Self {
+        Self { last: 10, hourly: 24, daily: 7, weekly: 4 }
+    }
+}
+
+/// Why a snapshot stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is the newest.
+    Newest,
+    /// It is the last one that was proven to restore.
+    LastProven,
+    /// Someone needs it.
+    InUse(String),
+    /// A person pinned it.
+    Pinned(String),
+    /// A rule of the policy wants it.
+    Policy(&'static str),
+}
+
+impl Kept {
+    /// Whether no policy and no request may delete it.
+    pub fn is_undeletable(&self) -> bool {
+        !matches!(self, Self::Policy(_))
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("it is the newest"),
+            Self::LastProven => f.write_str("it is the last one proven to restore"),
+            Self::InUse(why) => write!(f, "it is in use: {why}"),
+            Self::Pinned(why) => write!(f, "it is pinned: {why}"),
+            Self::Policy(rule) => write!(f, "it is kept by the rule {rule}"),
+        }
+    }
+}
+
+/// Why each snapshot that stays does so. `snapshots` are in the order of their sequence, the oldest first.
+pub fn kept(snapshots: &[SnapshotInfo], policy: &KeepPolicy) -> BTreeMap<SnapshotId, Kept> {
+    let mut kept = BTreeMap::new();
+    const HOUR: i64 = 3_600_000;
+    const DAY: i64 = 24 * HOUR;
+    let hour = |at: Timestamp| at.0.div_euclid(HOUR);
+    let day = |at: Timestamp| at.0.div_euclid(DAY);
+    // The epoch was a Thursday.
+    let week = |at: Timestamp| (at.0.div_euclid(DAY) + 3).div_euclid(7);
+    let mut number = 0;
+    let mut each = |_| {
+        number += 1;
+        number
+    };
+    let rules: [(&'static str, u32, &mut dyn FnMut(Timestamp) -> i64); 4] = [
+        ("last", policy.last, &mut each),
+        ("hourly", policy.hourly, &mut { hour }),
+        ("daily", policy.daily, &mut { day }),
+        ("weekly", policy.weekly, &mut { week }),
+    ];
+    for (rule, count, period) in rules {
+        let mut left = count;
+        let mut before = None;
+        for snapshot in snapshots.iter().rev() {
+            let period = Some(period(snapshot.taken_at));
+            if left == 0 || period == before {
+                continue;
+            }
+            (left, before) = (left - 1, period);
+            kept.entry(snapshot.id).or_insert(Kept::Policy(rule));
+        }
+    }
+    kept.extend(
+        snapshots.iter().filter_map(|snapshot| Some((snapshot.id, undeletable(snapshots, snapshot)?))),
+    );
+    kept
+}
+
+/// Why a snapshot may not be deleted by anyone, if that is so.
+pub fn undeletable(snapshots: &[SnapshotInfo], snapshot: &SnapshotInfo) -> Option<Kept> {
+    let marks = &snapshot.marks;
+    if let Some((who, why)) = marks.in_use.iter().next() {
+        return Some(Kept::InUse(format!("{why} ({who})")));
+    }
+    if let Some(why) = &marks.pinned {
+        return Some(Kept::Pinned(why.clone()));
+    }
+    if snapshots.last().is_some_and(|newest| newest.id == snapshot.id) {
+        return Some(Kept::Newest);
+    }
+    let last_proven = snapshots.iter().rev().find(|other| other.marks.proof.is_some());
+    last_proven.filter(|proven| proven.id == snapshot.id).map(|_| Kept::LastProven)
+}
+
+#[cfg(test)]
+mod tests {
+    use rfs_model::{Digest, HostId};
+
+    use super::*;
+    use crate::marks::{Marks, Proof};
+
+    const HOUR: i64 = 3_600_000;
+
+    /// Snapshots that were taken at these hours since a Monday; `p` pinned, `u` in use, `v` proven.
+    fn check(taken: &[(i64, &str)], policy: KeepPolicy, expected: &str) {
+        let monday = 4 * 24 * HOUR;
+        let snapshots: Vec<_> = taken
+            .iter()
+            .enumerate()
+            .map(|(i, (hours, marks))| SnapshotInfo {
+                id: SnapshotId(Digest::from_bytes([i as u8; 32])),
+                sequence: i as u64,
+                host: HostId::new("web-1").expect("a name"),
+                taken_at: Timestamp(monday + hours * HOUR),
+                label: String::new(),
+                operation: None,
+                components: Vec::new(),
+                marks: Marks {
+                    pinned: marks.contains('p').then(|| "audit".to_owned()),
+                    in_use: marks
+                        .contains('u')
+                        .then(|| ("r1".to_owned(), "backup".to_owned()))
+                        .into_iter()
+                        .collect(),
+                    proof: marks
+                        .contains('v')
+                        .then_some(Proof { verified_at: Timestamp(0), restore_millis: 1 }),
+                },
+            })
+            .collect();
+        let kept = kept(&snapshots, &policy);
+        let text: Vec<_> = kept.iter().map(|(id, why)| format!("{}: {why}", id.0.as_bytes()[0])).collect();
+        assert_eq!(text.join(" | "), expected);
+    }
+
+    #[test]
+    fn the_rules_keep_the_last_of_each_period() {
+        let none = KeepPolicy { last: 0, hourly: 0, daily: 0, weekly: 0 };
+        let taken = [(0, ""), (1, ""), (1, ""), (30, ""), (200, "")];
+        check(&taken, KeepPolicy { last: 2, ..none }, "3: it is kept by the rule last | 4: it is the newest");
+        check(
+            &taken,
+            KeepPolicy { hourly: 3, ..none },
+            "2: it is kept by the rule hourly | 3: it is kept by the rule hourly | 4: it is the newest",
+        );
+        check(
+            &taken,
+            KeepPolicy { daily: 9, ..none },
+            "2: it is kept by the rule daily | 3: it is kept by the rule daily | 4: it is the newest",
+        );
+        check(
+            &taken,
+            KeepPolicy { weekly: 9, ..none },
+            "3: it is kept by the rule weekly | 4: it is the newest",
+        );
+    }
+
+    #[test]
+    fn no_policy_deletes_what_a_host_needs() {
+        let none = KeepPolicy { last: 0, hourly: 0, daily: 0, weekly: 0 };
+        check(&[], none, "");
+        check(
+            &[(0, "v"), (1, "v"), (2, "u"), (3, "p"), (4, ""), (5, "")],
+            none,
+            "1: it is the last one proven to restore | 2: it is in use: backup (r1) | 3: it is pinned: audit | 5: it is the newest",
+        );
+    }
+
+    #[test]
+    fn a_clock_that_jumped_back_does_not_make_an_old_snapshot_the_newest() {
+        let none = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 };
+        check(&[(0, ""), (900, ""), (1, "")], none, "2: it is the newest");
+    }
+}

@@ -1,0 +1,157 @@
+//! What nothing needs goes, what anything needs stays, whoever runs beside.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{capture, contents, files_beneath, note, open, site, spec};
+use rfs_store::{Cancel, KeepPolicy, Share, StoreError};
+
+const LAST_ONE: KeepPolicy = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 };
+
+fn size(path: &Path) -> u64 {
+    files_beneath(path).iter().map(|file| fs::metadata(file).expect("is there").len()).sum()
+}
+
+/// Bytes that do not compress, another sequence for each seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn what_was_forgotten_is_freed_and_the_rest_reads_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    let store = open(&path);
+    let mut last = None;
+    for round in 0..8 {
+        fs::write(live.join("changing"), noise(round, 300_000)).expect("writes");
+        fs::write(live.join(format!("kept{round}")), noise(100 + round, 50_000)).expect("writes");
+        last = Some(capture(&store, &live));
+    }
+    let (id, tree) = last.expect("eight rounds");
+    let before = size(&path.join("packs"));
+    let report = store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
+    assert_eq!(report.forgotten.len(), 7);
+    let after = size(&path.join("packs"));
+    assert_eq!(before - after, report.freed.0);
+    assert!(after < 750_000, "{after}");
+    drop(store);
+    let store = open(&path);
+    assert_eq!(store.snapshots().expect("lists").len(), 1);
+    assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+    assert_eq!(contents(&store, &tree).expect("reads").len(), 9);
+    assert_eq!(store.verify(Share::Whole, &Cancel::new()).expect("verifies").damage, []);
+}
+
+#[test]
+fn what_a_host_needs_cannot_be_forgotten() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    let store = open(&path);
+    let ids: Vec<_> = (0..5)
+        .map(|i| {
+            fs::write(live.join("n"), format!("{i}")).expect("writes");
+            capture(&store, &live).0
+        })
+        .collect();
+    store.pin(ids[0], "the audit").expect("pins");
+    store.protect(ids[1], "rollback-7", "its backup").expect("protects");
+    store.prove(ids[2], rfs_model::Timestamp(9), std::time::Duration::from_secs(1)).expect("proves");
+    let refused = |id| store.forget(id).expect_err("is refused").to_string();
+    assert!(refused(ids[0]).ends_with("stays: it is pinned: the audit"), "{}", refused(ids[0]));
+    assert!(refused(ids[1]).ends_with("stays: it is in use: its backup (rollback-7)"));
+    assert!(refused(ids[2]).ends_with("stays: it is the last one proven to restore"));
+    assert!(refused(ids[4]).ends_with("stays: it is the newest"));
+    let report = store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
+    assert_eq!(report.forgotten, [ids[3]]);
+    drop(store);
+
+    let store = open(&path);
+    assert!(matches!(store.forget(ids[1]), Err(StoreError::Undeletable { .. })));
+    store.release(ids[1], "rollback-7").expect("releases");
+    store.forget(ids[1]).expect("may go");
+    assert!(matches!(store.forget(ids[1]), Err(StoreError::UnknownSnapshot { .. })));
+    fs::write(path.join("marks").join(ids[0].to_string()), "nonsense").expect("damages");
+    assert!(refused_with(&store, ids[0]).contains("its marks were damaged"));
+}
+
+fn refused_with(store: &rfs_store::Store, id: rfs_model::SnapshotId) -> String {
+    store.forget(id).expect_err("is refused").to_string()
+}
+
+#[test]
+fn a_damaged_snapshot_stops_the_collector_and_can_be_forgotten() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    let store = open(&path);
+    let (first, _) = capture(&store, &live);
+    fs::write(live.join("n"), "2").expect("writes");
+    capture(&store, &live);
+    fs::write(path.join("snapshots").join(first.to_string()), "nonsense").expect("damages");
+    let before = files_beneath(&path.join("packs"));
+    assert!(matches!(store.collect(&LAST_ONE, &Cancel::new()), Err(StoreError::Damaged { .. })));
+    assert_eq!(files_beneath(&path.join("packs")), before);
+    store.forget(first).expect("may go");
+    store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
+}
+
+#[test]
+fn captures_and_the_collector_run_side_by_side() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    let store = open(&path);
+    capture(&store, &live);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let collector = threads.spawn(|| {
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
+                rounds += 1;
+            }
+            rounds
+        });
+        // The same few contents come and go, so that captures count on objects that are about to be collected.
+        for round in 0..150u64 {
+            for file in 0..6 {
+                fs::write(live.join(format!("f{file}")), noise((round * 7 + file) % 11, 20_000))
+                    .expect("writes");
+            }
+            let making = store.begin().expect("begins");
+            let (tree, _) = making.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+            making.commit(note("round")).expect("commits");
+            assert_eq!(contents(&store, &tree).expect("all is there").len(), 6, "round {round}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(collector.join().expect("ends") > 3);
+    });
+    assert_eq!(store.verify(Share::Whole, &Cancel::new()).expect("verifies").damage, []);
+}
+
+#[test]
+fn a_capture_that_is_dropped_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    fs::write(live.join("large"), noise(1, 3 << 20)).expect("writes");
+    let store = open(&path);
+    let making = store.begin().expect("begins");
+    making.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+    assert!(!files_beneath(&path.join("packs")).is_empty());
+    drop(making);
+    assert_eq!(files_beneath(&path.join("packs")), [""; 0].map(std::path::PathBuf::from));
+}

@@ -1,0 +1,62 @@
+//! What the store's suites share.
+
+#![allow(dead_code, reason = "each suite uses a part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rfs_model::time::ManualClock;
+use rfs_model::{ComponentName, HostId, SnapshotId, Timestamp};
+use rfs_store::{Cancel, EntryKind, FilesSpec, SnapshotNote, Store, Tree};
+
+/// A store at `path`, with a clock that stands.
+pub fn open(path: &Path) -> Store {
+    Store::open(path, Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)))).expect("a store")
+}
+
+/// The component that the suites capture.
+pub fn site() -> ComponentName {
+    ComponentName::new("site").expect("a name")
+}
+
+/// A note with this label.
+pub fn note(label: &str) -> SnapshotNote {
+    SnapshotNote { host: HostId::new("web-1").expect("a name"), label: label.to_owned(), operation: None }
+}
+
+/// One path, without logs.
+pub fn spec(path: &Path) -> FilesSpec {
+    FilesSpec { paths: vec![path.to_owned()], exclude: vec!["**/*.log".to_owned()] }
+}
+
+/// Captures and commits.
+pub fn capture(store: &Store, path: &Path) -> (SnapshotId, Tree) {
+    let capture = store.begin().expect("begins");
+    let (tree, _) = capture.files(&site(), &spec(path), &Cancel::new()).expect("captures");
+    (capture.commit(note("test")).expect("commits").id, tree)
+}
+
+/// Reads every file of the tree from the store: paths and bytes, or the first error.
+pub fn contents(store: &Store, tree: &Tree) -> Result<Vec<(Vec<u8>, Vec<u8>)>, rfs_store::StoreError> {
+    let mut contents = Vec::new();
+    for entry in tree.roots.iter().flat_map(|root| &root.entries) {
+        if let EntryKind::File { content, .. } = &entry.kind {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            store.write_content(content, file.as_file())?;
+            contents.push((entry.path.clone(), fs::read(file.path()).expect("reads")));
+        }
+    }
+    Ok(contents)
+}
+
+/// Every file beneath a folder.
+pub fn files_beneath(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("lists") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files.extend(files_beneath(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}

@@ -1,0 +1,139 @@
+//! Damage is found wherever it is, named, and never restored.
+
+mod common;
+
+use std::fs;
+
+use common::{capture, contents, files_beneath, open, site};
+use rfs_store::{Cancel, DamagedThing, Share, Store, StoreError};
+
+fn damage(store: &Store) -> Vec<String> {
+    let report = store.verify(Share::Whole, &Cancel::new()).expect("verifies");
+    report
+        .damage
+        .iter()
+        .map(|damage| format!("{}: {} [{}]", damage.what, damage.reason, damage.harms.len()))
+        .collect()
+}
+
+#[test]
+fn every_flipped_byte_is_found_and_none_is_restored() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir_all(live.join("sub")).expect("makes");
+    fs::write(live.join("compressible"), "again and ".repeat(40)).expect("writes");
+    fs::write(live.join("sub/short"), "short").expect("writes");
+    let store = open(&path);
+    let (first, tree) = capture(&store, &live);
+    fs::write(live.join("sub/more"), "more").expect("writes");
+    let (second, tree_2) = capture(&store, &live);
+    store.pin(first, "for the test").expect("pins");
+    let expected = (contents(&store, &tree).expect("reads"), contents(&store, &tree_2).expect("reads"));
+    assert_eq!(damage(&store), [""; 0]);
+    drop(store);
+
+    let mut flipped = 0;
+    for file in files_beneath(&path) {
+        let name = file.strip_prefix(&path).expect("beneath").to_owned();
+        if name.starts_with("lock") || name.starts_with("cache") {
+            continue;
+        }
+        let whole = fs::read(&file).expect("reads");
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&file, &bytes).expect("writes");
+            flipped += 1;
+            let place = format!("{} byte {at}", name.display());
+            match Store::open_read_only(&path) {
+                Err(_) => assert!(name.starts_with("format"), "{place}"),
+                Ok(store) => {
+                    assert!(!damage(&store).is_empty(), "{place} was not found");
+                    for (id, tree, expected) in [(first, &tree, &expected.0), (second, &tree_2, &expected.1)]
+                    {
+                        let read = store.snapshot(id).and_then(|snapshot| snapshot.tree(&site()));
+                        let read = read.and_then(|read| Ok((contents(&store, &read)?, read)));
+                        assert!(
+                            read.is_err() || read.is_ok_and(|read| read == (expected.clone(), tree.clone())),
+                            "{place}"
+                        );
+                    }
+                }
+            }
+        }
+        fs::write(&file, &whole).expect("writes");
+    }
+    assert!(flipped > 2_000, "{flipped}");
+    assert_eq!(damage(&open(&path)), [""; 0]);
+}
+
+#[test]
+fn damage_names_the_snapshots_that_it_harms() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    fs::write(live.join("old"), "only in the first").expect("writes");
+    let store = open(&path);
+    let (first, _) = capture(&store, &live);
+    let pack = files_beneath(&path.join("packs")).remove(0);
+    fs::remove_file(live.join("old")).expect("removes");
+    let (second, _) = capture(&store, &live);
+
+    let mut bytes = fs::read(&pack).expect("reads");
+    let at = bytes.windows(17).position(|w| w == b"only in the first").expect("stored as it is");
+    bytes[at] ^= 0x20;
+    fs::write(&pack, bytes).expect("writes");
+    let report = store.verify(Share::Whole, &Cancel::new()).expect("verifies");
+    assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+    assert_eq!(report.damage[0].harms, [first].into());
+    assert_eq!(report.damage[0].path, pack);
+    assert!(matches!(report.damage[0].what, DamagedThing::Object(_)));
+    assert!(store.snapshot(second).expect("opens").tree(&site()).is_ok());
+
+    fs::remove_file(&pack).expect("removes");
+    let report =
+        Store::open_read_only(&path).expect("opens").verify(Share::Whole, &Cancel::new()).expect("verifies");
+    assert!(report.damage.iter().all(|d| matches!(d.what, DamagedThing::Missing(_))), "{:?}", report.damage);
+    assert!(report.damage.iter().any(|d| d.harms == [first].into()));
+}
+
+#[test]
+fn a_truncated_pack_keeps_what_is_left_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    for name in ["a", "b", "c"] {
+        fs::write(live.join(name), name.repeat(30)).expect("writes");
+    }
+    let store = open(&path);
+    let (id, tree) = capture(&store, &live);
+    drop(store);
+    let pack = files_beneath(&path.join("packs")).remove(0);
+    let length = fs::metadata(&pack).expect("is there").len();
+    let cut = fs::OpenOptions::new().write(true).open(&pack).expect("opens");
+    cut.set_len(length - 60).expect("cuts");
+    let store = open(&path);
+    assert_eq!(damage(&store).len(), 1, "{:?}", damage(&store));
+    assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+    assert_eq!(contents(&store, &tree).expect("reads").len(), 3);
+    cut.set_len(40).expect("cuts");
+    drop(store);
+    let store = open(&path);
+    let error = store.snapshot(id).expect("opens").tree(&site()).expect_err("is lost");
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+}
+
+#[test]
+fn a_sample_reads_a_share_and_looks_at_every_snapshot() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    for i in 0..2_000 {
+        fs::write(live.join(format!("f{i}")), format!("number {i}")).expect("writes");
+    }
+    let store = open(&path);
+    capture(&store, &live);
+    let report = store.verify(Share::PerMille { share: 100, seed: 7 }, &Cancel::new()).expect("verifies");
+    assert!((100..400).contains(&report.objects) && report.objects_total > 2_000, "{report:?}");
+    assert_eq!((report.snapshots, report.damage.len()), (1, 0));
+}
