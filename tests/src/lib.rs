@@ -1,23 +1,20 @@
 //! The harness: real coordinators, agents, services and certificates on this machine, for the suites that cross a crate.
 //!
+//! A suite reads like a story: `Bed::new()` makes certificates and configurations under one folder,
+//! `bed.start_coordinator()` and `bed.start_agents()` start the real programs, `bed.rfs([...])` types a command.
+//!
 //! Invariants
 //! - Everything is started on loopback and free ports, under one temporary folder, and ended by its own process id.
+//! - Conditions are awaited, never slept for; the limits of [`wait`] only tell a hang from slowness.
 //! - A suite that cannot run here says so through [`skip`], by name and with the reason; `tests/run` prints the list.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+pub mod bed;
+pub mod process;
+pub mod tools;
+pub mod tree;
+pub mod wait;
 
-/// Records that `test` did not run and why, on the screen and in the file that `RFS_SKIPS` names.
-pub fn skip(test: &str, reason: &str) {
-    eprintln!("skipped: {test}: {reason}");
-    let Some(path) = std::env::var_os("RFS_SKIPS") else { return };
-    let line = format!("{test}: {reason}\n");
-    let written = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .and_then(|mut f| f.write_all(line.as_bytes()));
-    if let Err(error) = written {
-        eprintln!("cannot record the skip in {}: {error}", path.display());
-    }
-}
+mod skip;
+
+pub use bed::Bed;
+pub use skip::skip;
