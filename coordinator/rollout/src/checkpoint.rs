@@ -14,12 +14,16 @@
 //! - A host without a connection fails after [`CONNECT_TIME`] if it is to get ready; once it may have cut, it is waited for.
 //! - The skew is the time between the first and the last cut, as far as the clocks could be compared.
 
+mod advance;
+mod decide;
 mod event;
 mod evolve;
 mod state;
+mod wanted;
 
 use std::time::Duration;
 
+pub(crate) use decide::Draft;
 pub use event::{CheckpointEvent, Created};
 pub use state::{Checkpoint, HostPhase, HostRecord, Outcome, Phase};
 

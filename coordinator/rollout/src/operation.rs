@@ -6,9 +6,10 @@ use std::fmt;
 use rfs_model::{HostId, OperationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Checkpoint, CheckpointEvent};
+use crate::checkpoint::{self, Checkpoint, CheckpointEvent};
+use crate::command::{Command, Refusal};
 use crate::host::HostCommand;
-use crate::rollback::{Rollback, RollbackEvent};
+use crate::rollback::{self, Rollback, RollbackEvent};
 
 /// One thing that happened in an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +128,48 @@ impl Operation {
             };
         }
         Ok(operation)
+    }
+
+    /// What `command` brings about at `now`. No events: nothing. Events count once they are stored.
+    pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+        match self {
+            Self::Checkpoint(checkpoint) => {
+                let (mut state, mut events) = (checkpoint.as_ref().clone(), Vec::new());
+                let mut draft = checkpoint::Draft::new(&mut state, &mut events, now);
+                draft.handle(command)?;
+                draft.settle();
+                Ok(events.into_iter().map(Event::Checkpoint).collect())
+            }
+            Self::Rollback(rollback) => {
+                let (mut state, mut events) = (rollback.as_ref().clone(), Vec::new());
+                let mut draft = rollback::Draft::new(&mut state, &mut events, now);
+                draft.handle(command)?;
+                draft.settle();
+                Ok(events.into_iter().map(Event::Rollback).collect())
+            }
+        }
+    }
+
+    /// This operation after `event`. An event of the other kind changes nothing.
+    #[must_use]
+    pub fn evolve(self, event: &Event) -> Self {
+        match (self, event) {
+            (Self::Checkpoint(checkpoint), Event::Checkpoint(event)) => {
+                Self::Checkpoint(Box::new(checkpoint.evolve(event)))
+            }
+            (Self::Rollback(rollback), Event::Rollback(event)) => {
+                Self::Rollback(Box::new(rollback.evolve(event)))
+            }
+            (same, Event::Checkpoint(_) | Event::Rollback(_)) => same,
+        }
+    }
+
+    /// What should be in flight, and when to look again.
+    pub fn wanted(&self) -> Work {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.wanted(),
+            Self::Rollback(rollback) => rollback.wanted(),
+        }
     }
 
     /// Its id.

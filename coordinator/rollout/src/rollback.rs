@@ -33,11 +33,19 @@
 //!   hold the way back.
 //! - **The way back** runs in the reverse of the label order; a host lost on the way is asked where it stands first.
 
+mod advance;
+mod budget;
+mod decide;
 mod event;
 mod evolve;
+mod gate;
 mod state;
+mod timers;
+mod wanted;
 
+pub(crate) use advance::Draft;
 pub use event::{Created, RollbackEvent};
+pub use gate::{Evidence, Gate, Hold, gate};
 pub use state::{
     Cause, Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
     WaveState,

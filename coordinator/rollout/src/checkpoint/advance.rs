@@ -1,0 +1,109 @@
+//! What follows: deadlines, the cut once all are ready, the end.
+
+use rfs_model::{HostId, Reason, Timestamp};
+
+use super::decide::Draft;
+use super::event::CheckpointEvent;
+use super::state::{Checkpoint, HostPhase, HostRecord, Outcome, Phase};
+use super::{CONNECT_TIME, FINISH_TIME};
+use crate::host::Failure;
+
+impl Draft<'_> {
+    /// Decides until nothing more follows.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let before = self.events.len();
+            self.deadlines();
+            match self.state.phase {
+                Phase::Preparing => self.cut_if_ready(),
+                Phase::Cutting => self.finish_if_cut(),
+                Phase::Finishing { deadline } => self.end_if_resumed(deadline),
+                Phase::Finished { .. } => {}
+            }
+            if self.events.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let at = self.now;
+        let due = |(name, host): (&HostId, &HostRecord)| {
+            let (by, failure) = self.state.due(host)?;
+            (by <= at).then(|| (name.clone(), failure))
+        };
+        let due: Vec<(HostId, Failure)> = self.state.hosts.iter().filter_map(due).collect();
+        for (host, failure) in due {
+            self.emit(CheckpointEvent::HostFailed { at, host, failure });
+        }
+    }
+
+    fn any(&self, phase: HostPhase) -> bool {
+        self.state.hosts.values().any(|host| host.phase == phase)
+    }
+
+    fn cut_if_ready(&mut self) {
+        let at = self.now;
+        if self.any(HostPhase::Preparing) {
+            return;
+        }
+        if self.any(HostPhase::Prepared) {
+            self.emit(CheckpointEvent::CutStarted { at });
+        } else {
+            self.emit(CheckpointEvent::FinishStarted { at, deadline: at.plus(FINISH_TIME) });
+        }
+    }
+
+    fn finish_if_cut(&mut self) {
+        let at = self.now;
+        if !self.any(HostPhase::Cutting) {
+            self.emit(CheckpointEvent::FinishStarted { at, deadline: at.plus(FINISH_TIME) });
+        }
+    }
+
+    fn end_if_resumed(&mut self, deadline: Timestamp) {
+        let at = self.now;
+        if deadline > at && (self.any(HostPhase::Finishing) || self.any(HostPhase::Abandoning)) {
+            return;
+        }
+        let complete = self.state.hosts.values().all(|host| host.captured.is_some());
+        let outcome = if complete { Outcome::Complete } else { Outcome::Incomplete };
+        self.emit(CheckpointEvent::Finished { at, outcome, skew: self.state.skew() });
+    }
+}
+
+impl Checkpoint {
+    /// Until when the host's answer is waited for, and what it is missing for then.
+    fn due(&self, host: &HostRecord) -> Option<(Timestamp, Failure)> {
+        let late = |by: Timestamp, what: &str| {
+            let text = format!("not {what} within {:?}", by.since(self.created_at));
+            (by, Failure::new(Reason::DeadlineExceeded, text).next("give it more time with --timeout"))
+        };
+        match host.phase {
+            HostPhase::Preparing if !host.connected => {
+                let text = format!("no connection for {CONNECT_TIME:?}");
+                let failure = Failure::new(Reason::HostUnreachable, text)
+                    .next("start the agent on it, or leave the host out of the selector");
+                Some((host.connection_since.plus(CONNECT_TIME).min(self.ready_by()), failure))
+            }
+            HostPhase::Preparing => Some(late(self.ready_by(), "ready")),
+            HostPhase::Cutting => Some(late(self.durable_by(), "durable")),
+            HostPhase::Prepared
+            | HostPhase::Cut
+            | HostPhase::Finishing
+            | HostPhase::Done
+            | HostPhase::Abandoning
+            | HostPhase::Failed => None,
+        }
+    }
+
+    /// When something is next due.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        let hosts = self.hosts.values().filter_map(|host| self.due(host)).map(|(by, _)| by);
+        match self.phase {
+            Phase::Preparing | Phase::Cutting => hosts.min(),
+            Phase::Finishing { deadline } => Some(deadline),
+            Phase::Finished { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What follows: deadlines, starts, verdicts, the next wave, the way back, the end.
+
+use rfs_model::{HostId, Reason, Timestamp};
+
+use super::budget::{Counting, Ledger};
+use super::event::RollbackEvent;
+use super::gate::{Gate, gate};
+use super::state::{Cause, Direction, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback};
+use super::timers::Due;
+use crate::host::{Failure, StepKind};
+use crate::plan::WaveIndex;
+use crate::request::OnFailure;
+
+/// A rollback with the events that are being decided, already taken into account.
+pub(crate) struct Draft<'d> {
+    pub(super) state: &'d mut Rollback,
+    pub(super) events: &'d mut Vec<RollbackEvent>,
+    pub(super) now: Timestamp,
+}
+
+impl<'d> Draft<'d> {
+    pub(crate) fn new(state: &'d mut Rollback, events: &'d mut Vec<RollbackEvent>, now: Timestamp) -> Self {
+        let now = now.max(state.last_at);
+        Self { state, events, now }
+    }
+
+    pub(super) fn emit(&mut self, event: RollbackEvent) {
+        self.state.take(&event);
+        self.events.push(event);
+    }
+
+    /// Decides until nothing more follows.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let before = self.events.len();
+            self.deadlines();
+            match self.state.phase.clone() {
+                Phase::Running { direction: Direction::Forward } => self.forward(),
+                Phase::Running { direction: Direction::Back(cause) } => self.back(&cause),
+                Phase::Paused { .. } => {}
+                Phase::Aborting { by } => self.aborting(&by),
+                Phase::Finished { .. } => self.converge(),
+            }
+            if self.events.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let at = self.now;
+        let due = |(name, host): (&HostId, &HostRecord)| {
+            let (time, due) = self.state.due(host)?;
+            (time <= at).then(|| (name.clone(), due, host.generation))
+        };
+        let due: Vec<_> = self.state.hosts.iter().filter_map(due).collect();
+        for (host, due, generation) in due {
+            self.emit(match due {
+                Due::Pass => RollbackEvent::HostPassed { at, host },
+                Due::Fail(failure) => RollbackEvent::HostFailed { at, host, failure },
+                Due::Lost => RollbackEvent::HostLost { at, host },
+                Due::Skip => RollbackEvent::HostSkipped { at, host, generation },
+            });
+        }
+    }
+
+    fn forward(&mut self) {
+        let at = self.now;
+        let Some(wave) = self.state.wave else {
+            return self.emit(RollbackEvent::WaveStarted { at, wave: WaveIndex(0) });
+        };
+        self.start(|phase| matches!(phase, HostPhase::Untouched | HostPhase::Skipped));
+        self.give_up_waiting();
+        let verdict = gate(&self.state.request.policy.gate, &self.state.evidence(wave));
+        let over = self.state.waves[wave.get()].passed_at.is_some();
+        match verdict {
+            Gate::TooManyFailed { failed, allowed } => {
+                self.fail(wave, &format!("{failed} failed and {allowed} may"));
+            }
+            Gate::TooFewHealthy { possible, needed } => {
+                self.fail(wave, &format!("{possible} can become healthy and {needed} must"));
+            }
+            Gate::Pass if !over => self.pass(wave),
+            Gate::Pass | Gate::Hold(_) if over => self.finish_if_done(wave),
+            Gate::Pass | Gate::Hold(_) => {}
+        }
+    }
+
+    /// Starts hosts whose turn has come, as far as budgets allow.
+    fn start(&mut self, may: impl Fn(&HostPhase) -> bool) {
+        let at = self.now;
+        let deadline = at.plus(self.state.request.policy.max_rollback_time);
+        let mut ledger = Ledger::of(self.state);
+        let mut started = Vec::new();
+        let begun =
+            self.state.plan.waves.iter().zip(&self.state.waves).filter(|(_, wave)| wave.started_at.is_some());
+        for name in begun.flat_map(|(wave, _)| &wave.hosts) {
+            let Some(host) = self.state.hosts.get(name) else { continue };
+            if may(&host.phase) && host.connected && ledger.admit(name, host, Counting::Unavailable) {
+                started.push((name.clone(), StepKind::Apply.generation(host.generation)));
+            }
+        }
+        for (host, generation) in started {
+            self.emit(RollbackEvent::HostStarted { at, host, generation, deadline });
+        }
+    }
+
+    /// Fails hosts that have waited for their start for too long.
+    fn give_up_waiting(&mut self) {
+        let at = self.now;
+        let budget = self.state.budget_by().is_some_and(|by| by <= at);
+        let all = self.state.start_by() <= at;
+        if !budget && !all {
+            return;
+        }
+        let waiting = |(name, host): (&HostId, &HostRecord)| {
+            let held = budget && host.connected && self.state.turn(host).is_some();
+            (host.phase == HostPhase::Untouched && (all || held)).then(|| name.clone())
+        };
+        let waiting: Vec<HostId> = self.state.hosts.iter().filter_map(waiting).collect();
+        for host in waiting {
+            let failure = if all {
+                let text = format!("not started within {:?}", self.state.request.policy.max_duration);
+                Failure::new(Reason::DeadlineExceeded, text)
+            } else {
+                let text = "held by its budget: too many hosts of its group are unavailable";
+                Failure::new(Reason::BudgetTooSmall, text)
+            };
+            self.emit(RollbackEvent::HostFailed { at, host, failure });
+        }
+    }
+
+    fn fail(&mut self, wave: WaveIndex, what: &str) {
+        let at = self.now;
+        let hosts = self.state.evidence(wave).failed;
+        let why = self.state.why(&hosts);
+        let reason = hosts.first().and_then(|host| self.state.hosts[host].failure.as_ref()).map(|f| f.reason);
+        let failure = Failure::new(reason.unwrap_or(Reason::Unhealthy), format!("{what}: {why}"));
+        let cause = Cause { wave, failure: failure.clone() };
+        self.emit(RollbackEvent::WaveFailed { at, wave, hosts, failure });
+        match self.state.request.policy.on_failure {
+            OnFailure::Pause => self.emit(RollbackEvent::Paused { at, cause: PauseCause::Failed(cause) }),
+            OnFailure::Revert => self.emit(RollbackEvent::RevertStarted { at, cause }),
+            OnFailure::Continue => {}
+        }
+    }
+
+    fn pass(&mut self, wave: WaveIndex) {
+        let at = self.now;
+        let evidence = self.state.evidence(wave);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let hosts = &self.state.plan.waves[wave.get()].hosts;
+        let failed = hosts.iter().filter(|host| self.state.hosts[*host].phase.failed()).count();
+        let promoted_by = self.state.waves[wave.get()].promoted_by.clone();
+        let (healthy, failed) = (count(evidence.healthy), count(failed));
+        self.emit(RollbackEvent::WavePassed { at, wave, healthy, failed, promoted_by });
+        if wave.next().get() < self.state.plan.waves.len() {
+            self.emit(RollbackEvent::WaveStarted { at, wave: wave.next() });
+        }
+    }
+
+    /// Ends the rollback after its last wave, once no host is at work or waits for a verdict that nobody waived.
+    fn finish_if_done(&mut self, last: WaveIndex) {
+        let waived = self.state.waves[last.get()].promoted_by.is_some();
+        let undecided = |host: &HostRecord| match host.phase {
+            HostPhase::Untouched
+            | HostPhase::Applying { .. }
+            | HostPhase::Cancelling { .. }
+            | HostPhase::Reverting { .. } => true,
+            HostPhase::Applied { .. } | HostPhase::Passed { doubtful_since: Some(_) } => !waived,
+            HostPhase::Passed { doubtful_since: None }
+            | HostPhase::Skipped
+            | HostPhase::Superseded
+            | HostPhase::Unhealthy
+            | HostPhase::Unchanged
+            | HostPhase::Lost
+            | HostPhase::Reverted
+            | HostPhase::RevertFailed
+            | HostPhase::Inconsistent => false,
+        };
+        if self.state.hosts.values().any(undecided) {
+            return;
+        }
+        let there = |phase: &HostPhase| matches!(phase, HostPhase::Passed { .. } | HostPhase::Applied { .. });
+        if self.state.hosts.values().all(|host| there(&host.phase)) {
+            return self.finish(Outcome::Succeeded, None);
+        }
+        let failed: Vec<HostId> = self
+            .state
+            .hosts
+            .iter()
+            .filter(|(_, host)| !there(&host.phase))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let reason = failed.iter().find_map(|host| self.state.hosts[host].failure.as_ref()).map(|f| f.reason);
+        let text =
+            format!("{} of {} hosts: {}", failed.len(), self.state.hosts.len(), self.state.why(&failed));
+        self.finish(Outcome::Partial, Some(Failure::new(reason.unwrap_or(Reason::HostUnreachable), text)));
+    }
+
+    fn back(&mut self, cause: &Cause) {
+        let at = self.now;
+        let deadline = at.plus(self.state.request.policy.max_rollback_time);
+        let group = |host: &HostRecord| self.state.plan.waves[host.wave.get()].order_group;
+        let left = |host: &&HostRecord| host.phase.at_work() || host.phase.at_target();
+        let Some(turn) = self.state.hosts.values().filter(left).map(group).max() else {
+            return self.finish_back(cause);
+        };
+        let mut next: Vec<(&HostId, &HostRecord)> = self
+            .state
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.phase.at_target() && group(host) == turn)
+            .collect();
+        // Those that can hear it go first; the others hold a budget until their deadline.
+        next.sort_by_key(|(_, host)| !host.connected);
+        let mut ledger = Ledger::of(self.state);
+        let mut events = Vec::new();
+        for (name, host) in next {
+            let name_of = name.clone();
+            if host.backup.is_none() {
+                events.push(RollbackEvent::HostReverted { at, host: name_of });
+            } else if ledger.admit(name, host, Counting::AtWork) {
+                let generation = StepKind::Revert.generation(host.generation);
+                events.push(RollbackEvent::HostReverting { at, host: name_of, generation, deadline });
+            }
+        }
+        for event in events {
+            self.emit(event);
+        }
+    }
+
+    fn finish_back(&mut self, cause: &Cause) {
+        let stuck = |host: &&HostRecord| matches!(host.phase, HostPhase::RevertFailed | HostPhase::Lost);
+        let outcome = match self.state.hosts.values().find(stuck) {
+            Some(_) => Outcome::RevertFailed,
+            None => Outcome::Reverted,
+        };
+        self.finish(outcome, Some(cause.failure.clone()));
+    }
+
+    fn aborting(&mut self, by: &str) {
+        if !self.state.hosts.values().any(|host| host.phase.at_work()) {
+            self.finish(Outcome::Aborted, Some(Failure::new(Reason::Cancelled, format!("aborted by {by}"))));
+        }
+    }
+
+    /// A host at neither state outweighs every other outcome.
+    fn finish(&mut self, outcome: Outcome, cause: Option<Failure>) {
+        let at = self.now;
+        let inconsistent: Vec<HostId> = self
+            .state
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.phase == HostPhase::Inconsistent)
+            .map(|(name, _)| name.clone())
+            .collect();
+        if inconsistent.is_empty() {
+            return self.emit(RollbackEvent::Finished { at, outcome, cause });
+        }
+        let failure = Failure::new(Reason::Inconsistent, self.state.why(&inconsistent))
+            .next("look at these hosts: they hold still until a person has put them right");
+        self.emit(RollbackEvent::Finished { at, outcome: Outcome::NeedsOperator, cause: Some(failure) });
+    }
+
+    /// Hosts that were left out are brought in line when they are back.
+    fn converge(&mut self) {
+        self.start(|phase| *phase == HostPhase::Skipped);
+    }
+}

@@ -1,0 +1,67 @@
+//! How many hosts of each label group are at work or unavailable, and whether one more may start.
+
+use rfs_model::HostId;
+
+use super::gate::not_good;
+use super::state::{HostPhase, HostRecord, Rollback};
+
+/// The counts of every budget group at one moment.
+pub(super) struct Ledger<'r> {
+    rollback: &'r Rollback,
+    counts: Vec<Count>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    at_work: u32,
+    unavailable: u32,
+}
+
+/// Which hosts hold others up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Those at work and those that are unavailable for any other reason.
+    Unavailable,
+    /// Those at work.
+    AtWork,
+}
+
+impl<'r> Ledger<'r> {
+    pub(super) fn of(rollback: &'r Rollback) -> Self {
+        let mut counts = vec![Count::default(); rollback.plan.groups.len()];
+        for (group, count) in rollback.plan.groups.iter().zip(&mut counts) {
+            for host in group.hosts.iter().filter_map(|name| rollback.hosts.get(name)) {
+                count.at_work += u32::from(host.phase.at_work());
+                count.unavailable += u32::from(rollback.unavailable(host));
+            }
+        }
+        Self { rollback, counts }
+    }
+
+    /// Whether the host may start; if so, it is counted as at work from now on.
+    pub(super) fn admit(&mut self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
+        let already = self.rollback.unavailable(host);
+        let groups = &self.rollback.plan.groups;
+        let mine = || groups.iter().enumerate().filter(|(_, group)| group.hosts.contains(name));
+        let free = mine().all(|(i, group)| {
+            let count = self.counts[i];
+            let available = already || counting == Counting::AtWork || count.unavailable < group.limit;
+            count.at_work < group.limit && available
+        });
+        if free {
+            for (i, _) in mine() {
+                self.counts[i].at_work += 1;
+                self.counts[i].unavailable += u32::from(!already);
+            }
+        }
+        free
+    }
+}
+
+impl Rollback {
+    /// Whether a budget counts the host: it is at work, has no connection, or is not known to be healthy.
+    pub fn unavailable(&self, host: &HostRecord) -> bool {
+        let unhealthy = !self.request.policy.gate.ignore_health && not_good(host.health.health);
+        host.phase.at_work() || !host.connected || unhealthy || host.phase == HostPhase::Inconsistent
+    }
+}

@@ -1,0 +1,174 @@
+//! What is due for a host, and when: the one place that both acts on time and sets the alarm for it.
+
+use rfs_model::{Health, Reason, Timestamp};
+
+use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
+use crate::host::Failure;
+use crate::request::OnUnreachable;
+
+/// What is due for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It has been healthy for long enough.
+    Pass,
+    /// It counts as failed.
+    Fail(Failure),
+    /// It was not heard of past its deadline.
+    Lost,
+    /// It is left out.
+    Skip,
+}
+
+impl Rollback {
+    /// What is due for `host`, and when.
+    pub(super) fn due(&self, host: &HostRecord) -> Option<(Timestamp, Due)> {
+        let policy = &self.request.policy;
+        match &host.phase {
+            HostPhase::Applying { deadline }
+            | HostPhase::Cancelling { deadline }
+            | HostPhase::Reverting { deadline } => {
+                Some((self.once_heard(host, deadline.plus(policy.report_grace)), Due::Lost))
+            }
+            HostPhase::Applied { since } if self.judges() => Some(self.due_of_applied(host, *since)),
+            HostPhase::Passed { doubtful_since: Some(since) } if self.judges() => {
+                Some(self.due_of_doubtful(host, *since))
+            }
+            HostPhase::Untouched if !host.connected => self.due_of_absent(host),
+            HostPhase::Applied { .. }
+            | HostPhase::Passed { .. }
+            | HostPhase::Untouched
+            | HostPhase::Skipped
+            | HostPhase::Superseded
+            | HostPhase::Unhealthy
+            | HostPhase::Unchanged
+            | HostPhase::Lost
+            | HostPhase::Reverted
+            | HostPhase::RevertFailed
+            | HostPhase::Inconsistent => None,
+        }
+    }
+
+    fn due_of_applied(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
+        let gate = &self.request.policy.gate;
+        if gate.ignore_health {
+            return (since, Due::Pass);
+        }
+        let deadline = since.plus(gate.healthy_deadline);
+        let evidence = || if host.health.evidence.is_empty() { "" } else { ": " };
+        let fail = |what: &str| {
+            let text = format!(
+                "{what} {:?} after its change{}{}",
+                gate.healthy_deadline,
+                evidence(),
+                host.health.evidence
+            );
+            Due::Fail(Failure::new(Reason::Unhealthy, text))
+        };
+        match host.health.health {
+            Health::Good => {
+                let pass = host.health.since.max(since).plus(gate.min_healthy_time);
+                if pass <= deadline {
+                    (pass, Due::Pass)
+                } else {
+                    (deadline, fail("not healthy for long enough"))
+                }
+            }
+            Health::Bad => (deadline, fail("unhealthy")),
+            Health::Unknown => (self.once_heard(host, deadline), fail("health unknown")),
+        }
+    }
+
+    fn due_of_doubtful(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
+        let evidence = &host.health.evidence;
+        match host.health.health {
+            Health::Unknown | Health::Good => {
+                let deadline = since.plus(self.request.policy.gate.healthy_deadline);
+                let text = format!("health unknown since {since}: {evidence}");
+                (self.once_heard(host, deadline), Due::Fail(Failure::new(Reason::Unhealthy, text)))
+            }
+            Health::Bad => {
+                let text = format!("unhealthy again after it had passed: {evidence}");
+                (since, Due::Fail(Failure::new(Reason::Unhealthy, text)))
+            }
+        }
+    }
+
+    fn due_of_absent(&self, host: &HostRecord) -> Option<(Timestamp, Due)> {
+        let policy = &self.request.policy;
+        let turn = self.turn(host)?;
+        let failure = || {
+            let text = format!("no connection since {}", host.connection_since);
+            Failure::new(Reason::HostUnreachable, text)
+                .next("start rfs-agent there, then roll this host back")
+        };
+        let due = match policy.on_unreachable {
+            OnUnreachable::Fail => Due::Fail(failure()),
+            OnUnreachable::Skip => Due::Skip,
+            OnUnreachable::Wait => return None,
+        };
+        Some((host.connection_since.max(turn).plus(policy.unreachable_after), due))
+    }
+
+    /// Since when the host may start; none if it may not.
+    pub(super) fn turn(&self, host: &HostRecord) -> Option<Timestamp> {
+        let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
+        self.waves[host.wave.get()].started_at.filter(|_| forward)
+    }
+
+    /// Whether hosts at the target are judged: not once they are to go back, or the rollback is over.
+    fn judges(&self) -> bool {
+        match &self.phase {
+            Phase::Running { direction } | Phase::Paused { direction, .. } => {
+                *direction == Direction::Forward
+            }
+            Phase::Aborting { .. } | Phase::Finished { .. } => false,
+        }
+    }
+
+    /// `time`, but not before the host had the chance to be heard since its connection last changed: after the coordinator
+    /// was down, hosts come back within moments and bring what they have to say. Bounded by the rollback's own bound.
+    fn once_heard(&self, host: &HostRecord, time: Timestamp) -> Timestamp {
+        let policy = &self.request.policy;
+        let heard = host.connection_since.plus(policy.unreachable_after);
+        time.max(heard.min(self.created_at.plus(policy.max_duration)))
+    }
+
+    /// When hosts that have not started may wait no longer.
+    pub(super) fn start_by(&self) -> Timestamp {
+        self.created_at.plus(self.request.policy.max_duration)
+    }
+
+    /// When hosts that only a budget holds may wait no longer; none while anything else is going on.
+    pub(super) fn budget_by(&self) -> Option<Timestamp> {
+        let mut held = false;
+        for host in self.hosts.values().filter(|host| self.turn(host).is_some()) {
+            match host.phase {
+                HostPhase::Untouched => held |= host.connected,
+                HostPhase::Applying { .. }
+                | HostPhase::Cancelling { .. }
+                | HostPhase::Reverting { .. }
+                | HostPhase::Applied { .. }
+                | HostPhase::Passed { doubtful_since: Some(_) } => return None,
+                HostPhase::Skipped
+                | HostPhase::Superseded
+                | HostPhase::Passed { doubtful_since: None }
+                | HostPhase::Unhealthy
+                | HostPhase::Unchanged
+                | HostPhase::Lost
+                | HostPhase::Reverted
+                | HostPhase::RevertFailed
+                | HostPhase::Inconsistent => {}
+            }
+        }
+        held.then(|| self.progress_at.plus(self.request.policy.gate.healthy_deadline))
+    }
+
+    /// When something is next due.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        let hosts = self.hosts.values().filter_map(|host| self.due(host).map(|(time, _)| time)).min();
+        let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
+        let waiting = forward && self.hosts.values().any(|host| host.phase == HostPhase::Untouched);
+        let start_by = waiting.then(|| self.start_by());
+        [hosts, start_by, self.budget_by()].into_iter().flatten().min()
+    }
+}
