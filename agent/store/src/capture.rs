@@ -91,7 +91,7 @@ impl Capture {
 }
 
 /// Keeps the tree's segments and their list.
-fn keep_tree(tree: &Tree, keeper: &Keeper) -> Result<rfs_model::Digest, StoreError> {
+pub(crate) fn keep_tree(tree: &Tree, keeper: &dyn Sink) -> Result<rfs_model::Digest, StoreError> {
     let mut bytes = Vec::new();
     let mut roots = Vec::with_capacity(tree.roots.len());
     for root in &tree.roots {

@@ -61,10 +61,6 @@ impl Index {
         self.packs.retain(|id, _| !gone(*id));
     }
 
-    pub(crate) fn remove_object(&mut self, digest: &Digest) {
-        self.objects.remove(digest);
-    }
-
     pub(crate) fn objects(&self) -> impl Iterator<Item = (&Digest, &Location)> {
         self.objects.iter()
     }

@@ -99,6 +99,9 @@ struct Job {
     to: usize,
 }
 
+/// A job with what its children turned out to be.
+type Done = (Job, Vec<Option<Resolved>>);
+
 struct Reading<'a> {
     walked: &'a [Option<Walked>],
     sink: &'a dyn Sink,
@@ -177,11 +180,7 @@ impl<'a> Reading<'a> {
     }
 
     /// One reader. Only as many as there are cores take large files, for these need large buffers.
-    fn read(
-        &self,
-        takes_large: bool,
-        results: &Mutex<Vec<(Job, Vec<Option<Resolved>>)>>,
-    ) -> Result<(), CaptureError> {
+    fn read(&self, takes_large: bool, results: &Mutex<Vec<Done>>) -> Result<(), CaptureError> {
         let mut buffer = Vec::new();
         let mut done = Vec::new();
         while !self.failed.load(Ordering::Relaxed) {

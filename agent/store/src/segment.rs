@@ -95,7 +95,7 @@ pub(crate) fn split(entries: &[Entry]) -> Vec<&[Entry]> {
     for (i, entry) in entries.iter().enumerate() {
         length += weight(entry);
         let count = i + 1 - start;
-        if path_hash(&entry.path) % MEAN_ENTRIES == 0 || count >= MOST_ENTRIES || length >= LONG {
+        if path_hash(&entry.path).is_multiple_of(MEAN_ENTRIES) || count >= MOST_ENTRIES || length >= LONG {
             segments.push(&entries[start..=i]);
             (start, length) = (i + 1, 0);
         }

@@ -121,7 +121,7 @@ fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, 
         let join = |checker: std::thread::ScopedJoinHandle<'_, _>| {
             checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        checkers.into_iter().map(join).collect()
+        checkers.into_iter().try_for_each(join)
     })?;
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     snapshots::check(store, &index, cancel, &mut report)?;

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{capture, contents, files_beneath, open, site};
+use common::{capture, contents, files_beneath, open, site, spec};
 use rfs_store::{Cancel, DamagedThing, Share, Store, StoreError};
 
 fn damage(store: &Store) -> Vec<String> {
@@ -136,4 +136,48 @@ fn a_sample_reads_a_share_and_looks_at_every_snapshot() {
     let report = store.verify(Share::PerMille { share: 100, seed: 7 }, &Cancel::new()).expect("verifies");
     assert!((100..400).contains(&report.objects) && report.objects_total > 2_000, "{report:?}");
     assert_eq!((report.snapshots, report.damage.len()), (1, 0));
+}
+
+#[test]
+fn what_was_lost_is_taken_from_the_live_files_and_damage_is_set_aside() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    for name in ["still there", "gone since", "whole"] {
+        fs::write(live.join(name), format!("content of {name}")).expect("writes");
+    }
+    let store = open(&path);
+    let (id, tree) = capture(&store, &live);
+    let pack = files_beneath(&path.join("packs")).remove(0);
+    let mut bytes = fs::read(&pack).expect("reads");
+    for wanted in ["of still", "of gone", "rfsS"] {
+        let at = bytes.windows(wanted.len()).position(|w| w == wanted.as_bytes()).expect("stored as it is");
+        bytes[at] ^= 1;
+    }
+    fs::write(&pack, bytes).expect("writes");
+    fs::remove_file(live.join("gone since")).expect("removes");
+
+    let report = store.repair(&[spec(&live)], &Cancel::new()).expect("repairs");
+    assert_eq!(report.quarantined, [path.join("quarantine").join(pack.file_name().expect("a name"))]);
+    assert_eq!(report.restored.len(), 1, "{report:?}"); // The segment is another one now, for a file is gone.
+    assert!(!report.remaining.damage.is_empty());
+    assert!(report.remaining.damage.iter().all(|damage| damage.harms == [id].into()));
+    fs::write(live.join("gone since"), "content of gone since").expect("writes");
+    let times =
+        tree.roots[0].entries.iter().map(|e| (e.path.clone(), e.meta.mtime_seconds, e.meta.mtime_nanos));
+    for (name, seconds, nanos) in times.filter(|(name, ..)| name.is_empty() || name.starts_with(b"gone")) {
+        let file = fs::File::open(live.join(std::str::from_utf8(&name).expect("is text"))).expect("opens");
+        let since = std::time::Duration::new(seconds as u64, nanos);
+        file.set_modified(std::time::UNIX_EPOCH + since).expect("sets");
+    }
+    let report = store.repair(&[spec(&live)], &Cancel::new()).expect("repairs");
+    assert_eq!(
+        (report.restored.len(), report.quarantined.len(), report.remaining.damage.len()),
+        (2, 0, 0),
+        "{report:?}"
+    );
+    drop(store);
+    let store = open(&path);
+    assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+    assert_eq!(contents(&store, &tree).expect("reads").len(), 3);
 }

@@ -84,10 +84,9 @@ impl Checker {
         location: &Location,
     ) -> Result<Result<(), String>, StoreError> {
         let (offset, length) = (u64::from(location.offset), location.record_length() as usize);
-        if offset < self.start || location.end() > self.start + self.window.len() as u64 {
-            if let Err(reason) = self.fill(file, path, offset, length)? {
-                return Ok(Err(reason));
-            }
+        let is_here = offset >= self.start && location.end() <= self.start + self.window.len() as u64;
+        if !is_here && let Err(reason) = self.fill(file, path, offset, length)? {
+            return Ok(Err(reason));
         }
         let from = (offset - self.start) as usize;
         let record = &self.window[from..from + length];

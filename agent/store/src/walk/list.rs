@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::beneath::{self, Found, Live, LiveRoot, Xattrs};
 use super::{full_path, swapped, vanished};
 use crate::error::CaptureError;
-use crate::spec::Scope;
+use crate::spec::{STAGING_PREFIX, Scope};
 
 /// The names of a folder are fetched in pieces of this size.
 pub(crate) const BUFFER: usize = 64 << 10;
@@ -75,10 +75,9 @@ pub(crate) fn list(
             continue;
         }
         let child_path = || beneath::join(path, name.to_bytes());
-        if scope.has_patterns() || path.is_empty() {
-            if scope.excludes(&root.path, &child_path()) {
-                continue;
-            }
+        let is_staging = name.to_bytes().starts_with(STAGING_PREFIX);
+        if is_staging || (scope.has_patterns() && scope.excludes(&root.path, &child_path())) {
+            continue;
         }
         let live = match Live::at(folder.as_fd(), name) {
             Ok(live) => live,

@@ -8,37 +8,40 @@ use std::sync::Arc;
 
 use rfs_model::time::ManualClock;
 use rfs_model::{ComponentName, HostId, SnapshotId, Timestamp};
-use rfs_store::{Cancel, EntryKind, FilesSpec, SnapshotNote, Store, Tree};
+use rfs_store::{Cancel, EntryKind, FilesSpec, SnapshotNote, Store, StoreError, Tree};
 
 /// A store at `path`, with a clock that stands.
-pub fn open(path: &Path) -> Store {
+pub(crate) fn open(path: &Path) -> Store {
     Store::open(path, Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)))).expect("a store")
 }
 
 /// The component that the suites capture.
-pub fn site() -> ComponentName {
+pub(crate) fn site() -> ComponentName {
     ComponentName::new("site").expect("a name")
 }
 
 /// A note with this label.
-pub fn note(label: &str) -> SnapshotNote {
+pub(crate) fn note(label: &str) -> SnapshotNote {
     SnapshotNote { host: HostId::new("web-1").expect("a name"), label: label.to_owned(), operation: None }
 }
 
 /// One path, without logs.
-pub fn spec(path: &Path) -> FilesSpec {
+pub(crate) fn spec(path: &Path) -> FilesSpec {
     FilesSpec { paths: vec![path.to_owned()], exclude: vec!["**/*.log".to_owned()] }
 }
 
 /// Captures and commits.
-pub fn capture(store: &Store, path: &Path) -> (SnapshotId, Tree) {
+pub(crate) fn capture(store: &Store, path: &Path) -> (SnapshotId, Tree) {
     let capture = store.begin().expect("begins");
     let (tree, _) = capture.files(&site(), &spec(path), &Cancel::new()).expect("captures");
     (capture.commit(note("test")).expect("commits").id, tree)
 }
 
-/// Reads every file of the tree from the store: paths and bytes, or the first error.
-pub fn contents(store: &Store, tree: &Tree) -> Result<Vec<(Vec<u8>, Vec<u8>)>, rfs_store::StoreError> {
+/// Paths and bytes.
+pub(crate) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Reads every file of the tree from the store, or returns the first error.
+pub(crate) fn contents(store: &Store, tree: &Tree) -> Result<Contents, StoreError> {
     let mut contents = Vec::new();
     for entry in tree.roots.iter().flat_map(|root| &root.entries) {
         if let EntryKind::File { content, .. } = &entry.kind {
@@ -51,7 +54,7 @@ pub fn contents(store: &Store, tree: &Tree) -> Result<Vec<(Vec<u8>, Vec<u8>)>, r
 }
 
 /// Every file beneath a folder.
-pub fn files_beneath(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_beneath(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("lists") {
         let path = entry.expect("an entry").path();

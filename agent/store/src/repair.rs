@@ -1,0 +1,157 @@
+//! Repair: damaged packs are set aside, and what was lost with them is taken from the live files, where these still have
+//! the content of the right digest.
+//!
+//! Nothing is thrown away: a damaged pack is moved to the folder `quarantine`, after all that is whole in it was written
+//! anew. Whoever needs the room may delete that folder's content.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use rfs_model::Digest;
+
+use crate::cancel::Cancel;
+use crate::capture::keep_tree;
+use crate::collect::{DigestSet, rewrite};
+use crate::content::{Sink, digest_of};
+use crate::error::{CaptureError, StoreError};
+use crate::files;
+use crate::index::Index;
+use crate::objects::{CollectionGuard, Keeper};
+use crate::pack::{Location, PackId};
+use crate::scan;
+use crate::spec::{FilesSpec, Scope};
+use crate::store::{Inner, Store};
+use crate::verify::{DamagedThing, Share, VerifyReport};
+
+/// What a repair achieved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairReport {
+    /// Where the damaged packs are now.
+    pub quarantined: Vec<PathBuf>,
+    /// The objects that were lost and are there again.
+    pub restored: BTreeSet<Digest>,
+    /// What is still wrong: the snapshots that this harms cannot be restored wholly, and may be forgotten.
+    pub remaining: VerifyReport,
+}
+
+impl Store {
+    /// Sets aside the packs in which a verification found damage, so that nothing counts on what they have lost: the next
+    /// capture that meets the content keeps it anew. Returns where they are now.
+    pub fn quarantine(&self, report: &VerifyReport, cancel: &Cancel) -> Result<Vec<PathBuf>, StoreError> {
+        self.0.layout.require_writable()?;
+        let mut quarantined = Vec::new();
+        let _alone = CollectionGuard::start(&self.0);
+        for id in damaged_packs(report, &self.0) {
+            quarantined.push(set_aside(&self.0, id, report, cancel)?);
+        }
+        if !quarantined.is_empty() {
+            // An older copy of what was lost is used from here on, if there is one.
+            let _catalogue = self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.reload_index()?;
+        }
+        Ok(quarantined)
+    }
+
+    /// Verifies everything, sets damaged packs aside, and takes what was lost from the live files of these components.
+    pub fn repair(&self, live: &[FilesSpec], cancel: &Cancel) -> Result<RepairReport, CaptureError> {
+        let mut remaining = self.verify(Share::Whole, cancel)?;
+        let quarantined = self.quarantine(&remaining, cancel)?;
+        let mut restored = BTreeSet::new();
+        // What a lost list or segment names is known only when that is there again.
+        loop {
+            let found = self.salvage(&remaining, live, cancel)?;
+            remaining = self.verify(Share::Whole, cancel)?;
+            if found.is_empty() || remaining.damage.is_empty() {
+                restored.extend(found);
+                return Ok(RepairReport { quarantined, restored, remaining });
+            }
+            restored.extend(found);
+        }
+    }
+
+    /// Keeps what the report says is lost, where the live files have it.
+    fn salvage(
+        &self,
+        report: &VerifyReport,
+        live: &[FilesSpec],
+        cancel: &Cancel,
+    ) -> Result<BTreeSet<Digest>, CaptureError> {
+        let lost: DigestSet = report.damage.iter().filter_map(|damage| lost(&damage.what)).collect();
+        let salvage = Salvage { lost, keeper: Keeper::new(&self.0), found: Mutex::default() };
+        for spec in live {
+            if salvage.is_complete() {
+                break;
+            }
+            let (tree, _) = scan::scan(&Scope::new(spec)?, &salvage, cancel)?;
+            keep_tree(&tree, &salvage)?;
+        }
+        let (packs, _uses) = salvage.keeper.finish()?;
+        self.0.index_mut().add_finished(&packs);
+        Ok(salvage.found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn lost(what: &DamagedThing) -> Option<Digest> {
+    match what {
+        DamagedThing::Object(digest) | DamagedThing::Missing(digest) => Some(*digest),
+        DamagedThing::Pack(_) | DamagedThing::Manifest(_) | DamagedThing::Marks(_) => None,
+    }
+}
+
+fn damaged_packs(report: &VerifyReport, store: &Inner) -> BTreeSet<PackId> {
+    let of_path = |path: &PathBuf| PackId::parse(path.file_name()?.to_str()?).map(|(id, _)| id);
+    let in_packs = report.damage.iter().filter(|damage| damage.path.parent() == Some(&store.layout.packs));
+    in_packs.filter_map(|damage| of_path(&damage.path)).collect()
+}
+
+/// Writes what is whole in a pack anew, and moves the pack away.
+fn set_aside(
+    store: &Inner,
+    id: PackId,
+    report: &VerifyReport,
+    cancel: &Cancel,
+) -> Result<PathBuf, StoreError> {
+    let path = id.path(&store.layout.packs);
+    let bad: DigestSet =
+        report.damage.iter().filter(|d| d.path == path).filter_map(|d| lost(&d.what)).collect();
+    let whole: Vec<(Digest, Location)> = {
+        let index: &Index = &store.index();
+        let here = index.objects().filter(|(digest, location)| location.pack == id && !bad.contains(digest));
+        here.map(|(digest, location)| (*digest, *location)).collect()
+    };
+    rewrite(store, &[(id, whole)], cancel)?;
+    let folder = store.layout.root.join("quarantine");
+    files::create_folder(&folder)?;
+    let aside = id.path(&folder);
+    store.index_mut().remove_packs(&|pack| pack == id);
+    files::rename(&path, &aside)?;
+    store.packs.close(id);
+    files::sync_folder(&folder)?;
+    files::sync_folder(&store.layout.packs)?;
+    Ok(aside)
+}
+
+/// Keeps what was lost, and only names the rest.
+struct Salvage {
+    lost: DigestSet,
+    keeper: Keeper,
+    found: Mutex<BTreeSet<Digest>>,
+}
+
+impl Salvage {
+    fn is_complete(&self) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).len() == self.lost.len()
+    }
+}
+
+impl Sink for Salvage {
+    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
+        let digest = digest_of(content);
+        if self.lost.contains(&digest) {
+            self.keeper.keep(content)?;
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
+        }
+        Ok(digest)
+    }
+}
