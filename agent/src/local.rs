@@ -7,6 +7,9 @@
 //!
 //! Only root and the agent's own user get in: the kernel says who connects. A client that goes away stops nothing
 //! that it started.
+//!
+//! Tools get in, too, with reflection and health. HTTP/2 wants the name of a host where they would send a path, so they
+//! are told one: `grpcurl -plaintext -unix -authority localhost /var/lib/rfs/agent.sock list`.
 
 mod client;
 mod contract;
