@@ -41,11 +41,11 @@ pub mod operation;
 mod millis;
 
 pub use command::{Command, Person, PersonAction, Refusal};
-pub use fleet::{FleetView, HostView, Presence};
+pub use fleet::{Admission, FleetView, HostView, Presence};
 pub use host::{
     Answer, Captured, Failure, GENERATIONS, HostCommand, PhaseTime, Report, Restored, Step, StepKind,
 };
-pub use operation::{Envelope, Event, Operation, ReplayError, Work};
+pub use operation::{Draft, Envelope, Event, Operation, ReplayError, Work};
 pub use plan::{Plan, PlanError, plan};
 pub use request::{
     Amount, Budget, Canary, CheckpointKind, CheckpointRequest, GatePolicy, Label, OnFailure, OnUnreachable,

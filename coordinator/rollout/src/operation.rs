@@ -132,22 +132,10 @@ impl Operation {
 
     /// What `command` brings about at `now`. No events: nothing. Events count once they are stored.
     pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
-        match self {
-            Self::Checkpoint(checkpoint) => {
-                let (mut state, mut events) = (checkpoint.as_ref().clone(), Vec::new());
-                let mut draft = checkpoint::Draft::new(&mut state, &mut events, now);
-                draft.handle(command)?;
-                draft.settle();
-                Ok(events.into_iter().map(Event::Checkpoint).collect())
-            }
-            Self::Rollback(rollback) => {
-                let (mut state, mut events) = (rollback.as_ref().clone(), Vec::new());
-                let mut draft = rollback::Draft::new(&mut state, &mut events, now);
-                draft.handle(command)?;
-                draft.settle();
-                Ok(events.into_iter().map(Event::Rollback).collect())
-            }
-        }
+        let mut draft = Draft::of(self.clone());
+        draft.handle(command, now)?;
+        draft.settle(now);
+        Ok(draft.into_parts().1)
     }
 
     /// This operation after `event`. An event of the other kind changes nothing.
@@ -194,5 +182,61 @@ impl Operation {
             Self::Checkpoint(checkpoint) => checkpoint.outcome().is_none(),
             Self::Rollback(rollback) => rollback.open(),
         }
+    }
+}
+
+/// An operation with the events that are being decided, already taken into account.
+///
+/// For whoever takes many commands at once: each is handled, then all that follows is decided once. If the events cannot be
+/// stored, the draft is thrown away with the operation in it.
+#[derive(Debug)]
+pub struct Draft {
+    operation: Operation,
+    events: Vec<Event>,
+}
+
+impl Draft {
+    /// A draft on which nothing is decided yet.
+    pub fn of(operation: Operation) -> Self {
+        Self { operation, events: Vec::new() }
+    }
+
+    /// Takes a command.
+    pub fn handle(&mut self, command: &Command, now: Timestamp) -> Result<(), Refusal> {
+        match &mut self.operation {
+            Operation::Checkpoint(state) => {
+                let mut events = Vec::new();
+                let result = checkpoint::Draft::new(state, &mut events, now).handle(command);
+                self.events.extend(events.into_iter().map(Event::Checkpoint));
+                result
+            }
+            Operation::Rollback(state) => {
+                let mut events = Vec::new();
+                let result = rollback::Draft::new(state, &mut events, now).handle(command);
+                self.events.extend(events.into_iter().map(Event::Rollback));
+                result
+            }
+        }
+    }
+
+    /// Decides what follows from all that was taken, and from the time.
+    pub fn settle(&mut self, now: Timestamp) {
+        match &mut self.operation {
+            Operation::Checkpoint(state) => {
+                let mut events = Vec::new();
+                checkpoint::Draft::new(state, &mut events, now).settle();
+                self.events.extend(events.into_iter().map(Event::Checkpoint));
+            }
+            Operation::Rollback(state) => {
+                let mut events = Vec::new();
+                rollback::Draft::new(state, &mut events, now).settle();
+                self.events.extend(events.into_iter().map(Event::Rollback));
+            }
+        }
+    }
+
+    /// The operation as it stands with the events, and the events.
+    pub fn into_parts(self) -> (Operation, Vec<Event>) {
+        (self.operation, self.events)
     }
 }

@@ -63,7 +63,11 @@ impl Draft<'_> {
 
     fn end_if_resumed(&mut self, deadline: Timestamp) {
         let at = self.now;
-        if deadline > at && (self.any(HostPhase::Finishing) || self.any(HostPhase::Abandoning)) {
+        // A host that was given up and has no connection resumes by itself at its deadline.
+        let awaited = |host: &HostRecord| {
+            host.phase == HostPhase::Finishing || (host.phase == HostPhase::Abandoning && host.connected)
+        };
+        if deadline > at && self.state.hosts.values().any(awaited) {
             return;
         }
         let complete = self.state.hosts.values().all(|host| host.captured.is_some());
