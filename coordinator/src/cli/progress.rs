@@ -5,6 +5,8 @@
 mod checkpoint;
 mod health;
 mod rollback;
+mod waves;
+
 mod screen;
 
 use rfs_link::Exit;

@@ -4,9 +4,9 @@ use rfs_link::Exit;
 use rfs_model::Reason;
 use rfs_proto::v1::{self, host_progress, rollback, wave};
 
+use super::waves::{Rank, between, rank, watched, waves};
 use super::{Watched, some_names};
 use crate::cli::duration::show_wire;
-use crate::cli::table::Table;
 use crate::cli::words::{self, count, id, paint};
 
 impl Watched for v1::Rollback {
@@ -124,12 +124,6 @@ fn elapsed(rollback: &v1::Rollback) -> Option<String> {
     Some(between(from, to))
 }
 
-fn between(from: prost_types::Timestamp, to: prost_types::Timestamp) -> String {
-    let ms = |time: prost_types::Timestamp| time.seconds * 1000 + i64::from(time.nanos) / 1_000_000;
-    let ms = u64::try_from(ms(to) - ms(from)).unwrap_or(0);
-    crate::cli::duration::show_duration(std::time::Duration::from_millis(ms))
-}
-
 fn header(rollback: &v1::Rollback) -> String {
     let done = hosts(rollback).filter(|host| settled(host.state())).count();
     let state = match rollback.state() {
@@ -142,157 +136,6 @@ fn header(rollback: &v1::Rollback) -> String {
 
 fn settled(state: host_progress::State) -> bool {
     !matches!(rank(state), Rank::AtWork | Rank::Waiting)
-}
-
-/// What a person wants to see first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Wrong,
-    AtWork,
-    Fine,
-    Waiting,
-}
-
-fn rank(state: host_progress::State) -> Rank {
-    use host_progress::State as S;
-    match state {
-        S::Inconsistent | S::Lost | S::RevertFailed | S::Unhealthy | S::Unchanged | S::Skipped => Rank::Wrong,
-        S::Applying | S::Applied | S::Reverting => Rank::AtWork,
-        S::Passed | S::Reverted => Rank::Fine,
-        S::Untouched | S::Unspecified => Rank::Waiting,
-    }
-}
-
-/// The waves in at most `room` lines: what fails and what is at work has rows, the rest is counted.
-fn waves(waves: &[v1::Wave], room: usize) -> Vec<String> {
-    let everything = waves.iter().map(|wave| 1 + wave.hosts.len()).sum::<usize>();
-    let open = |wave: &v1::Wave| {
-        let moving =
-            matches!(wave.state(), wave::State::Changing | wave::State::Watching | wave::State::Failed);
-        moving || wave.hosts.iter().any(|host| matches!(rank(host.state()), Rank::Wrong | Rank::AtWork))
-    };
-    let blocks: Vec<Block> = if everything <= room {
-        (1..).zip(waves).map(|(number, wave)| Block::open(number, wave)).collect()
-    } else {
-        fold(waves, open)
-    };
-    let headers = blocks.len();
-    let opened = blocks.iter().filter(|block| block.rows.is_some()).count();
-    // Whatever happens, the line of a wave is shown; its rows share what is left.
-    let mut rows_left = room.saturating_sub(headers);
-    let mut opened_left = opened;
-    let mut table = Table::bare();
-    let mut plain = Vec::new();
-    for block in &blocks {
-        plain.push((block.title.clone(), 0));
-        let Some(wave) = block.rows else { continue };
-        let share = rows_left.checked_div(opened_left).unwrap_or(0);
-        opened_left = opened_left.saturating_sub(1);
-        let (shown, rest) = choose(wave, share.max(1));
-        rows_left = rows_left.saturating_sub(shown.len() + usize::from(rest.is_some()));
-        if let Some(last) = plain.last_mut() {
-            last.1 = shown.len();
-        }
-        shown.iter().for_each(|host| table.row(row(host)));
-        plain.extend(rest.map(|rest| (rest, 0)));
-    }
-    let mut rows = table.lines().into_iter();
-    let lines = plain.into_iter().flat_map(|(title, many)| {
-        let rows: Vec<_> = rows.by_ref().take(many).collect();
-        std::iter::once(title).chain(rows)
-    });
-    lines.collect()
-}
-
-/// A line of the picture that stands for a wave, or for several that are alike.
-struct Block<'w> {
-    title: String,
-    rows: Option<&'w v1::Wave>,
-}
-
-impl<'w> Block<'w> {
-    fn open(number: usize, wave: &'w v1::Wave) -> Self {
-        Self { title: wave_title(number, wave), rows: Some(wave) }
-    }
-}
-
-/// Neighbouring waves that are not open and in the same state share a line.
-fn fold(waves: &[v1::Wave], open: impl Fn(&v1::Wave) -> bool) -> Vec<Block<'_>> {
-    let mut blocks = Vec::new();
-    let mut from = 0;
-    while let Some(first) = waves.get(from) {
-        if open(first) {
-            blocks.push(Block::open(from + 1, first));
-            from += 1;
-            continue;
-        }
-        let alike = |wave: &&v1::Wave| !open(wave) && wave.state() == first.state();
-        let many = waves[from..].iter().take_while(alike).count();
-        let title = if many == 1 {
-            wave_title(from + 1, first)
-        } else {
-            let hosts = waves[from..from + many].iter().map(|wave| wave.hosts.len()).sum();
-            let state = words::wave_state(first.state());
-            format!("waves {} to {}  {state}  {}", from + 1, from + many, count(hosts, "host"))
-        };
-        blocks.push(Block { title, rows: None });
-        from += many;
-    }
-    blocks
-}
-
-fn wave_title(number: usize, wave: &v1::Wave) -> String {
-    let canary = if wave.canary { " (canary)" } else { "" };
-    let took = match (wave.start_time, wave.verdict_time) {
-        (Some(from), Some(to)) => format!("  {}", between(from, to)),
-        _ => String::new(),
-    };
-    let state = words::wave_state(wave.state());
-    format!(
-        "{}{canary}  {state}  {}{took}",
-        paint::label(format!("wave {number}")),
-        count(wave.hosts.len(), "host")
-    )
-}
-
-/// The rows that fit, those first that a person wants to see, and a line for the rest.
-fn choose(wave: &v1::Wave, room: usize) -> (Vec<&v1::HostProgress>, Option<String>) {
-    let mut hosts: Vec<_> = wave.hosts.iter().collect();
-    if hosts.len() <= room {
-        return (hosts, None);
-    }
-    hosts.sort_by_key(|host| rank(host.state()));
-    let rest = hosts.split_off(room - 1);
-    let mut words: Vec<(String, usize)> = Vec::new();
-    for host in &rest {
-        let word = words::progress_word(host.state());
-        match words.iter_mut().find(|(known, _)| *known == word) {
-            Some((_, many)) => *many += 1,
-            None => words.push((word, 1)),
-        }
-    }
-    let parts: Vec<_> = words.into_iter().map(|(word, many)| format!("{many} {word}")).collect();
-    (hosts, Some(paint::faint(format!("  … and {} more: {}", rest.len(), parts.join(", ")))))
-}
-
-fn row(host: &v1::HostProgress) -> [String; 5] {
-    let state = match host.state() {
-        host_progress::State::Applying | host_progress::State::Reverting if !host.phase.is_empty() => {
-            format!("{} {}", words::progress_state(host.state()), paint::faint(&host.phase))
-        }
-        state => words::progress_state(state),
-    };
-    let down = host.downtime.map(|down| format!("down {}", show_wire(down))).unwrap_or_default();
-    let why = match &host.failure {
-        Some(failure) => paint::bad(&failure.message),
-        None if watched(host.state()) => paint::faint(&host.evidence),
-        None => String::new(),
-    };
-    [format!("  {}", host.host), state, words::health(host.health()), down, why]
-}
-
-fn watched(state: host_progress::State) -> bool {
-    matches!(state, host_progress::State::Applied | host_progress::State::Passed)
 }
 
 fn wave_changes(
