@@ -7,7 +7,8 @@
 //! What holds for every command
 //! - `--output json` prints one document on standard output, or one per line for what is watched. Field names are those
 //!   of the `.proto` files (snake_case), times are RFC 3339, durations are seconds such as `"1.500s"`, numbers are
-//!   numbers, and fields without a value are there with their zero.
+//!   numbers, values of enums go without the name of their enum (`"GOOD"`, `"COMPLETE"`), and fields without a value are
+//!   there with their zero.
 //! - Exit codes: 0 done; 1 the operation failed, and the fleet is as it was or says how it stands; 2 usage; 3 refused;
 //!   4 not reachable; 5 a person is needed; 130 watching was interrupted, the operation goes on.
 //! - A failure is one line on standard error that says what and where, and one, `next:`, that says what to type.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rfs_link::{Failure, Identity, Peer};
-use rfs_model::{DeploymentId, Reason, RequestId};
+use rfs_model::{DeploymentId, Reason, RequestId, RollbackId, Selector};
 use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1::{self, amount, checkpoint, rollback_spec};
 use rfs_rollout::{
@@ -62,15 +62,36 @@ pub(super) fn rollback_request(
     reason: String,
     requester: String,
 ) -> Result<RollbackRequest, FieldError> {
-    let source = Source::Checkpoint(convert::checkpoint_id("checkpoint", &spec.checkpoint)?);
-    let selector = convert::selector("selector", spec.selector.clone())?;
     Ok(RollbackRequest {
-        source,
-        selector,
+        source: Source::Checkpoint(convert::checkpoint_id("checkpoint", &spec.checkpoint)?),
+        selector: convert::selector("selector", spec.selector.clone())?,
         selection: selection(spec.selection.clone().unwrap_or_default())?,
         strategy: strategy(&spec)?,
         policy: policy(spec)?,
         reason,
+        requester,
+    })
+}
+
+/// Reads how the rollback `of` is to be undone: as carefully as it was done, unless `spec` says otherwise. What it
+/// changed is what goes back, whatever `spec` selects.
+pub(super) fn undo_request(
+    of: RollbackId,
+    undone: &RollbackRequest,
+    spec: Option<v1::RollbackSpec>,
+    requester: String,
+) -> Result<RollbackRequest, FieldError> {
+    let (strategy, policy) = match spec {
+        Some(spec) => (strategy(&spec)?, policy(spec)?),
+        None => (undone.strategy.clone(), undone.policy.clone()),
+    };
+    Ok(RollbackRequest {
+        source: Source::Undo(of),
+        selector: Selector::default(),
+        selection: undone.selection.clone(),
+        strategy,
+        policy,
+        reason: format!("undo of {}", convert::rollback_name(of)),
         requester,
     })
 }
@@ -288,6 +309,30 @@ mod tests {
             },
             "waves: an IMMEDIATE rollback has no waves; leave them out, or choose GRADUAL",
         );
+    }
+
+    #[test]
+    fn an_undo_is_as_careful_as_what_it_undoes_and_concerns_the_same_things() {
+        let undone = read(|spec| {
+            spec.selector = Some(v1::Selector { hosts: vec!["web-1".into()], ..Default::default() });
+            spec.selection = Some(v1::Selection { components: vec!["site".into()], ..Default::default() });
+            spec.waves = Some(v1::WavePolicy { sizes: vec![percent(25)], ..Default::default() });
+        });
+        let undone = undone.expect("a good spec");
+        let of: RollbackId = "0193b5a0-0000-7000-8000-000000000002".parse().expect("an id");
+        let undo = undo_request(of, &undone, None, "operator/bob".into()).expect("an undo");
+        assert_eq!(undo.source, Source::Undo(of));
+        assert_eq!(
+            undo.selector,
+            Selector::default(),
+            "the hosts that it changed are the ones that have backups"
+        );
+        assert_eq!((&undo.selection, &undo.strategy), (&undone.selection, &undone.strategy));
+        assert_eq!(undo.requester, "operator/bob");
+        let spec =
+            v1::RollbackSpec { strategy: rollback_spec::Strategy::Immediate.into(), ..Default::default() };
+        let undo = undo_request(of, &undone, Some(spec), "operator/bob".into()).expect("an undo");
+        assert_eq!((undo.strategy, undo.selection), (Strategy::Immediate, undone.selection));
     }
 
     #[test]

@@ -89,27 +89,20 @@ fn read_file(path: &Path) -> Result<Option<ClientFile>, Failure> {
 }
 
 impl Connection {
-    fn file(&self) -> Result<ClientFile, Failure> {
-        match &self.config {
-            Some(path) => read_file(path)?.ok_or_else(|| {
-                Failure::new(Reason::InvalidArgument, format!("{} does not exist", path.display()))
-                    .next("give an existing file with --config, or leave it out")
-            }),
-            None => Ok(default_file().as_deref().map(read_file).transpose()?.flatten().unwrap_or_default()),
-        }
-    }
-
     fn settle(&self) -> Result<(Target, Credentials), Failure> {
-        let file = self.file()?;
-        let server = setting("server", &self.server, file.server)?;
+        let path = self.config.clone().or_else(default_file);
+        let file = path.as_deref().map(read_file).transpose()?.flatten();
+        let from = From { missing: file.is_none(), path };
+        let file = file.unwrap_or_default();
+        let server = from.setting("server", &self.server, file.server)?;
         let target = Target::parse(&server).map_err(|error| {
             Failure::new(Reason::InvalidArgument, error.to_string())
                 .next("such as --server https://rfs.example.net:7443")
         })?;
         let credentials = Credentials {
-            ca: setting("ca", &self.ca, file.ca)?,
-            certificate: setting("certificate", &self.certificate, file.certificate)?,
-            key: setting("key", &self.key, file.key)?,
+            ca: from.setting("ca", &self.ca, file.ca)?,
+            certificate: from.setting("certificate", &self.certificate, file.certificate)?,
+            key: from.setting("key", &self.key, file.key)?,
         };
         Ok((target, credentials))
     }
@@ -125,14 +118,26 @@ impl Connection {
     }
 }
 
-fn setting<T: Clone>(name: &str, given: &Option<T>, filed: Option<T>) -> Result<T, Failure> {
-    given.clone().or(filed).ok_or_else(|| {
-        let file =
-            default_file().map_or_else(|| "a file for --config".into(), |path| path.display().to_string());
-        let variable = name.to_uppercase();
-        Failure::new(Reason::InvalidArgument, format!("no {name} is named"))
-            .next(format!("give --{name}, set RFS_{variable}, or write {name} = \"…\" into {file}"))
-    })
+/// The file in which a setting may stand. That it is not there matters only to who misses a setting.
+struct From {
+    path: Option<PathBuf>,
+    missing: bool,
+}
+
+impl From {
+    fn setting<T: Clone>(&self, name: &str, given: &Option<T>, filed: Option<T>) -> Result<T, Failure> {
+        given.clone().or(filed).ok_or_else(|| {
+            let path = self.path.as_ref().map(|path| path.display().to_string());
+            let missing = match &path {
+                Some(path) if self.missing => format!(", and {path} does not exist"),
+                _ => String::new(),
+            };
+            let file = path.unwrap_or_else(|| "a file for --config".to_owned());
+            let variable = name.to_uppercase();
+            Failure::new(Reason::InvalidArgument, format!("no {name} is named{missing}"))
+                .next(format!("give --{name}, set RFS_{variable}, or write {name} = \"…\" into {file}"))
+        })
+    }
 }
 
 /// A connection to a coordinator.
@@ -231,6 +236,11 @@ mod tests {
         );
 
         let failure = connection(Some(&folder.path().join("no.toml"))).settle().expect_err("no such file");
-        assert!(failure.message.ends_with("no.toml does not exist"), "{}", failure.message);
+        assert!(
+            failure.message.ends_with("no.toml does not exist")
+                && failure.message.starts_with("no server is named"),
+            "{}",
+            failure.message
+        );
     }
 }

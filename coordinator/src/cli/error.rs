@@ -17,12 +17,15 @@ pub(super) enum CliError {
     Failure(Failure),
     /// Standard output cannot be written.
     Output(io::Error),
-    /// The person stopped watching; what was watched goes on.
+    /// The person stopped watching.
     Interrupted {
-        /// How to go on watching.
+        /// How to go on watching an operation, which goes on by itself; empty where nothing has an end.
         next: String,
     },
 }
+
+/// How a process ends that was interrupted, as shells know it.
+const INTERRUPTED: u8 = 130;
 
 impl CliError {
     /// The process itself cannot be set up.
@@ -44,9 +47,11 @@ impl CliError {
                 Exit::Failed.into()
             }
             Self::Interrupted { next } => {
-                anstream::eprintln!("stopped watching; it goes on");
-                anstream::eprintln!("{} {next}", paint::label("next:"));
-                ExitCode::from(130)
+                if !next.is_empty() {
+                    anstream::eprintln!("stopped watching; the operation goes on");
+                    anstream::eprintln!("{} {next}", paint::label("next:"));
+                }
+                ExitCode::from(INTERRUPTED)
             }
         }
     }

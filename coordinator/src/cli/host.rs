@@ -225,6 +225,6 @@ async fn follow(
 ) -> Result<Exit, CliError> {
     let request = v1::WatchFleetHealthRequest { selector, group_by };
     let open = async || client.hosts().watch_fleet_health(request.clone()).await;
-    let (_, exit) = watch(client, output, Shown::Everything, "rfs host health --watch", open).await?;
+    let (_, exit) = watch(client, output, Shown::Everything, "", open).await?;
     Ok(exit)
 }

@@ -6,7 +6,7 @@ use rfs_link::pki::{self, Authority, Existing, Order, PkiError, Shown, Subject};
 use rfs_link::{Exit, Failure, Identity};
 use rfs_model::time::SystemClock;
 use rfs_model::{Clock as _, Reason};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::arguments::{CertificateRole, Making, PkiCommand};
 use super::duration::show_duration;
@@ -38,7 +38,9 @@ pub(super) fn run(command: PkiCommand, output: &mut Output) -> Result<Exit, CliE
         PkiCommand::Show { file } => {
             let certificates = pki::show(&file).map_err(failure)?;
             if output.is_json() {
-                output.document(&json!({ "certificates": certificates }))?;
+                output.document(
+                    &json!({ "certificates": certificates.iter().map(document).collect::<Vec<_>>() }),
+                )?;
                 return Ok(Exit::Done);
             }
             for (number, shown) in certificates.iter().enumerate() {
@@ -82,8 +84,8 @@ fn made(
     next: Option<&str>,
 ) -> Result<Exit, CliError> {
     if output.is_json() {
-        let document = json!({ "certificate": shown, "certificate_file": certificate, "key_file": key });
-        output.document(&document)?;
+        let files = json!({ "certificate_file": certificate, "key_file": key });
+        output.document(&json!({ "certificate": document(shown), "files": files }))?;
         return Ok(Exit::Done);
     }
     output.line(format!("wrote {} and {}", certificate.display(), key.display()))?;
@@ -92,6 +94,23 @@ fn made(
         output.line(format!("{} {next}", paint::label("next:")))?;
     }
     Ok(Exit::Done)
+}
+
+fn document(shown: &Shown) -> Value {
+    let (kind, id) = match &shown.subject {
+        Subject::Authority(domain) => ("authority", format!("spiffe://{domain}")),
+        Subject::Member(id) => ("member", id.to_string()),
+        Subject::Nobody(_) => ("nobody", String::new()),
+    };
+    json!({
+        "kind": kind,
+        "id": id,
+        "names": shown.names,
+        "not_before": shown.not_before.to_string(),
+        "not_after": shown.not_after.to_string(),
+        "serial": shown.serial,
+        "issuer": shown.issuer,
+    })
 }
 
 fn table(shown: &Shown) -> Table {

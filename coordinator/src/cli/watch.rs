@@ -55,7 +55,7 @@ pub(super) async fn watch<W: Watched>(
             (None, None) => Failure::new(Reason::Unreachable, "the coordinator ended the stream"),
         };
         if lost.is_new() && may_pass(&failure) {
-            view.note(&format!("{failure}; the operation goes on, trying to watch it again"));
+            view.note(&format!("{failure}; trying again"));
         }
         let pause = lost.pause(failure, next)?;
         tokio::select! {
@@ -122,7 +122,8 @@ impl Lost {
             return Err(failure.into());
         }
         if since.elapsed() > GIVE_UP {
-            return Err(failure.next(format!("when it is back, go on watching with: {next}")).into());
+            let again = format!("when it is back, go on watching with: {next}");
+            return Err(if next.is_empty() { failure } else { failure.next(again) }.into());
         }
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         Ok(self.pause)

@@ -49,6 +49,9 @@ fn lines(plan: &v1::PlanRollbackResponse, most: usize) -> Vec<String> {
             }
         }
     }
+    let mut left_out: Vec<_> = plan.left_out.iter().collect();
+    left_out.sort();
+    lines.extend(left_out.iter().map(|(host, why)| format!("{} {host}: {why}", paint::doubt("left out"))));
     let (steps, bytes) = plan
         .hosts
         .iter()
@@ -132,6 +135,7 @@ mod tests {
                     ..Default::default()
                 },
             ],
+            left_out: [("db-1".to_owned(), "checkpoint c has nothing for it".to_owned())].into(),
         };
         let plain: Vec<_> =
             lines(&plan, 1).iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
@@ -148,6 +152,7 @@ mod tests {
                 "  web-2  is at the target already",
                 "  web-3  not connected",
                 "    next: start its agent",
+                "left out db-1: checkpoint c has nothing for it",
                 "in all: 2 steps, 1.2 KiB to write",
             ]
         );
