@@ -8,19 +8,16 @@ use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
 use super::fault::{Action, Fault};
 use super::flip::ask;
-use super::look::{FORMAT, look, look_at};
+use super::look::{FORMAT, look_at};
 use super::meta::{Held, HeldKind, get_attribute, set, settings};
 use super::staged::Adjust;
 use crate::tree::Meta;
 
 /// The entry must be the one that was staged for.
-pub(super) fn check(bench: &mut Bench<'_>, adjust: &Adjust, fresh: bool) -> Result<(), FlipError> {
-    let shown = bench.shown(&adjust.at);
-    let (holder, name) = bench.holder(&adjust.at)?;
-    let found = look(holder, name).map_err(|errno| Fault::new(Action::Look, &shown.0[..], errno))?;
-    match found {
+pub(super) fn check_adjust(bench: &mut Bench<'_>, adjust: &Adjust, fresh: bool) -> Result<(), FlipError> {
+    match bench.look(&adjust.at)? {
         Some(found) if found.inode == adjust.inode && (!fresh || found.ctime == adjust.ctime) => Ok(()),
-        Some(_) | None => Err(FlipError::Changed { path: shown }),
+        Some(_) | None => Err(FlipError::Changed { path: bench.shown(&adjust.at) }),
     }
 }
 
@@ -46,7 +43,7 @@ pub(super) fn apply(
     }
     let kind = if found.is_link() { HeldKind::Link } else { HeldKind::Path };
     for setting in settings(Some(from), to, found.is_link()) {
-        ask(watch, &Operation::Set(shown.clone()))?;
+        ask(watch, Operation::Set(&adjust.at))?;
         set(Held { open: open.as_fd(), kind, shown: &shown.0 }, &setting)?;
     }
     Ok(true)
@@ -54,9 +51,7 @@ pub(super) fn apply(
 
 /// Whether any of the fields that an adjustment changes has its old value, and whether any has its new one.
 pub(super) fn fields(bench: &mut Bench<'_>, adjust: &Adjust) -> Result<(bool, bool), FlipError> {
-    let shown = bench.shown(&adjust.at);
-    let (holder, name) = bench.holder(&adjust.at)?;
-    let found = look(holder, name).map_err(|errno| Fault::new(Action::Look, &shown.0[..], errno))?;
+    let found = bench.look(&adjust.at)?;
     let Some(found) = found.filter(|found| found.inode == adjust.inode) else { return Ok((false, false)) };
     let of = |meta: &Meta| {
         [meta.mode, meta.uid, meta.gid]

@@ -18,20 +18,20 @@ use super::yard::OpenYard;
 use crate::text::ByteText;
 
 /// One low-level operation of a flip or of its inverse, about to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
     /// The staging folders are marked, so that they are not swept.
     Mark,
     /// A path and its slot change places.
-    Swap(ByteText),
+    Swap(&'a Place),
     /// One of owner, mode, attributes and time is set.
-    Set(ByteText),
+    Set(&'a Place),
     /// A folder's time is put right.
-    Time(ByteText),
+    Time(&'a Place),
 }
 
 /// Asked before every operation; a break stops there, with [`FlipError::Interrupted`].
-pub type Watch<'a> = &'a mut dyn FnMut(&Operation) -> ControlFlow<()>;
+pub type Watch<'a> = &'a mut dyn FnMut(Operation<'_>) -> ControlFlow<()>;
 
 /// Everything that a flip works on.
 pub(super) struct Bench<'a> {
@@ -86,18 +86,23 @@ impl<'a> Bench<'a> {
 
     /// Looks at both sides.
     pub(super) fn sides(&mut self, swap: &Swap) -> Result<Sides, FlipError> {
-        let shown = self.shown(&swap.at);
         let (holder, name, shard, slot) = self.ends(swap)?;
-        let fault = |errno| Fault::new(Action::Look, shown.0.clone(), errno);
-        let live = look(holder, name).map_err(fault)?;
-        Ok(Sides { live, slot: look(shard, slot.as_bytes()).map_err(fault)? })
+        let (live, slot) = (look(holder, name), look(shard, slot.as_bytes()));
+        let fault = |errno| Fault::new(Action::Look, self.shown(&swap.at).0, errno);
+        Ok(Sides { live: live.map_err(fault)?, slot: slot.map_err(fault)? })
+    }
+
+    /// Looks at what is live.
+    pub(super) fn look(&mut self, at: &Place) -> Result<Option<Look>, FlipError> {
+        let (holder, name) = self.holder(at)?;
+        look(holder, name).map_err(|errno| Fault::new(Action::Look, self.shown(at).0, errno).into())
     }
 
     /// Looks at the slot alone.
     pub(super) fn slot(&mut self, swap: &Swap) -> Result<Option<Look>, FlipError> {
-        let shown = self.shown(&swap.at);
         let (shard, slot) = self.yards[swap.slot.yard].slot(swap.slot)?;
-        Ok(look(shard, slot.as_bytes()).map_err(|errno| Fault::new(Action::Look, shown.0, errno))?)
+        look(shard, slot.as_bytes())
+            .map_err(|errno| Fault::new(Action::Look, self.shown(&swap.at).0, errno).into())
     }
 
     /// Exchanges the two.

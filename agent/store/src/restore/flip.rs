@@ -12,12 +12,12 @@ use std::ops::ControlFlow;
 
 use rustix::fs::syncfs;
 
-use super::adjust::{apply, check, fields};
-use super::bench::{Bench, Operation, Sides, Watch};
+use super::adjust::{apply, check_adjust, fields};
+use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
 use super::evidence::{Sight, holds};
 use super::fault::{Action, Fault};
-use super::look::{FOLDER, FORMAT, Look, look};
+use super::look::{FOLDER, FORMAT, Look};
 use super::meta::set_time;
 use super::plan::Place;
 use super::staged::{Evidence, FilesStanding, Ready, Staged, Swap, SwapKind};
@@ -35,19 +35,22 @@ pub fn flip_watched(staged: &Staged, watch: Watch<'_>) -> Result<(), FlipError> 
     let fresh = !bench.is_begun()?;
     let mut pending = Vec::with_capacity(staged.swaps.len());
     for swap in &staged.swaps {
-        if !is_done(&mut bench, swap, fresh)? {
-            pending.push(swap);
+        if fresh {
+            check(&mut bench, swap)?;
+        } else if is_done(&mut bench, swap)? {
+            continue;
         }
+        pending.push(swap);
     }
     for adjust in &staged.adjusts {
-        check(&mut bench, adjust, fresh)?;
+        check_adjust(&mut bench, adjust, fresh)?;
     }
-    ask(watch, &Operation::Mark)?;
+    ask(watch, Operation::Mark)?;
     for yard in bench.yards() {
         yard.mark_flipping()?;
     }
     for swap in pending {
-        ask(watch, &Operation::Swap(bench.shown(&swap.at)))?;
+        ask(watch, Operation::Swap(&swap.at))?;
         forward(&mut bench, swap)?;
     }
     for adjust in &staged.adjusts {
@@ -94,64 +97,70 @@ pub fn standing(staged: &Staged) -> Result<FilesStanding, FlipError> {
     })
 }
 
-pub(super) fn ask(watch: Watch<'_>, operation: &Operation) -> Result<(), FlipError> {
+pub(super) fn ask(watch: Watch<'_>, operation: Operation<'_>) -> Result<(), FlipError> {
     match watch(operation) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(FlipError::Interrupted),
     }
 }
 
-/// True when the swap is done, false when it can be; anything else is someone else's change.
-fn is_done(bench: &mut Bench<'_>, swap: &Swap, fresh: bool) -> Result<bool, FlipError> {
-    let sides = bench.sides(swap)?;
-    let changed = || FlipError::Changed { path: bench.shown(&swap.at) };
-    let (done, possible) = match &swap.kind {
-        SwapKind::Create { ready } => (
-            sides.slot.is_none() && sides.live_is(ready.inode),
-            sides.live.is_none() && is_ready(sides.slot.as_ref(), ready, fresh),
-        ),
-        SwapKind::Replace { ready, displaced } => (
-            sides.slot_is(displaced.inode) && sides.live_is(ready.inode),
-            sides.live_is(displaced.inode) && is_ready(sides.slot.as_ref(), ready, fresh),
-        ),
-        SwapKind::Delete { displaced } => (
-            sides.slot_is(displaced.inode) && sides.live.is_none(),
-            sides.live_is(displaced.inode) && sides.slot.is_none(),
-        ),
+/// Before the first flip: what is live is untouched, and what lies ready too, where someone could reach it.
+fn check(bench: &mut Bench<'_>, swap: &Swap) -> Result<(), FlipError> {
+    let found = bench.look(&swap.at)?;
+    let (ready, displaced) = match &swap.kind {
+        SwapKind::Create { ready } => (Some(ready), None),
+        SwapKind::Replace { ready, displaced } => (Some(ready), Some(displaced)),
+        SwapKind::Delete { displaced } => (None, Some(displaced)),
     };
-    match (done, possible, &swap.kind) {
-        (true, _, _) => Ok(true),
-        (false, false, _) => Err(changed()),
-        (false, true, SwapKind::Create { .. }) => Ok(false),
-        (false, true, SwapKind::Replace { displaced, .. } | SwapKind::Delete { displaced }) => {
-            let same = match fresh {
-                true => is_untouched(bench, swap, &sides, displaced)?,
-                // The steps that were flipped and flipped back have moved the times of change.
-                false => sides.live.as_ref().is_some_and(|live| is_alike(live, displaced)),
-            };
-            if same { Ok(false) } else { Err(FlipError::Changed { path: bench.shown(&swap.at) }) }
-        }
+    let untouched = match (found, displaced) {
+        (None, None) => true,
+        (Some(found), Some(displaced)) => is_untouched(bench, &swap.at, &found, displaced)?,
+        (_, _) => false,
+    };
+    let shared = ready.filter(|ready| ready.shared);
+    if untouched && (shared.is_none() || bench.slot(swap)?.as_ref().map(Ready::of).as_ref() == shared) {
+        return Ok(());
     }
-}
-
-fn is_ready(slot: Option<&Look>, ready: &Ready, fresh: bool) -> bool {
-    slot.is_some_and(|found| {
-        let same = (found.mode, found.size, found.mtime) == (ready.mode, ready.size, ready.mtime);
-        found.inode == ready.inode && (same || !fresh)
-    })
+    Err(FlipError::Changed { path: bench.shown(&swap.at) })
 }
 
 fn is_untouched(
     bench: &mut Bench<'_>,
-    swap: &Swap,
-    sides: &Sides,
+    at: &Place,
+    look: &Look,
     displaced: &Evidence,
 ) -> Result<bool, FlipError> {
-    let shown = bench.shown(&swap.at);
-    let (holder, name) = bench.holder(&swap.at)?;
-    match &sides.live {
-        Some(look) => holds(&Sight { holder, name, look, shown: &shown.0 }, displaced),
-        None => Ok(false),
+    if displaced.beneath.is_none() {
+        return Ok(Evidence::of(look) == *displaced);
+    }
+    let shown = bench.shown(at);
+    let (holder, name) = bench.holder(at)?;
+    holds(&Sight { holder, name, look, shown: &shown.0 }, displaced)
+}
+
+/// Once a flip has begun: true when the swap is done, false when it can be; anything else is someone else's change.
+///
+/// What was flipped and flipped back has other times of change, so those say nothing any more.
+fn is_done(bench: &mut Bench<'_>, swap: &Swap) -> Result<bool, FlipError> {
+    let sides = bench.sides(swap)?;
+    let alike = |displaced| sides.live.as_ref().is_some_and(|live| is_alike(live, displaced));
+    let (done, possible) = match &swap.kind {
+        SwapKind::Create { ready } => (
+            sides.slot.is_none() && sides.live_is(ready.inode),
+            sides.live.is_none() && sides.slot_is(ready.inode),
+        ),
+        SwapKind::Replace { ready, displaced } => (
+            sides.slot_is(displaced.inode) && sides.live_is(ready.inode),
+            sides.slot_is(ready.inode) && alike(displaced),
+        ),
+        SwapKind::Delete { displaced } => {
+            (sides.slot_is(displaced.inode) && sides.live.is_none(), sides.slot.is_none() && alike(displaced))
+        }
+    };
+    match (done, possible) {
+        (true, _) => Ok(true),
+        (false, true) => Ok(false),
+        (false, false) => Err(FlipError::Changed { path: bench.shown(&swap.at) }),
     }
 }
 
@@ -196,9 +205,7 @@ pub(super) fn settle_moved(
     if mode & FORMAT != FOLDER {
         return Ok(());
     }
-    let shown = bench.shown(at);
-    let (holder, name) = bench.holder(at)?;
-    match look(holder, name).map_err(|errno| Fault::new(Action::Look, shown.0, errno))? {
+    match bench.look(at)? {
         Some(found) if found.inode == inode && found.mtime != mtime => set_folder_time(bench, at, mtime),
         Some(_) | None => Ok(()),
     }
@@ -211,7 +218,7 @@ pub(super) fn settle(
     mtime: (i64, u32),
     watch: Watch<'_>,
 ) -> Result<(), FlipError> {
-    ask(watch, &Operation::Time(bench.shown(at)))?;
+    ask(watch, Operation::Time(at))?;
     set_folder_time(bench, at, mtime)
 }
 

@@ -275,7 +275,7 @@ impl Witness<'_> {
         let shown = yard.shown_slot(slot);
         let (shard, name) = yard.slot(slot)?;
         match look(shard, name.as_bytes()).map_err(|errno| Fault::new(Action::Look, &shown[..], errno))? {
-            Some(Look { inode, mode, size, mtime, .. }) => Ok(Ready { inode, mode, size, mtime }),
+            Some(found) => Ok(Ready::of(&found)),
             None => Err(StageError::Changed { path: ByteText(shown) }),
         }
     }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::look::Look;
 use super::plan::{FolderTime, Place};
 use crate::spec::STAGING_PREFIX;
 use crate::text::ByteText;
@@ -163,6 +164,15 @@ pub(super) struct Ready {
     pub(super) mode: u32,
     pub(super) size: u64,
     pub(super) mtime: (i64, u32),
+    /// It has other names, perhaps live ones, by which it can be changed.
+    pub(super) shared: bool,
+}
+
+impl Ready {
+    pub(super) fn of(found: &Look) -> Self {
+        let Look { inode, mode, size, mtime, .. } = *found;
+        Self { inode, mode, size, mtime, shared: found.is_file() && found.links > 1 }
+    }
 }
 
 /// By what a live entry is known again.

@@ -36,7 +36,7 @@ pub fn unflip_watched(staged: &Staged, watch: Watch<'_>) -> Result<Unflipped, Fl
         if back == Back::Nothing {
             continue;
         }
-        ask(watch, &Operation::Swap(bench.shown(&swap.at)))?;
+        ask(watch, Operation::Swap(&swap.at))?;
         if go(&mut bench, swap, back)? {
             unflipped.changed_since.push(bench.shown(&swap.at));
         }

@@ -23,8 +23,8 @@ use super::staged::{Slot, StagingName};
 use super::visit::clear;
 use crate::text::ByteText;
 
-/// Slots in one folder.
-const SHARD: u32 = 512;
+/// Slots in one folder: few, because a name is looked for from one end of its folder to the other.
+const SHARD: u32 = 32;
 const FLIPPING: &str = "flipping";
 const YARDS: &str = "yards";
 

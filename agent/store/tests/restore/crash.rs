@@ -102,7 +102,7 @@ impl Trial {
 /// Lets `stop` operations happen. True when that was all of them.
 fn stops(
     stop: usize,
-    work: impl FnOnce(&mut dyn FnMut(&Operation) -> ControlFlow<()>) -> Result<(), FlipError>,
+    work: impl FnOnce(&mut dyn FnMut(Operation<'_>) -> ControlFlow<()>) -> Result<(), FlipError>,
 ) -> bool {
     let mut left = stop;
     let done = work(&mut |_| match left.checked_sub(1) {

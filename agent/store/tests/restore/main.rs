@@ -7,3 +7,4 @@ mod fidelity;
 mod forest;
 mod lab;
 mod random;
+mod speed;

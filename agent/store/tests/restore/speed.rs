@@ -1,0 +1,109 @@
+//! What a restore costs, in processor time, so that other work on the machine does not count.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rfs_model::Digest;
+use rfs_store::restore::{Rules, discard, flip, plan, unflip};
+use rfs_store::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
+
+use crate::lab::Lab;
+
+#[test]
+fn a_flip_of_5000_paths_costs_no_more_in_a_tree_ten_times_as_large() {
+    let small = Flip::measure(0);
+    let large = Flip::measure(45_000);
+    eprintln!("5,000 changed paths of 5,000: {small:?}");
+    eprintln!("5,000 changed paths of 50,000: {large:?}");
+    for (what, small, large) in [("flip", small.flip, large.flip), ("unflip", small.unflip, large.unflip)] {
+        assert!(large < small * 2, "{what}: {small:?} became {large:?}");
+        assert!(large < Duration::from_millis(500), "{what}: {large:?}");
+    }
+}
+
+#[derive(Debug)]
+struct Flip {
+    plan: Duration,
+    stage: Duration,
+    flip: Duration,
+    unflip: Duration,
+}
+
+impl Flip {
+    /// 5,000 files change beside so many that do not.
+    fn measure(unchanged: usize) -> Self {
+        let lab = Lab::new();
+        let site = lab.live().join("site");
+        write(&site.join("app"), 5000, "old");
+        write(&site.join("rest"), unchanged, "same");
+        let target = lab.capture();
+        write(&site.join("app"), 5000, "new");
+        let current = lab.capture();
+        let (plan, planned) = cost(|| plan(&current, &target, &Rules::default()).expect("a plan"));
+        assert_eq!(plan.steps().len(), 5000);
+        let (staged, stage) = cost(|| lab.stage(&plan));
+        let ((), flipped) = cost(|| flip(&staged).expect("flipped"));
+        let (_, unflipped) = cost(|| unflip(&staged).expect("flipped back"));
+        discard(&staged).expect("discarded");
+        Self { plan: planned, stage, flip: flipped, unflip: unflipped }
+    }
+}
+
+/// Files in folders of 100.
+fn write(folder: &Path, count: usize, content: &str) {
+    for number in 0..count {
+        let folder = folder.join((number / 100).to_string());
+        if number % 100 == 0 {
+            fs::create_dir_all(&folder).expect("a folder");
+        }
+        fs::write(folder.join(format!("{number}.txt")), format!("{content} {number}")).expect("written");
+    }
+}
+
+#[test]
+fn a_plan_of_100_000_entries_takes_less_than_a_tenth_of_a_second() {
+    let (current, mut target) = (large(0), large(0));
+    let (same, spent) = cost(|| plan(&current, &target, &Rules::default()).expect("a plan"));
+    assert!(same.is_empty());
+    eprintln!("nothing changed: {spent:?}");
+    assert!(spent < Duration::from_millis(100), "nothing changed: {spent:?}");
+    target = large(1);
+    let (all, spent) = cost(|| plan(&current, &target, &Rules::default()).expect("a plan"));
+    assert_eq!(all.steps().len(), 100_000);
+    eprintln!("every file changed: {spent:?}");
+    assert!(spent < Duration::from_millis(500), "every file changed: {spent:?}");
+}
+
+/// 100,000 files in folders of 100.
+fn large(version: u8) -> Tree {
+    let meta = |mode| Meta { mode, uid: 0, gid: 0, mtime_seconds: 1, mtime_nanos: 0, xattrs: Vec::new() };
+    let mut entries = vec![Entry { path: Vec::new(), meta: meta(0o755), kind: EntryKind::Directory }];
+    for folder in 0..1000 {
+        let folder = format!("folder-{folder:04}");
+        entries.push(Entry { path: folder.clone().into(), meta: meta(0o755), kind: EntryKind::Directory });
+        for file in 0..100 {
+            let digest = Digest::from_bytes([version; 32]);
+            let kind =
+                EntryKind::File { size: 5, content: vec![Extent::Data { digest, length: 5 }], link: None };
+            entries.push(Entry {
+                path: format!("{folder}/file-{file:04}.txt").into(),
+                meta: meta(0o644),
+                kind,
+            });
+        }
+    }
+    Tree { roots: vec![Root { path: b"/srv/site".to_vec(), entries }] }
+}
+
+/// What `work` takes of this thread's processor time.
+fn cost<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let before = spent();
+    let done = work();
+    (done, spent().saturating_sub(before))
+}
+
+fn spent() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    Duration::from_nanos(text.split(' ').next().and_then(|n| n.parse().ok()).expect("nanoseconds"))
+}
