@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::error::StageError;
-use super::pattern::absolute;
-use super::plan::{Adjustment, Change, FilesPlan, New, Step};
+use super::pattern::{absolute, parent};
+use super::plan::{Adjustment, Change, FilesPlan, FolderTime, New, Place, Step, mtime};
 use super::site::Site;
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind};
@@ -23,6 +23,9 @@ pub(super) fn rewrite_shared<'a>(
             continue;
         }
         let plan = rewritten.to_mut();
+        for at in &adjustment.names {
+            disturb(plan, site, at)?;
+        }
         plan.steps.retain(|other| other.at != step.at);
         plan.steps.extend(anew(plan, adjustment));
         if let Some(link) = link {
@@ -33,6 +36,28 @@ pub(super) fn rewrite_shared<'a>(
         plan.put_in_order();
     }
     Ok(rewritten)
+}
+
+/// Notes the times of the folder that holds `at`, whose entries now change places.
+fn disturb(plan: &mut FilesPlan, site: &mut Site, at: &Place) -> Result<(), StageError> {
+    let Some(folder) = parent(&at.path.0) else { return Ok(()) };
+    let folder = Place { root: at.root, path: ByteText::from(folder) };
+    if plan.folders.iter().any(|known| known.at == folder) {
+        return Ok(());
+    }
+    let adjusted = plan.steps.iter().find_map(|step| match &step.change {
+        Change::Adjust(adjustment) if step.at == folder => {
+            Some((mtime(&adjustment.old), mtime(&adjustment.new.meta)))
+        }
+        _ => None,
+    });
+    let (old, new) = match (adjusted, site.live(folder.root)?.look(&folder.path.0)?) {
+        (Some(times), _) => times,
+        (None, Some(found)) => (found.mtime, found.mtime),
+        (None, None) => return Ok(()),
+    };
+    plan.folders.push(FolderTime { at: folder, old, new });
+    Ok(())
 }
 
 /// The steps that write a file anew under each of its names.

@@ -1,6 +1,7 @@
 //! A crash before any low-level operation of a flip, or of its inverse, leaves both directions open.
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use rfs_store::restore::{
     FilesStanding, FlipError, Operation, Staged, discard, flip, flip_watched, standing, unflip,
@@ -9,79 +10,84 @@ use rfs_store::restore::{
 use rfs_store::tree::Tree;
 
 use crate::forest::{change, grow};
-use crate::lab::{Lab, assert_equal};
+use crate::lab::{Lab, ROOTS, assert_equal};
 use crate::random::{Random, seeds};
 
 #[test]
 fn a_flip_that_stops_anywhere_goes_on_or_back() {
-    for seed in seeds(12) {
-        let trial = Trial::new(seed);
-        for stop in 0.. {
-            let (onward, done) = trial.staged();
-            let finished = stops(stop, |watch| flip_watched(&onward, watch));
-            let half = reread(&onward);
-            flip(&half).expect("flipped onward");
-            trial.expect(&trial.target, &half, FilesStanding::Target, seed, stop);
-            done();
-
-            let (back, done) = trial.staged();
-            assert_eq!(stops(stop, |watch| flip_watched(&back, watch)), finished);
-            let half = reread(&back);
-            unflip(&half).expect("flipped back");
-            trial.expect(&trial.before, &half, FilesStanding::Before, seed, stop);
-            done();
-            if finished {
-                break;
-            }
-        }
-    }
+    seeds(12).into_iter().for_each(|seed| flip_stops_anywhere(&std::env::temp_dir(), seed));
 }
 
 #[test]
 fn an_inverse_that_stops_anywhere_goes_on_or_forward_again() {
-    for seed in seeds(12) {
-        let trial = Trial::new(seed);
-        for stop in 0.. {
-            let (onward, done) = trial.staged();
-            flip(&onward).expect("flipped");
-            let finished = stops(stop, |watch| unflip_watched(&onward, watch).map(drop));
-            let half = reread(&onward);
-            unflip(&half).expect("flipped back");
-            trial.expect(&trial.before, &half, FilesStanding::Before, seed, stop);
-            done();
+    seeds(12).into_iter().for_each(|seed| inverse_stops_anywhere(&std::env::temp_dir(), seed));
+}
 
-            let (forward, done) = trial.staged();
-            flip(&forward).expect("flipped");
-            stops(stop, |watch| unflip_watched(&forward, watch).map(drop));
-            let half = reread(&forward);
-            flip(&half).expect("flipped forward again");
-            trial.expect(&trial.target, &half, FilesStanding::Target, seed, stop);
-            done();
-            if finished {
-                break;
-            }
+pub(crate) fn flip_stops_anywhere(folder: &Path, seed: u64) {
+    let trial = Trial::new(folder, seed);
+    for stop in 0.. {
+        let (onward, done) = trial.staged();
+        let finished = stops(stop, |watch| flip_watched(&onward, watch));
+        let half = reread(&onward);
+        flip(&half).expect("flipped onward");
+        trial.expect(&trial.target, &half, FilesStanding::Target, stop);
+        done();
+
+        let (back, done) = trial.staged();
+        assert_eq!(stops(stop, |watch| flip_watched(&back, watch)), finished);
+        let half = reread(&back);
+        unflip(&half).expect("flipped back");
+        trial.expect(&trial.before, &half, FilesStanding::Before, stop);
+        done();
+        if finished {
+            break;
+        }
+    }
+}
+
+pub(crate) fn inverse_stops_anywhere(folder: &Path, seed: u64) {
+    let trial = Trial::new(folder, seed);
+    for stop in 0.. {
+        let (onward, done) = trial.staged();
+        flip(&onward).expect("flipped");
+        let finished = stops(stop, |watch| unflip_watched(&onward, watch).map(drop));
+        let half = reread(&onward);
+        unflip(&half).expect("flipped back");
+        trial.expect(&trial.before, &half, FilesStanding::Before, stop);
+        done();
+
+        let (forward, done) = trial.staged();
+        flip(&forward).expect("flipped");
+        stops(stop, |watch| unflip_watched(&forward, watch).map(drop));
+        let half = reread(&forward);
+        flip(&half).expect("flipped forward again");
+        trial.expect(&trial.target, &half, FilesStanding::Target, stop);
+        done();
+        if finished {
+            break;
         }
     }
 }
 
 /// A changed tree that is staged again and again.
 struct Trial {
+    seed: u64,
     lab: Lab,
-    copy: std::path::PathBuf,
+    copy: PathBuf,
     target: Tree,
     before: Tree,
 }
 
 impl Trial {
-    fn new(seed: u64) -> Self {
-        let (mut random, lab) = (Random::new(seed), Lab::new());
+    fn new(folder: &Path, seed: u64) -> Self {
+        let (mut random, lab) = (Random::new(seed), Lab::within(folder, &ROOTS));
         grow(&mut random, &lab.live());
         let target = lab.capture();
         while lab.capture() == target {
             change(&mut random, &lab.live());
         }
         let (before, copy) = (lab.capture(), lab.copy("before"));
-        Self { lab, copy, target, before }
+        Self { seed, lab, copy, target, before }
     }
 
     /// The tree before, staged; the second part cleans up.
@@ -92,8 +98,8 @@ impl Trial {
         (staged, move || discard(&copy).expect("discarded"))
     }
 
-    fn expect(&self, tree: &Tree, staged: &Staged, stands: FilesStanding, seed: u64, stop: usize) {
-        let what = format!("seed {seed}, stopped before operation {stop}");
+    fn expect(&self, tree: &Tree, staged: &Staged, stands: FilesStanding, stop: usize) {
+        let what = format!("seed {}, stopped before operation {stop}", self.seed);
         assert_equal(&self.lab.capture(), tree, &what);
         assert_eq!(standing(staged).expect("a standing"), stands, "{what}");
     }

@@ -5,25 +5,55 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rfs_store::restore::{
-    FilesPlan, Progress, Rules, Staged, StagingName, Unmanaged, discard, flip, plan, stage, sync,
+    FilesPlan, Progress, Rules, StageError, Staged, StagingName, Unmanaged, discard, flip, plan, stage, sync,
 };
 use rfs_store::tree::Tree;
 
 use crate::capture::Memory;
 
 /// The names of the roots in a lab's holder.
-const ROOTS: [&str; 4] = ["conf", "link", "site", "sub/late"];
+pub(crate) const ROOTS: [&str; 4] = ["conf", "link", "site", "sub/late"];
 
 pub(crate) struct Lab {
     pub(crate) top: tempfile::TempDir,
     pub(crate) memory: Memory,
+    roots: Vec<PathBuf>,
 }
 
 impl Lab {
+    /// A lab with several roots, in the machine's temporary folder.
     pub(crate) fn new() -> Self {
-        let top = tempfile::Builder::new().prefix("restore-").tempdir().expect("a temporary folder");
-        fs::create_dir_all(top.path().join("live/sub")).expect("a folder");
-        Self { top, memory: Memory::default() }
+        Self::within(&std::env::temp_dir(), &ROOTS)
+    }
+
+    /// A lab in a folder of one's choice, perhaps on another file system.
+    pub(crate) fn within(folder: &Path, roots: &[&str]) -> Self {
+        let top = tempfile::Builder::new().prefix("restore-").tempdir_in(folder).expect("a temporary folder");
+        let live = top.path().join("live");
+        fs::create_dir_all(live.join("sub")).expect("a folder");
+        Self { roots: roots.iter().map(|name| live.join(name)).collect(), top, memory: Memory::default() }
+    }
+
+    /// A lab with one root, a folder, in which these files hold their own names.
+    pub(crate) fn with_files(files: &[&str]) -> Self {
+        let lab = Self::within(&std::env::temp_dir(), &["site"]);
+        fs::create_dir(lab.site("")).expect("a folder");
+        for file in files {
+            lab.write(file, file);
+        }
+        lab
+    }
+
+    /// A path in the one root.
+    pub(crate) fn site(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.live().join("site") } else { self.live().join("site").join(path) }
+    }
+
+    /// Writes a file of the one root, with its folder.
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let path = self.site(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, content).expect("written");
     }
 
     /// The folder that holds the live roots.
@@ -31,12 +61,12 @@ impl Lab {
         self.top.path().join("live")
     }
 
-    pub(crate) fn roots(&self) -> Vec<PathBuf> {
-        ROOTS.iter().map(|name| self.live().join(name)).collect()
+    pub(crate) fn capture(&self) -> Tree {
+        self.memory.capture(&self.roots, &[])
     }
 
-    pub(crate) fn capture(&self) -> Tree {
-        self.memory.capture(&self.roots(), &[])
+    pub(crate) fn capture_without(&self, excluded: &[&str]) -> Tree {
+        self.memory.capture(&self.roots, excluded)
     }
 
     /// Copies the live folder, with everything, under another name.
@@ -58,7 +88,11 @@ impl Lab {
     }
 
     pub(crate) fn stage(&self, plan: &FilesPlan) -> Staged {
-        stage(plan, &self.memory, &staging(), Unmanaged::Refuse, &Progress::default()).expect("staged")
+        self.try_stage(plan).expect("staged")
+    }
+
+    pub(crate) fn try_stage(&self, plan: &FilesPlan) -> Result<Staged, StageError> {
+        stage(plan, &self.memory, &staging(), Unmanaged::Refuse, &Progress::default())
     }
 
     /// Brings the live roots to `target`.

@@ -6,5 +6,7 @@ mod danger;
 mod fidelity;
 mod forest;
 mod lab;
+mod mounts;
+mod plans;
 mod random;
 mod speed;
