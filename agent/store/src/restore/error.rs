@@ -206,7 +206,9 @@ pub enum FlipError {
     #[error("stopped before the end; call it again, or its inverse")]
     Interrupted,
     /// The path is on another mount than its staging folder.
-    #[error("{path} is no longer on the file system that it was staged on")]
+    #[error(
+        "{path} is on another file system, volume or layer than its staging folder, and cannot be moved there"
+    )]
     OtherMount {
         /// The path.
         path: ByteText,

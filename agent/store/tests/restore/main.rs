@@ -1,5 +1,8 @@
 //! Restores of real file trees on a real file system: fidelity, conflicts, crashes at every operation, speed.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod capture;
 mod crash;
 mod danger;
@@ -10,3 +13,4 @@ mod mounts;
 mod plans;
 mod random;
 mod speed;
+mod stored;

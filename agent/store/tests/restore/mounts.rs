@@ -38,6 +38,19 @@ impl Mounted {
         mount(&["-o", "loop", &source], at).then(|| Self { at: at.to_owned(), _image: Some(image) })
     }
 
+    /// A layer above another folder.
+    fn overlay(at: &Path) -> Option<Self> {
+        let folder = |name: &str| {
+            let path = at.join(name);
+            fs::create_dir_all(&path).expect("a folder");
+            path.to_string_lossy().into_owned()
+        };
+        let (lower, upper, work) = (folder("lower"), folder("upper"), folder("work"));
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let at = at.join("merged");
+        mount(&["-t", "overlay", "-o", &options, "none"], &at).then(|| Self { at, _image: None })
+    }
+
     fn remount(&self, options: &str) {
         assert!(mount(&["-o", &format!("remount,{options}"), "none"], &self.at));
     }
@@ -65,6 +78,7 @@ fn check(kind: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let mounted = match kind {
         "tmpfs" => Mounted::memory(folder.path(), "400m"),
+        "overlay" => Mounted::overlay(folder.path()),
         image => Mounted::image(image, folder.path()),
     };
     let Some(mounted) = mounted else { return };
@@ -98,6 +112,11 @@ fn all_holds_on_btrfs() {
 #[test]
 fn all_holds_on_tmpfs() {
     check("tmpfs");
+}
+
+#[test]
+fn all_holds_on_a_layer() {
+    check("overlay");
 }
 
 #[test]
