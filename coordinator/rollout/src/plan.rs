@@ -114,3 +114,6 @@ impl Plan {
         numbered.flat_map(|(wave, i)| wave.hosts.iter().map(move |h| (h.clone(), WaveIndex(i)))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
