@@ -32,3 +32,6 @@ pub const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// How long hosts may take to resume before the checkpoint ends without their word.
 pub const FINISH_TIME: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -50,3 +50,6 @@ pub use state::{
     Cause, Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
     WaveState,
 };
+
+#[cfg(test)]
+mod tests;

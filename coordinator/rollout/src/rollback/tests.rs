@@ -1,0 +1,308 @@
+//! What a rollback does in each case.
+
+mod play;
+
+use std::collections::BTreeMap;
+
+use play::{Play, check, host, snapshot};
+
+#[test]
+fn a_wave_starts_when_the_one_before_has_been_healthy_for_long_enough() {
+    check("a b", "a applying, b untouched | running");
+    check("a b; ok a", "a applied, b untouched | running");
+    check("a b; ok a; wait 9", "a applied, b untouched | running");
+    check("a b; ok a; wait 10", "a passed, b applying | running");
+    check("a b; ok a; wait 10; ok b; wait 10", "a passed, b passed | SUCCEEDED");
+    check("a b c sizes=1,2; ok a; wait 10", "a passed, b applying, c applying | running");
+}
+
+#[test]
+fn the_healthy_time_begins_anew_with_each_break() {
+    check("a b; ok a; bad a; wait 5; good a; wait 9", "a applied, b untouched | running");
+    check("a b; ok a; bad a; wait 5; good a; wait 10", "a passed, b applying | running");
+    check("a b; ok a; wait 8; dim a; wait 1; good a; wait 9", "a applied, b untouched | running");
+}
+
+#[test]
+fn unknown_health_holds_the_gate_and_fails_it_only_at_the_deadline() {
+    check("a b; ok a; dim a; wait 59", "a applied, b untouched | running");
+    check(
+        "a b; ok a; dim a; wait 60",
+        "a unhealthy, b untouched | paused: wave 0: 1 failed and 0 may: a: health unknown 60s after its change: no answer",
+    );
+    check(
+        "a b; ok a; wait 5; off a; wait 100",
+        "a unhealthy, b untouched | paused: wave 0: 1 failed and 0 may: a: health unknown 60s after its change: no \
+         connection",
+    );
+}
+
+#[test]
+fn a_wave_whose_host_stays_unhealthy_does_what_the_policy_says_and_later_waves_are_never_touched() {
+    let why = "wave 0: 1 failed and 0 may: a: unhealthy 60s after its change: 503";
+    check("a b c; ok a; bad a; wait 60", &format!("a unhealthy, b untouched, c untouched | paused: {why}"));
+    check("a b c failure=continue; ok a; bad a; wait 60", "a unhealthy, b applying, c untouched | running");
+    check(
+        "a b c failure=revert; ok a; bad a; wait 60",
+        &format!("a reverting, b untouched, c untouched | going back: {why}"),
+    );
+    check(
+        "a b c failure=revert; ok a; bad a; wait 60; undone a",
+        &format!("a reverted, b untouched, c untouched | REVERTED: {}", &why[8..]),
+    );
+    check(
+        "a b c failure=revert; ok a; bad a; wait 60; stuck a",
+        &format!("a stuck, b untouched, c untouched | REVERT_FAILED: {}", &why[8..]),
+    );
+    check(
+        "a b failure=continue; ok a; bad a; wait 60; ok b; wait 10",
+        "a unhealthy, b passed | PARTIAL: 1 of 2 hosts: a: unhealthy 60s after its change: 503",
+    );
+}
+
+#[test]
+fn a_gate_fails_at_once_when_more_hosts_have_failed_than_may() {
+    check(
+        "a b c d sizes=3 max-failed=1; back a",
+        "a unchanged, b applying, c applying, d untouched | running",
+    );
+    check(
+        "a b c d sizes=3 max-failed=1; back a; back b",
+        "a unchanged, b unchanged, c applying, d untouched | paused: wave 0: 2 failed and 1 may: a: start failed; b: start \
+         failed",
+    );
+    check(
+        "a b c d sizes=3 max-failed=1; back a; ok b c; wait 10",
+        "a unchanged, b passed, c passed, d applying | running",
+    );
+}
+
+#[test]
+fn enough_healthy_hosts_open_a_gate_and_too_few_shut_it() {
+    check(
+        "a b c d sizes=3 healthy=60%; ok a b; wait 10",
+        "a passed, b passed, c applying, d applying | running",
+    );
+    check(
+        "a b c d sizes=3 healthy=3 max-failed=3; back a",
+        "a unchanged, b applying, c applying, d untouched | paused: wave 0: 2 can become healthy and 3 must: a: start failed",
+    );
+    check(
+        "a b c d sizes=3 healthy=3 max-failed=3 failure=continue; back a; ok b c; wait 10",
+        "a unchanged, b passed, c passed, d applying | running",
+    );
+}
+
+#[test]
+fn hosts_of_earlier_waves_keep_counting() {
+    check(
+        "a b c; ok a; wait 10; bad a",
+        "a unhealthy, b applying, c untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy again after it had \
+         passed: 503",
+    );
+    check("a b c; ok a; wait 10; dim a; ok b; wait 10", "a doubtful, b passed, c untouched | running");
+    check("a b c; ok a; wait 10; dim a; ok b; wait 10; good a", "a passed, b passed, c applying | running");
+    check(
+        "a b c; ok a; wait 10; dim a; wait 60",
+        "a unhealthy, b applying, c untouched | paused: wave 1: 1 failed and 0 may: a: health unknown since \
+         1970-01-01T00:16:50.000Z: no answer",
+    );
+}
+
+#[test]
+fn people_pause_resume_promote_and_abort() {
+    check("a b; pause; ok a; wait 30", "a passed, b untouched | paused: by bob");
+    check("a b; pause; ok a; wait 30; resume", "a passed, b applying | running");
+    check(
+        "a b; pause; back a; resume",
+        "a unchanged, b untouched | paused: wave 0: 1 failed and 0 may: a: start failed",
+    );
+    check("a b; back a; resume; wait 1", "a unchanged, b applying | running");
+    check("a b; ok a; bad a; promote", "a applied, b applying | running");
+    check("a b; promote", "a applying, b untouched | running");
+    check("a b; promote; ok a", "a applied, b applying | running");
+    check("a; ok a; dim a; promote", "a applied | SUCCEEDED");
+    check("a b; back a; promote", "a unchanged, b applying | running");
+    check("a b c sizes=2; ok a; abort", "a applied, b cancelling, c untouched | aborting");
+    check(
+        "a b c sizes=2; ok a; abort; stopped b",
+        "a applied, b unchanged, c untouched | ABORTED: aborted by bob",
+    );
+    check("a b; ok a; wait 10; abort; ok b", "a passed, b applied | ABORTED: aborted by bob");
+    check("a; abort; resume", "a cancelling | aborting (cannot resume while it is being aborted)");
+    check("a; ok a; wait 10; pause", "a passed | SUCCEEDED (cannot pause: it is over (SUCCEEDED))");
+}
+
+#[test]
+fn a_budget_holds_starts_back_but_not_those_of_hosts_that_are_down_anyway() {
+    check("a b c sizes=3 budget=1", "a applying, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; ok a", "a applied, b applying, c untouched | running");
+    check("a b c sizes=3 budget=1; bad a; ok a", "a applied, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; bad a; ok a; good a", "a applied, b applying, c untouched | running");
+    check("a b c sizes=3 budget=1; bad a b c; ok a", "a applied, b applying, c untouched | running");
+    check(
+        "a b c sizes=3 budget=1 failure=continue; bad a; ok a; wait 121",
+        "a unhealthy, b unchanged, c unchanged | PARTIAL: 3 of 3 hosts: a: unhealthy 60s after its change: 503; b: held by \
+         its budget: too many hosts of its group are unavailable; c: held by its budget: too many hosts of its group are \
+         unavailable",
+    );
+}
+
+#[test]
+fn a_host_that_is_not_reachable_does_what_the_policy_says() {
+    check("a! b; wait 19", "a untouched, b untouched | running");
+    check("a! b; wait 19; on a; good a", "a applying, b untouched | running");
+    check(
+        "a! b; wait 20",
+        "a unchanged, b untouched | paused: wave 0: 1 failed and 0 may: a: no connection since 1970-01-01T00:16:40.000Z",
+    );
+    check("a! b unreachable=wait; wait 3600", "a untouched, b untouched | running");
+    check("a! b unreachable=wait; wait 3600; on a", "a applying, b untouched | running");
+    check(
+        "a! b unreachable=wait bound=7200; wait 7200",
+        "a unchanged, b unchanged | paused: wave 0: 1 failed and 0 may: a: not started within 7200s",
+    );
+}
+
+#[test]
+fn a_skipped_host_is_brought_in_line_when_it_is_back() {
+    check("a! b unreachable=skip; wait 20", "a skipped, b applying | running");
+    check("a! b unreachable=skip; wait 20; on a", "a applying, b applying | running");
+    check("a! b unreachable=skip; wait 20; ok b; wait 10", "a skipped, b passed | PARTIAL: 1 of 2 hosts: a");
+    check(
+        "a! b unreachable=skip; wait 20; ok b; wait 10; on a",
+        "a applying, b passed | PARTIAL: 1 of 2 hosts: a",
+    );
+    check(
+        "a! b unreachable=skip; wait 20; ok b; wait 10; on a; ok a",
+        "a applied, b passed | PARTIAL: 1 of 2 hosts: a",
+    );
+    check(
+        "a! b unreachable=skip; wait 20; ok b; wait 10; taken a; on a",
+        "a superseded, b passed | PARTIAL: 1 of 2 hosts: a",
+    );
+    check(
+        "a! b unreachable=skip; wait 20; abort; stopped b; on a",
+        "a untouched, b unchanged | ABORTED: aborted by bob",
+    );
+}
+
+#[test]
+fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_when_it_is() {
+    check("a b; wait 359", "a applying, b untouched | running");
+    let lost = "paused: wave 0: 1 failed and 0 may: a: not heard of past its deadline";
+    check("a b; wait 360", &format!("a lost, b untouched | {lost}"));
+    check("a b; off a; wait 360; on a; ok a; wait 1", &format!("a applied, b untouched | {lost}"));
+    check(
+        "a b; off a; wait 360; on a; ok a; good a; wait 9; resume; wait 1",
+        "a passed, b applying | running",
+    );
+    // It was down while the deadline passed, and brings its answer when it is back.
+    check("a b; wait 350; off a; wait 11; on a; wait 5; ok a", "a applied, b untouched | running");
+}
+
+#[test]
+fn a_host_at_neither_state_makes_the_outcome_a_persons_task() {
+    check("a b; torn a", "a INCONSISTENT, b untouched | paused: wave 0: 1 failed and 0 may: a: disk gone");
+    check("a b; torn a; abort", "a INCONSISTENT, b untouched | NEEDS_OPERATOR: a: disk gone");
+    check(
+        "a b failure=continue; torn a; ok b; wait 10",
+        "a INCONSISTENT, b passed | NEEDS_OPERATOR: a: disk gone",
+    );
+    check("a b failure=revert; torn a", "a INCONSISTENT, b untouched | NEEDS_OPERATOR: a: disk gone");
+}
+
+#[test]
+fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
+    let why = "wave 0: 1 failed and 0 may: a: start failed";
+    check(
+        "a b c sizes=3 failure=revert; ok b; back a",
+        &format!("a unchanged, b reverting, c cancelling | going back: {why}"),
+    );
+    check(
+        "a b c sizes=3 failure=revert; ok b; back a; undone b; ok c",
+        &format!("a unchanged, b reverted, c reverting | going back: {why}"),
+    );
+    check(
+        "a b c sizes=3 failure=revert; ok b; back a; undone b; stopped c",
+        &format!("a unchanged, b reverted, c unchanged | REVERTED: {}", &why[8..]),
+    );
+    check(
+        "a b failure=revert sizes=2; ok b; wait 360",
+        "a cancelling, b reverting | going back: wave 0: 1 failed and 0 may: a: not heard of past its deadline",
+    );
+    check(
+        "a b failure=revert sizes=2; ok b; wait 360; undone b; ok a; undone a",
+        "a reverted, b reverted | REVERTED: 1 failed and 0 may: a: not heard of past its deadline",
+    );
+    check(
+        "a b failure=revert sizes=2; ok b; wait 360; undone b; wait 360",
+        "a lost, b reverted | REVERT_FAILED: 1 failed and 0 may: a: not heard of past its deadline",
+    );
+}
+
+#[test]
+fn the_way_back_runs_against_the_order_and_within_the_budget_of_hosts_at_work() {
+    let bad = "ok d; wait 10; ok w x; wait 10; bad x";
+    let why = "wave 2: 1 failed and 0 may: x: unhealthy again after it had passed: 503";
+    let script = format!("d:db w:web x:web y:zeb order=db>web>zeb sizes=9 budget=1 failure=revert; {bad}");
+    check(&script, &format!("d passed, w passed, x unhealthy, y cancelling | going back: {why}"));
+    check(
+        &format!("{script}; stopped y"),
+        &format!("d passed, w reverting, x unhealthy, y unchanged | going back: {why}"),
+    );
+    check(
+        &format!("{script}; stopped y; undone w; undone x"),
+        &format!("d reverting, w reverted, x reverted, y unchanged | going back: {why}"),
+    );
+}
+
+#[test]
+fn a_host_on_which_nothing_had_to_change_needs_no_way_back() {
+    check(
+        "a b failure=revert; noop a; wait 10; back b",
+        "a reverted, b unchanged | REVERTED: 1 failed and 0 may: b: start failed",
+    );
+}
+
+#[test]
+fn later_order_groups_wait_until_the_earlier_ones_are_done() {
+    check(
+        "d:db e:db w:web order=db>web sizes=2 healthy=50%; ok d; wait 10",
+        "d passed, e applying, w untouched | running",
+    );
+    check(
+        "d:db e:db w:web order=db>web sizes=2 healthy=50%; ok d e; wait 10",
+        "d passed, e passed, w applying | running",
+    );
+}
+
+#[test]
+fn reports_that_are_outdated_or_not_awaited_change_nothing() {
+    check("a b; stale a", "a applying, b untouched | running");
+    check("a b; ok b", "a applying, b untouched | running");
+    check("a b; undone a; stopped a", "a applying, b untouched | running");
+    check("a b; ok a; back a", "a applied, b untouched | running");
+    check(
+        "a b c sizes=2; abort; stopped a; ok a; stopped b",
+        "a applied, b unchanged, c untouched | ABORTED: aborted by bob",
+    );
+}
+
+#[test]
+fn without_health_a_host_passes_when_it_says_that_it_is_at_the_target() {
+    check("a b ignore-health; bad a; ok a", "a passed, b applying | running");
+    check(
+        "a b ignore-health; bad a; ok a; back b",
+        "a passed, b unchanged | paused: wave 1: 1 failed and 0 may: b: start failed",
+    );
+}
+
+#[test]
+fn an_undo_brings_back_the_backups_of_the_hosts_at_the_target() {
+    let mut play = Play::begin("a b c sizes=3 failure=continue");
+    for step in ["ok a", "back b", "noop c", "wait 60"] {
+        play.step(step);
+    }
+    assert_eq!(play.rollback().backups(), BTreeMap::from([(host("a"), snapshot(2))]));
+}

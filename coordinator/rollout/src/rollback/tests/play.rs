@@ -1,0 +1,284 @@
+//! Plays a rollback from one line.
+//!
+//! A script begins with its hosts and policy and goes on with what happens, step by step, parted by `;`. Every host has a
+//! connection and is healthy before the rollback, has 300 s for its change, and must be healthy for 10 s within 60 s.
+
+use std::time::Duration;
+
+use rfs_model::{
+    Digest, Generation, Health, HostId, Reason, RollbackId, Selector, SnapshotId, Standing, Timestamp,
+};
+use uuid::Uuid;
+
+use super::super::*;
+use crate::fleet::{Admission, FleetView, HostView, Presence};
+use crate::host::{Answer, Failure, Report, Restored, Step, StepKind};
+use crate::operation::{Event, Operation};
+use crate::plan::plan;
+use crate::request::{
+    Amount, Budget, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection, Source,
+    Strategy, Waves,
+};
+use crate::{Command, Person, PersonAction};
+
+pub(super) struct Play {
+    operation: Operation,
+    events: Vec<Event>,
+    now: Timestamp,
+    refusal: Option<String>,
+}
+
+const FIRST: Generation = Generation(40);
+
+fn id() -> RollbackId {
+    RollbackId::from_uuid(Uuid::nil())
+}
+
+pub(super) fn snapshot(byte: u8) -> SnapshotId {
+    SnapshotId(Digest::from_bytes([byte; 32]))
+}
+
+pub(super) fn host(name: &str) -> HostId {
+    name.parse().expect("a valid name")
+}
+
+impl Play {
+    pub(super) fn begin(setup: &str) -> Self {
+        let mut view = FleetView::default();
+        let mut waves = Waves { sizes: vec![Amount::Count(1)], ..Waves::default() };
+        let gate = GatePolicy { healthy_deadline: Duration::from_secs(60), ..GatePolicy::default() };
+        let mut policy = Policy { gate, ..Policy::default() };
+        let mut absent = Vec::new();
+        for word in setup.split_whitespace() {
+            let amount = |text: &str| match text.strip_suffix('%') {
+                Some(percent) => Amount::Percent(percent.parse().expect("a percentage")),
+                None => Amount::Count(text.parse().expect("a count")),
+            };
+            match word.split_once('=') {
+                Some(("sizes", value)) => waves.sizes = value.split(',').map(amount).collect(),
+                Some(("max-failed", value)) => policy.gate.max_failed = value.parse().expect("a count"),
+                Some(("healthy", value)) => policy.gate.healthy = Some(amount(value)),
+                Some(("budget", value)) => {
+                    policy.budgets = vec![Budget { group_by: None, max_unavailable: amount(value) }];
+                }
+                Some(("order", value)) => {
+                    waves.order = Order::list("r", &value.split('>').collect::<Vec<_>>())
+                }
+                Some(("bound", value)) => {
+                    policy.max_duration = Duration::from_secs(value.parse().expect("seconds"));
+                }
+                Some(("failure", "continue")) => policy.on_failure = OnFailure::Continue,
+                Some(("failure", "revert")) => policy.on_failure = OnFailure::Revert,
+                Some(("unreachable", "skip")) => policy.on_unreachable = OnUnreachable::Skip,
+                Some(("unreachable", "wait")) => policy.on_unreachable = OnUnreachable::Wait,
+                None if word == "ignore-health" => policy.gate.ignore_health = true,
+                None => {
+                    let (name, role) = word.trim_end_matches('!').split_once(':').unwrap_or((word, ""));
+                    let name = host(name.trim_end_matches('!'));
+                    if word.ends_with('!') {
+                        absent.push(name.clone());
+                    }
+                    let labels = [("r".to_owned(), role.to_owned())].into();
+                    view.targets.insert(name.clone(), snapshot(1));
+                    view.hosts.insert(name, HostView { labels });
+                }
+                Some(_) => panic!("{word} is not understood"),
+            }
+        }
+        let request = RollbackRequest {
+            source: Source::Checkpoint(Uuid::nil().to_string().parse().expect("an id")),
+            selector: Selector::default(),
+            selection: Selection::default(),
+            strategy: Strategy::Gradual(waves),
+            policy,
+            reason: "bad release".into(),
+            requester: "operator/alice".into(),
+        };
+        let now = Timestamp(1_000_000);
+        let plan = plan(&request, &view).expect("a plan");
+        let admission = |name: &HostId| {
+            let connected = !absent.contains(name);
+            let health = if connected { Health::Good } else { Health::Unknown };
+            let presence = Presence { connected, health, since: Timestamp(0), evidence: String::new() };
+            (name.clone(), Admission { generation: FIRST, presence })
+        };
+        let hosts = plan.targets.keys().map(admission).collect();
+        let created = Box::new(Created { id: id(), request, plan, hosts });
+        let event = Event::Rollback(RollbackEvent::Created { at: now, created });
+        let operation = Operation::begin(&event).expect("a creation");
+        let mut play = Self { operation, events: vec![event], now, refusal: None };
+        play.take(&Command::Tick);
+        play
+    }
+
+    /// Decides twice: a command that is repeated must bring about nothing more, except a person's.
+    fn take(&mut self, command: &Command) {
+        match self.operation.decide(command, self.now) {
+            Err(refusal) => self.refusal = Some(refusal.to_string()),
+            Ok(events) => {
+                for event in events {
+                    self.operation = self.operation.clone().evolve(&event);
+                    self.events.push(event);
+                }
+                if !matches!(command, Command::Person(_)) {
+                    let again = self.operation.decide(command, self.now);
+                    assert_eq!(again, Ok(vec![]), "{command:?} is repeated");
+                }
+            }
+        }
+        let replayed = Operation::replay(&self.events).expect("a history");
+        assert_eq!(replayed, self.operation, "the history adds up to the state");
+    }
+
+    pub(super) fn rollback(&self) -> &Rollback {
+        match &self.operation {
+            Operation::Rollback(rollback) => rollback,
+            Operation::Checkpoint(_) => panic!("a rollback"),
+        }
+    }
+
+    fn wait(&mut self, seconds: i64) {
+        let until = Timestamp(self.now.0 + seconds * 1000);
+        while let Some(due) = self.operation.wanted().wake_at.filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            let before = self.events.len();
+            self.take(&Command::Tick);
+            assert!(self.events.len() > before, "an alarm at {due} for nothing");
+        }
+        self.now = until;
+    }
+
+    pub(super) fn step(&mut self, step: &str) {
+        let (verb, what) = step.trim().split_once(' ').unwrap_or((step.trim(), ""));
+        let person = |action| Command::Person(Person { who: "bob".into(), action });
+        let command = match verb {
+            "" => return,
+            "wait" => return self.wait(what.parse().expect("seconds")),
+            "pause" => person(PersonAction::Pause),
+            "resume" => person(PersonAction::Resume),
+            "promote" => person(PersonAction::Promote),
+            "abort" => person(PersonAction::Abort),
+            _ => {
+                for name in what.split_whitespace() {
+                    let command = self.of_host(verb, host(name));
+                    self.take(&command);
+                }
+                return;
+            }
+        };
+        self.take(&command);
+    }
+
+    fn of_host(&self, verb: &str, host: HostId) -> Command {
+        let health = |health, evidence: &str| Command::Health {
+            host: host.clone(),
+            health,
+            since: self.now,
+            evidence: evidence.into(),
+        };
+        let report = |step: StepKind, answer| {
+            Command::Report(Report {
+                host: host.clone(),
+                operation: id().into(),
+                generation: step.generation(FIRST),
+                step,
+                answer,
+            })
+        };
+        let restored = |standing, failure: Option<&str>| {
+            Answer::Restored(Restored {
+                standing,
+                backup: Some(snapshot(2)),
+                downtime: Duration::from_millis(300),
+                phases: Vec::new(),
+                steps: 3,
+                bytes: Default::default(),
+                failure: failure.map(|text| Failure::new(Reason::CommandFailed, text)),
+            })
+        };
+        match verb {
+            "on" => Command::Connected(host),
+            "off" => Command::Disconnected(host),
+            "good" => health(Health::Good, ""),
+            "bad" => health(Health::Bad, "503"),
+            "dim" => health(Health::Unknown, "no answer"),
+            "ok" => report(StepKind::Apply, restored(Standing::Target, None)),
+            "noop" => {
+                let Answer::Restored(restored) = restored(Standing::Target, None) else { panic!("restored") };
+                report(StepKind::Apply, Answer::Restored(Restored { backup: None, ..restored }))
+            }
+            "back" => report(StepKind::Apply, restored(Standing::Before, Some("start failed"))),
+            "torn" => report(StepKind::Apply, restored(Standing::Inconsistent, Some("disk gone"))),
+            "stopped" => report(StepKind::Cancel, Answer::Finished),
+            "undone" => report(StepKind::Revert, restored(Standing::Target, None)),
+            "stuck" => report(StepKind::Revert, restored(Standing::Before, Some("no way back"))),
+            "stale" => {
+                let mut command = report(StepKind::Apply, restored(Standing::Target, None));
+                if let Command::Report(report) = &mut command {
+                    report.generation = Generation(FIRST.0 - 1);
+                }
+                command
+            }
+            "taken" => Command::Superseded(host),
+            _ => panic!("{verb} is not understood"),
+        }
+    }
+
+    fn show(&self) -> String {
+        let rollback = self.rollback();
+        let wanted = self.operation.wanted();
+        let mut words: Vec<String> = Vec::new();
+        for (name, host) in &rollback.hosts {
+            let word = match &host.phase {
+                HostPhase::Untouched => "untouched",
+                HostPhase::Skipped => "skipped",
+                HostPhase::Superseded => "superseded",
+                HostPhase::Applying { .. } => "applying",
+                HostPhase::Cancelling { .. } => "cancelling",
+                HostPhase::Applied { .. } => "applied",
+                HostPhase::Passed { doubtful_since: None } => "passed",
+                HostPhase::Passed { doubtful_since: Some(_) } => "doubtful",
+                HostPhase::Unhealthy => "unhealthy",
+                HostPhase::Unchanged => "unchanged",
+                HostPhase::Lost => "lost",
+                HostPhase::Reverting { .. } => "reverting",
+                HostPhase::Reverted => "reverted",
+                HostPhase::RevertFailed => "stuck",
+                HostPhase::Inconsistent => "INCONSISTENT",
+            };
+            let expected = match &host.phase {
+                HostPhase::Applying { .. } => Some(StepKind::Apply),
+                HostPhase::Cancelling { .. } => Some(StepKind::Cancel),
+                HostPhase::Reverting { .. } => Some(StepKind::Revert),
+                _ => None,
+            };
+            let command = wanted.commands.get(name);
+            assert_eq!(command.map(|command| command.step.kind()), expected, "{name}");
+            if let Some(Step::Revert { backup, .. }) = command.map(|command| &command.step) {
+                assert_eq!(*backup, snapshot(2), "{name} goes back to its backup");
+            }
+            words.push(format!("{name} {word}"));
+        }
+        let whole = match &rollback.phase {
+            Phase::Running { direction: Direction::Forward } => "running".to_owned(),
+            Phase::Running { direction: Direction::Back(cause) } => format!("going back: {cause}"),
+            Phase::Paused { cause, .. } => format!("paused: {cause}"),
+            Phase::Aborting { .. } => "aborting".to_owned(),
+            Phase::Finished { outcome, cause: None, .. } => outcome.to_string(),
+            Phase::Finished { outcome, cause: Some(cause), .. } => format!("{outcome}: {cause}"),
+        };
+        let refusal = self.refusal.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+        format!("{} | {whole}{refusal}", words.join(", "))
+    }
+}
+
+#[track_caller]
+pub(super) fn check(script: &str, expected: &str) {
+    let (setup, steps) = script.split_once(';').unwrap_or((script, ""));
+    let mut play = Play::begin(setup);
+    for step in steps.split(';') {
+        play.step(step);
+    }
+    let events: Vec<String> = play.events.iter().map(ToString::to_string).collect();
+    assert_eq!(play.show(), expected, "{script}\n{}", events.join("\n"));
+}
