@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use rfs_link::{Exit, Failure};
-use rfs_model::Reason;
+use rfs_model::time::SystemClock;
+use rfs_model::{Clock as _, Reason};
 use rfs_proto::v1;
 
 use super::arguments::Grouped;
@@ -208,7 +209,7 @@ async fn health(
     if output.is_json() {
         output.message(&health)?;
     } else {
-        health.picture(usize::MAX).iter().try_for_each(|line| output.line(line))?;
+        health.picture(usize::MAX, SystemClock.now()).iter().try_for_each(|line| output.line(line))?;
         if health.hosts.len() == 1 && !health.hosts[0].checks.is_empty() {
             output.line("")?;
             output.table(&checks(&health.hosts[0].checks))?;

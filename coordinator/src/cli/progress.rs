@@ -10,14 +10,18 @@ mod waves;
 mod screen;
 
 use rfs_link::Exit;
+use rfs_model::Timestamp;
+use rfs_proto::convert::from_wire_time;
+
+use super::duration::show_duration;
 
 pub(super) use rollback::outcome_lines;
 pub(super) use screen::Screen;
 
 /// Something that the coordinator streams until it is over.
 pub(super) trait Watched: prost::Name + Default + 'static {
-    /// The whole of it in at most `height` lines where that can be, most important first.
-    fn picture(&self, height: usize) -> Vec<String>;
+    /// The whole of it as it is `now`, in at most `height` lines where that can be, most important first.
+    fn picture(&self, height: usize, now: Timestamp) -> Vec<String>;
 
     /// What is different from `before`, a line each; all of it that matters when there is no before.
     fn changes(&self, before: Option<&Self>) -> Vec<String>;
@@ -27,6 +31,16 @@ pub(super) trait Watched: prost::Name + Default + 'static {
 
     /// What a person reads once it is over, after the picture or the changes.
     fn closing(&self) -> Vec<String>;
+}
+
+/// How long it has been since it began, or was when it ended; the clock here may be another than the coordinator's.
+fn elapsed(
+    from: Option<prost_types::Timestamp>,
+    to: Option<prost_types::Timestamp>,
+    now: Timestamp,
+) -> String {
+    let Some(from) = from.map(from_wire_time) else { return String::new() };
+    format!("  {}", show_duration(to.map_or(now, from_wire_time).since(from)))
 }
 
 /// The first names, and how many there are beyond.

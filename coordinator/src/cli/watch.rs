@@ -17,6 +17,8 @@ use super::progress::{Screen, Watched};
 
 /// How a coordinator that went away is waited for: it resumes where it was, and so does the watching.
 const GIVE_UP: Duration = Duration::from_secs(120);
+/// How often a picture is drawn anew for the time that has passed.
+const TICK: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -77,7 +79,15 @@ async fn follow<W: Watched>(
         Err(status) => return Ok(Some(status)),
     };
     loop {
-        let new = match stream.message().await {
+        let next = tokio::select! {
+            next = stream.message() => next,
+            // While nothing changes, time passes all the same.
+            () = tokio::time::sleep(TICK), if view.is_live() => {
+                last.as_ref().map_or(Ok(()), |last| view.redraw(last))?;
+                continue;
+            }
+        };
+        let new = match next {
             Ok(Some(new)) => new,
             Ok(None) => return Ok(None),
             Err(status) => return Ok(Some(status)),
@@ -143,6 +153,11 @@ impl<'o> View<'o> {
         Self { output, shown, screen }
     }
 
+    /// Whether a picture changes in place.
+    fn is_live(&self) -> bool {
+        self.screen.is_some()
+    }
+
     fn show<W: Watched>(&mut self, new: &W, before: Option<&W>) -> io::Result<()> {
         if self.output.is_json() {
             return match self.shown {
@@ -150,14 +165,17 @@ impl<'o> View<'o> {
                 Shown::LastDocument => Ok(()),
             };
         }
-        match &mut self.screen {
-            Some(screen) => screen.draw(&new.picture(screen.height())),
-            None => {
-                let time = DateTime::from_timestamp_millis(SystemClock.now().0).unwrap_or_default();
-                let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
-                new.changes(before).iter().try_for_each(|line| self.output.line(format!("{time}  {line}")))
-            }
+        if self.is_live() {
+            return self.redraw(new);
         }
+        let time = DateTime::from_timestamp_millis(SystemClock.now().0).unwrap_or_default();
+        let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        new.changes(before).iter().try_for_each(|line| self.output.line(format!("{time}  {line}")))
+    }
+
+    fn redraw<W: Watched>(&mut self, last: &W) -> io::Result<()> {
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        screen.draw(&last.picture(screen.height(), SystemClock.now()))
     }
 
     /// Says something beside, on standard error.

@@ -1,21 +1,23 @@
 //! A checkpoint as people watch it.
 
 use rfs_link::Exit;
-use rfs_model::ByteCount;
+use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
 
-use super::Watched;
+use super::{Watched, elapsed};
 use crate::cli::duration::show_wire;
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, id, paint};
 
 impl Watched for v1::Checkpoint {
-    fn picture(&self, height: usize) -> Vec<String> {
+    fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
         let durable =
             self.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Durable).count();
         let state = words::checkpoint_state(self.state());
         let of = count(self.snapshots.len(), "host");
-        let mut lines = vec![format!("{}  {state}  {durable} of {of} durable", paint::label(&self.name))];
+        let took = elapsed(self.create_time, self.complete_time, now);
+        let mut lines =
+            vec![format!("{}  {state}  {durable} of {of} durable{took}", paint::label(&self.name))];
         let room = height.saturating_sub(1);
         let mut hosts: Vec<_> = self.snapshots.iter().collect();
         let mut rest = 0;
@@ -128,6 +130,7 @@ mod tests {
     fn an_incomplete_checkpoint_says_which_hosts_are_missing_and_why() {
         let mut watched = v1::Checkpoint {
             name: "checkpoints/c".into(),
+            create_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
             state: checkpoint::State::Incomplete.into(),
             snapshots: vec![
                 host("web-1", host_snapshot::State::Durable),
@@ -138,16 +141,16 @@ mod tests {
         watched.snapshots[1].failure =
             Some(rfs_proto::convert::failure(rfs_model::Reason::NoSpace, "/var/lib/rfs is full", ""));
         assert_eq!(
-            plain(watched.picture(9)),
+            plain(watched.picture(9, Timestamp(3_200))),
             [
-                "checkpoints/c  incomplete  1 of 2 hosts durable",
+                "checkpoints/c  incomplete  1 of 2 hosts durable  2.2 s",
                 "  web-1  durable  10 B of 2.0 KiB",
                 "  db     failed   /var/lib/rfs is full",
             ]
         );
         assert_eq!(
-            plain(watched.picture(2)),
-            ["checkpoints/c  incomplete  1 of 2 hosts durable", "  … and 2 more"]
+            plain(watched.picture(2, Timestamp(3_200))),
+            ["checkpoints/c  incomplete  1 of 2 hosts durable  2.2 s", "  … and 2 more"]
         );
         assert_eq!(
             plain(watched.changes(None)),

@@ -1,6 +1,7 @@
 //! The fleet's health as people watch it: it has no end.
 
 use rfs_link::Exit;
+use rfs_model::Timestamp;
 use rfs_proto::v1;
 
 use super::Watched;
@@ -8,7 +9,7 @@ use crate::cli::table::Table;
 use crate::cli::words::{self, id, paint};
 
 impl Watched for v1::FleetHealth {
-    fn picture(&self, height: usize) -> Vec<String> {
+    fn picture(&self, height: usize, _now: Timestamp) -> Vec<String> {
         let mut lines = vec![format!("fleet  {}", counts(self.fleet.as_ref()))];
         let mut table = Table::bare();
         for group in &self.groups {
@@ -107,8 +108,11 @@ mod tests {
         };
         let fleet = Some(v1::HealthCount { good: 0, bad: 1, unknown: 0 });
         let health = v1::FleetHealth { fleet, hosts: vec![host], ..Default::default() };
-        let plain: Vec<_> =
-            health.picture(5).iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
+        let plain: Vec<_> = health
+            .picture(5, Timestamp(0))
+            .iter()
+            .map(|line| anstream::adapter::strip_str(line).to_string())
+            .collect();
         assert_eq!(plain, ["fleet  1 bad", "  web-1  bad  http: http was asked"]);
     }
 }

@@ -1,17 +1,17 @@
 //! A rollback as people watch it: a header, a line for each wave, a row for each host that matters now.
 
 use rfs_link::Exit;
-use rfs_model::Reason;
+use rfs_model::{Reason, Timestamp};
 use rfs_proto::v1::{self, host_progress, rollback, wave};
 
 use super::waves::{Rank, between, rank, watched, waves};
-use super::{Watched, some_names};
+use super::{Watched, elapsed, some_names};
 use crate::cli::duration::show_wire;
 use crate::cli::words::{self, count, id, paint};
 
 impl Watched for v1::Rollback {
-    fn picture(&self, height: usize) -> Vec<String> {
-        let mut lines = vec![header(self)];
+    fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
+        let mut lines = vec![header(self, now)];
         if let Some(cause) = self.cause.as_ref() {
             lines.push(format!("  {}", paint::bad(&cause.message)));
         }
@@ -73,7 +73,8 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
     let mut lines = Vec::new();
     let next = match (rollback.state(), rollback.outcome()) {
         (rollback::State::Finished, outcome) => {
-            let took = elapsed(rollback).map(|took| format!(" in {took}")).unwrap_or_default();
+            let took = rollback.create_time.zip(rollback.finish_time).map(|(from, to)| between(from, to));
+            let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
             lines.push(format!("{} {}{took}", rollback.name, words::outcome(outcome)));
             match outcome {
                 rollback::Outcome::Succeeded => None,
@@ -119,19 +120,15 @@ fn extent(rollback: &v1::Rollback) -> String {
     format!("{} in {}", count(hosts(rollback).count(), "host"), count(rollback.waves.len(), "wave"))
 }
 
-fn elapsed(rollback: &v1::Rollback) -> Option<String> {
-    let (from, to) = (rollback.create_time?, rollback.finish_time?);
-    Some(between(from, to))
-}
-
-fn header(rollback: &v1::Rollback) -> String {
+fn header(rollback: &v1::Rollback, now: Timestamp) -> String {
     let done = hosts(rollback).filter(|host| settled(host.state())).count();
     let state = match rollback.state() {
         rollback::State::Finished => words::outcome(rollback.outcome()),
         state => words::rollback_state(state),
     };
     let name = paint::label(&rollback.name);
-    format!("{name} to {}  {state}  {done} of {} done", target(rollback), extent(rollback))
+    let took = elapsed(rollback.create_time, rollback.finish_time, now);
+    format!("{name} to {}  {state}  {done} of {} done{took}", target(rollback), extent(rollback))
 }
 
 fn settled(state: host_progress::State) -> bool {
@@ -215,7 +212,7 @@ mod tests {
         watched.waves[0].hosts[0].downtime = Some(prost_types::Duration { seconds: 0, nanos: 210_000_000 });
         watched.waves[1].hosts[0].phase = "stage".into();
         assert_eq!(
-            plain(watched.picture(20)),
+            plain(watched.picture(20, Timestamp(0))),
             [
                 "rollbacks/r to checkpoints/c  running  1 of 3 hosts in 2 waves done",
                 "wave 1 (canary)  passed  1 host",
@@ -233,7 +230,7 @@ mod tests {
         let second = format!("CHANGING{many} bad:LOST busy:APPLYING");
         let waiting = format!("PENDING{}", many.replace("PASSED", "UNTOUCHED"));
         let watched = rollback(rollback::State::Running, &["PASSED a:PASSED", &second, &waiting, &waiting]);
-        let picture = plain(watched.picture(10));
+        let picture = plain(watched.picture(10, Timestamp(0)));
         assert_eq!(
             picture,
             [
