@@ -73,7 +73,7 @@ fn request(text: &str) -> RollbackRequest {
                     std::time::Duration::from_secs(value.parse().expect("seconds"));
             }
             "only" => selector.hosts = hosts(),
-            "label" => drop(selector.labels.extend([rfs_model::label::parse_label(value).expect("a label")])),
+            "label" => selector.labels.extend([rfs_model::label::parse_label(value).expect("a label")]),
             _ => panic!("{word} is not understood"),
         }
     }
