@@ -26,6 +26,8 @@ use crate::config::{ComponentSpec, Config, Hook};
 use crate::local::PlanLine;
 
 pub use error::ComponentError;
+pub(crate) use error::{stopped_reason, store_reason};
+pub(crate) use files::files_spec;
 
 /// One named piece of the host's state.
 pub trait Component: Send + Sync {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use rfs_model::{ComponentKind, ComponentName, HostId, Labels};
 
 pub use program::Program;
+pub(crate) use raw::parse_time;
 pub use source::Complaint;
 
 /// Where the configuration is when no other place is named.

@@ -1,9 +1,318 @@
 //! Brings the host to a snapshot, or leaves it as it was, and says which.
+//!
+//! ```text
+//! plan ─▶ stage + backup ─▶ quiesce ─▶ flip ─▶ start ─▶ verify ─▶ commit
+//!              │                │         │       │        │
+//!              └── discard ◀────┴── flip back, start ◀─────┘        every arrow is journalled before it is taken
+//! ```
+//!
+//! The engine, not the components, knows the order, the journal, deadlines, backup and the way back.
+//!
+//! Invariants
+//! - One thing at a time: a capture, a checkpoint's step or a restore owns the host alone.
+//! - An [`Engine`] that exists has brought to an end whatever its predecessor was interrupted in.
+//! - Before the commit there is only the way back, after it only the way forward. A report that fails changes nothing.
+//! - The backup is committed and protected before the first step.
+//! - An inconsistent host holds still until a forced restore has succeeded.
 
+mod back;
+mod board;
+mod capture;
+pub(crate) mod cause;
+mod checkpoint;
+mod choice;
+mod deadline;
+mod failpoint;
+mod forward;
 mod health;
+pub(crate) mod label;
 mod phase;
+mod quiet;
 mod receipt;
+mod recover;
+mod run;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
+
+use rfs_link::Chain;
+use rfs_model::time::SharedClock;
+use rfs_model::{HostId, OperationId, Reason, SnapshotId, Timestamp};
+use rfs_store::journal::{Journal, JournalError, NewRun};
+use rfs_store::{Cancel, Snapshot, Store};
+
+use crate::commander::{Inconsistent, Refusal, Selection};
+use crate::component::{self, Component, store_reason};
+use crate::config::Config;
+use crate::local::{PlanView, Progress};
+use board::Board;
+use cause::{Cause, refuse, refuse_for};
+use checkpoint::Checkpoint;
+use run::{Goal, Ready, Run, Tally};
+
+pub use capture::Captured;
 pub use health::{LocalHealth, NoLocalHealth, Unhealthy};
-pub use phase::{Direction, Phase};
+pub use phase::{Direction, Phase, UnknownPhase};
 pub use receipt::{Downtime, Failure, Receipt, Span};
+pub use run::Asked;
+
+/// The host's engine. Holds the store's lock for as long as it lives.
+pub struct Engine {
+    config: Config,
+    host: HostId,
+    store: Store,
+    journal: Journal,
+    components: Vec<Box<dyn Component>>,
+    clock: SharedClock,
+    health: Arc<dyn LocalHealth>,
+    /// Held by whatever works on the host.
+    work: Mutex<()>,
+    /// The restore that runs, and how it is stopped.
+    current: Mutex<Option<(OperationId, Cancel)>>,
+    /// The checkpoint that owns the host between its steps.
+    checkpoint: Mutex<Option<Checkpoint>>,
+    board: Board,
+}
+
+/// An engine, and what it had to bring to an end when it was opened.
+pub struct Opened {
+    /// The engine.
+    pub engine: Engine,
+    /// The restore that had been interrupted.
+    pub recovered: Option<(OperationId, Receipt)>,
+}
+
+/// What is restored, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The operation that it is part of.
+    pub operation: OperationId,
+    /// The snapshot.
+    pub target: SnapshotId,
+    /// Which part of it.
+    pub selection: Selection,
+    /// Past it, and before the commit, the host goes back.
+    pub deadline: Timestamp,
+    /// Why, in the words of whoever asked.
+    pub reason: String,
+    /// The command that asks for it; none for an administrator on the host.
+    pub command: Option<Asked>,
+    /// Also on a host that is inconsistent.
+    pub force: bool,
+}
+
+impl Engine {
+    /// Opens the store and the journal, and ends what was interrupted: a restore goes back or forward, and what was
+    /// quiet for a checkpoint resumes.
+    pub fn open(config: Config, clock: SharedClock, health: Arc<dyn LocalHealth>) -> Result<Opened, Refusal> {
+        let refused = |cause: Cause| cause.refusal();
+        let store =
+            Store::open(&config.store, clock.clone()).map_err(|error| match store_reason(&error) {
+                Reason::StoreLocked => refuse(
+                    Reason::StoreLocked,
+                    error.to_string(),
+                    "the agent is running; use its socket, or stop it first",
+                ),
+                _ => refused(error.into()),
+            })?;
+        let journal = Journal::open(&config.store).map_err(|error| refused(error.into()))?;
+        let engine = Self {
+            host: config.host.clone(),
+            components: component::all(&config),
+            config,
+            store,
+            journal,
+            clock,
+            health,
+            work: Mutex::default(),
+            current: Mutex::default(),
+            checkpoint: Mutex::default(),
+            board: Board::default(),
+        };
+        let recovered = recover::recover(&engine, &|_| {})?;
+        engine.resume_all();
+        Ok(Opened { engine, recovered })
+    }
+
+    /// The host's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The host's snapshots.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The host's journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The host's clock.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// What the host is at.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Why the host holds still; none when it does not.
+    pub fn inconsistent(&self) -> Result<Option<Inconsistent>, Refusal> {
+        let held = self.journal.held().map_err(|error| Cause::Journal(error).refusal())?;
+        Ok(held.map(|held| Inconsistent { since: held.since, message: held.message }))
+    }
+
+    /// What a restore would do. Changes nothing.
+    pub fn plan(
+        &self,
+        target: SnapshotId,
+        selection: &Selection,
+        cancel: &Cancel,
+    ) -> Result<PlanView, Refusal> {
+        let snapshot = self.snapshot(target)?;
+        let chosen = choice::choose(&self.components, &self.config, &snapshot, selection)?;
+        let planned = choice::observe(&chosen, &self.store, cancel)
+            .and_then(|present| choice::plan(&self.components, present, &snapshot, selection, cancel));
+        Ok(planned.map_err(|cause| cause.refusal())?.view())
+    }
+
+    /// Restores. An error means that nothing was begun; a restore that was begun always has a receipt.
+    pub fn restore(&self, order: Order, watch: &dyn Fn(Progress)) -> Result<Receipt, Refusal> {
+        let _alone = self.alone()?;
+        self.is_free_for(order.operation)?;
+        // The end of an earlier restore may have failed to be written.
+        recover::recover(self, watch)?;
+        let held = self.inconsistent()?;
+        if let (Some(held), false) = (&held, order.force) {
+            return Err(refuse_held(held));
+        }
+        let snapshot = self.snapshot(order.target)?;
+        let chosen = choice::choose(&self.components, &self.config, &snapshot, &order.selection)?;
+        let now = self.clock.now();
+        if now >= order.deadline {
+            let message = format!("the deadline {} has passed", order.deadline);
+            return Err(refuse_for(Reason::DeadlineExceeded, message));
+        }
+        let goal = Goal {
+            target: order.target,
+            selection: order.selection,
+            reason: order.reason,
+            command: order.command,
+        };
+        let new =
+            NewRun { operation: order.operation, started_at: now, deadline: order.deadline, body: goal };
+        let id = self
+            .journal
+            .begin(&new, Phase::Accepted.as_str())
+            .map_err(|error| Cause::Journal(error).refusal())?;
+        failpoint::pause(Phase::Accepted, failpoint::Edge::Before);
+
+        let cancel = Cancel::at(order.deadline, self.clock.clone());
+        let until = Instant::now() + order.deadline.since(now);
+        let _watchdog = deadline::Watchdog::start(until, cancel.clone());
+        self.set_current(Some((order.operation, cancel.clone())));
+        let run = Run {
+            engine: self,
+            id,
+            operation: order.operation,
+            goal: new.body,
+            started_at: now,
+            cancel,
+            until,
+            backup: None,
+            ready: Ready::default(),
+            tally: Tally::default(),
+            spans: vec![Span { phase: Phase::Accepted, at: now, took: std::time::Duration::ZERO }],
+            stopped: BTreeMap::new(),
+            downtime: Vec::new(),
+            watch,
+        };
+        let receipt = forward::restore(run, &snapshot, &chosen);
+        self.set_current(None);
+        if held.is_some() && receipt.failure.is_none() {
+            self.release()?;
+        }
+        Ok(receipt)
+    }
+
+    /// The receipts of an operation's restores that have ended, oldest first, with what asked for each.
+    pub fn receipts_of(&self, operation: OperationId) -> Result<Vec<(Option<Asked>, Receipt)>, JournalError> {
+        let runs = self.journal.ended_runs_of::<Goal, Receipt>(operation)?;
+        Ok(runs.into_iter().map(|(goal, receipt)| (goal.command, receipt)).collect())
+    }
+
+    /// Stops the operation's restore before its commit, so that the host goes back. False: none is running.
+    pub fn cancel(&self, operation: OperationId) -> bool {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some((running, cancel)) if *running == operation => {
+                cancel.cancel();
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn set_current(&self, current: Option<(OperationId, Cancel)>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+
+    /// The host is consistent again.
+    fn release(&self) -> Result<(), Refusal> {
+        tracing::info!("the host is consistent again");
+        self.journal.release().map_err(|error| Cause::Journal(error).refusal())
+    }
+
+    /// Owns the host, or says that someone else does.
+    fn alone(&self) -> Result<MutexGuard<'_, ()>, Refusal> {
+        match self.work.try_lock() {
+            Ok(alone) => Ok(alone),
+            Err(TryLockError::Poisoned(alone)) => Ok(alone.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(refuse(
+                Reason::HostBusy,
+                "the host is at work on something else",
+                "see what with: rfs-agent status",
+            )),
+        }
+    }
+
+    /// Refuses while another operation's checkpoint owns the host.
+    fn is_free_for(&self, operation: OperationId) -> Result<(), Refusal> {
+        match &*self.checkpoint() {
+            Some(checkpoint) if checkpoint.operation != operation => {
+                let message = format!("the checkpoint {} owns the host", checkpoint.operation);
+                Err(refuse(Reason::HostBusy, message, "wait until it has ended, and try again"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Opens a snapshot of this host.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, Refusal> {
+        self.store.snapshot(id).map_err(|error| refuse_snapshot(&error))
+    }
+}
+
+/// What is said of a snapshot that cannot be opened.
+pub(crate) fn refuse_snapshot(error: &rfs_store::StoreError) -> Refusal {
+    let reason = store_reason(error);
+    let message = Chain(error).to_string();
+    match reason {
+        Reason::SnapshotNotFound => {
+            refuse(reason, message, "see which there are with: rfs-agent snapshots list")
+        }
+        _ => refuse_for(reason, message),
+    }
+}
+
+fn refuse_held(held: &Inconsistent) -> Refusal {
+    refuse(
+        Reason::Inconsistent,
+        format!("the host is inconsistent since {} and holds still: {}", held.since, held.message),
+        "repair what the message names, then: rfs-agent restore SNAPSHOT --force",
+    )
+}

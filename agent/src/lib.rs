@@ -20,6 +20,7 @@ pub mod engine;
 
 pub mod commander;
 
+pub mod administration;
 pub mod local;
 
 pub mod health;
@@ -27,4 +28,5 @@ pub mod health;
 pub mod session;
 mod wire;
 
+pub mod cli;
 pub mod run;

@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The binary `rfs-agent`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rfs_agent::cli::main()
+}

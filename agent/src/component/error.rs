@@ -166,7 +166,7 @@ fn stage_reason(error: &StageError) -> Reason {
 }
 
 /// The reason why a capture failed.
-pub(crate) fn capture_reason(error: &CaptureError) -> Reason {
+fn capture_reason(error: &CaptureError) -> Reason {
     match error {
         CaptureError::Unreadable { source, .. } => io_reason(source),
         CaptureError::Unstable { .. } => Reason::FileUnstable,

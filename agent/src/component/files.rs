@@ -38,7 +38,7 @@ struct Spec {
 impl Files {
     /// The component of that name.
     pub fn new(name: ComponentName, config: &FilesConfig) -> Self {
-        let files = FilesSpec { paths: config.paths.clone(), exclude: config.exclude.clone() };
+        let files = files_spec(config);
         let patterns: Vec<&String> = config.never_restore.iter().chain(&config.exclude).collect();
         let protect = PathSet::new(&patterns).expect("the configuration was judged");
         Self(Arc::new(Spec {
@@ -49,6 +49,11 @@ impl Files {
             resume: config.resume.clone(),
         }))
     }
+}
+
+/// What the store keeps of a component.
+pub(crate) fn files_spec(config: &FilesConfig) -> FilesSpec {
+    FilesSpec { paths: config.paths.clone(), exclude: config.exclude.clone() }
 }
 
 impl Component for Files {

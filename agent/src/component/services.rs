@@ -104,6 +104,16 @@ impl Service {
         Ok(())
     }
 
+    /// Puts it into a snapshot as running or not, whatever it is at this moment.
+    pub fn capture_as(&self, running: bool, capture: &Capture) -> Result<Box<dyn Present>, ComponentError> {
+        let state = Running { running };
+        let bytes = serde_json::to_vec(&state).map_err(self.unreadable("state"))?;
+        capture.value(&self.name, ComponentKind::Services, &bytes).map_err(|source| {
+            ComponentError::Capture { component: self.name.clone(), source: source.into() }
+        })?;
+        Ok(Box::new(Now { service: self.clone(), state }))
+    }
+
     fn environment(&self) -> [(&str, &str); 1] {
         [("RFS_COMPONENT", self.name.as_str())]
     }
@@ -124,12 +134,7 @@ impl Component for Service {
     }
 
     fn capture(&self, capture: &Capture, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
-        let state = Running { running: self.is_running(cancel)? };
-        let bytes = serde_json::to_vec(&state).map_err(self.unreadable("state"))?;
-        capture.value(&self.name, ComponentKind::Services, &bytes).map_err(|source| {
-            ComponentError::Capture { component: self.name.clone(), source: source.into() }
-        })?;
-        Ok(Box::new(Now { service: self.clone(), state }))
+        self.capture_as(self.is_running(cancel)?, capture)
     }
 
     fn observe(&self, _store: &Store, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {

@@ -135,7 +135,7 @@ impl<'de> Deserialize<'de> for Time {
 }
 
 /// Reads a length of time; none if it is not one, zero, or more than a week.
-pub(super) fn parse_time(text: &str) -> Option<Duration> {
+pub(crate) fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
     let millis = match &text[digits..] {

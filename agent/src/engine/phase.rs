@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Accepted ─▶ BackingUp ─▶ Staging ─▶ Quiescing ─▶ Flipping ─▶ Starting ─▶ Verifying ─▶ Committed ─▶ Discarding ─▶ Ended
-//!                 │           │           └───────────┴───────────┴───────────┘
+//!                 │           │           │        ▲ Settling ◀┤           │           │
+//!                 │           │           └────────┴───────────┴───────────┴───────────┘
 //!                 │           │                           ▼
 //!                 │           │           Returning ─▶ FlippingBack ─▶ StartingBack ─▶ Returned ─┐
 //!                 └───────────┴──────────────────────────────────────────────────▶ Abandoning ◀──┘─▶ Ended
@@ -30,6 +31,8 @@ pub enum Phase {
     Quiescing,
     /// New content is exchanged with the old.
     Flipping,
+    /// The live state had moved on since the backup: with services stopped, it is put back, backed up and staged anew.
+    Settling,
     /// Services are brought to the target's state.
     Starting,
     /// A second plan must be empty, and the host healthy.
@@ -71,12 +74,13 @@ pub enum Direction {
 
 impl Phase {
     /// Every phase, in the order in which they can follow each other.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Accepted,
         Self::BackingUp,
         Self::Staging,
         Self::Quiescing,
         Self::Flipping,
+        Self::Settling,
         Self::Starting,
         Self::Verifying,
         Self::Committed,
@@ -96,7 +100,9 @@ impl Phase {
             Self::Accepted | Self::BackingUp | Self::Staging | Self::Returned | Self::Abandoning => {
                 Direction::Drop
             }
-            Self::Quiescing | Self::Flipping | Self::Starting | Self::Verifying => Direction::Back,
+            Self::Quiescing | Self::Flipping | Self::Settling | Self::Starting | Self::Verifying => {
+                Direction::Back
+            }
             Self::Returning | Self::FlippingBack | Self::StartingBack => Direction::Back,
             Self::Committed | Self::Discarding => Direction::Forward,
             Self::Stuck => Direction::Hold,
@@ -112,6 +118,7 @@ impl Phase {
             Self::Staging => "staging",
             Self::Quiescing => "quiescing",
             Self::Flipping => "flipping",
+            Self::Settling => "settling",
             Self::Starting => "starting",
             Self::Verifying => "verifying",
             Self::Committed => "committed",

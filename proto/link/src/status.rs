@@ -151,6 +151,7 @@ pub const fn row(reason: Reason) -> Row {
             "find what writes to the component's paths while it is restored, and try again",
         ),
         Reason::Cancelled => row(Code::Cancelled, Failed, "start it again when you are ready"),
+        Reason::Interrupted => row(Code::Aborted, Failed, "start it again"),
         Reason::Inconsistent => row(
             Code::FailedPrecondition,
             Person,

@@ -87,6 +87,8 @@ reasons! {
     VerificationFailed = "VERIFICATION_FAILED",
     /// A person asked for it.
     Cancelled = "CANCELLED",
+    /// The agent, or the host, ended in the middle, and put back what was begun.
+    Interrupted = "INTERRUPTED",
     /// The host is at neither state; a person must look.
     Inconsistent = "INCONSISTENT",
     /// The loss that this would cause was not accepted.

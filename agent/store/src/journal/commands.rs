@@ -134,8 +134,8 @@ impl Journal {
         self.read(|connection| commands(connection, sql, &[]))
     }
 
-    /// Stores the report of a command and returns its number. A command that has a report keeps it: the first answer
-    /// is the one that counts.
+    /// Stores the report of a command and returns its number. A command that has a report keeps it, and it is sent
+    /// again: the first answer is the one that counts.
     pub fn report<T: Serialize>(
         &self,
         key: &CommandKey,
@@ -146,7 +146,7 @@ impl Journal {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO report (operation, generation, step, at, body) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (operation, generation, step) DO NOTHING",
+                 ON CONFLICT (operation, generation, step) DO UPDATE SET acknowledged = 0",
                 params![key.operation.to_string(), number(key.generation), key.step, at.0, body],
             )?;
             let sequence: i64 = transaction.query_row(

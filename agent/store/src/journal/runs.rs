@@ -1,5 +1,7 @@
 //! Restores: each with its arrows in order, the facts that a later reader needs, and its end.
 
+use std::fmt;
+
 use rfs_model::{OperationId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
@@ -10,6 +12,12 @@ use super::{Journal, JournalError, from_body, from_text, to_body};
 /// Numbers the restores of one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A restore that begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +115,11 @@ impl Journal {
         self.write(|transaction| fact(transaction, run, name, &body))
     }
 
+    /// Writes a fact that is JSON already.
+    pub fn note_text(&self, run: RunId, name: &str, body: &str) -> Result<(), JournalError> {
+        self.write(|transaction| fact(transaction, run, name, body))
+    }
+
     /// A fact of a restore.
     pub fn fact<T: DeserializeOwned>(&self, run: RunId, name: &str) -> Result<Option<T>, JournalError> {
         self.read(|connection| {
@@ -169,12 +182,23 @@ impl Journal {
         self.read(|connection| one_run(connection, "run = ?1", [run.0]))
     }
 
-    /// The receipt of the newest restore of an operation that has ended.
-    pub fn receipt_of<T: DeserializeOwned>(&self, operation: OperationId) -> Result<Option<T>, JournalError> {
-        let sql =
-            "SELECT receipt FROM run WHERE operation = ?1 AND receipt IS NOT NULL ORDER BY run DESC LIMIT 1";
+    /// The restores of an operation that have ended, oldest first: what was restored, and its receipt.
+    pub fn ended_runs_of<T, R>(&self, operation: OperationId) -> Result<Vec<(T, R)>, JournalError>
+    where
+        T: DeserializeOwned,
+        R: DeserializeOwned,
+    {
         self.read(|connection| {
-            receipts(connection, sql, &[&operation.to_string()]).map(|mut found| found.pop())
+            let sql =
+                "SELECT body, receipt FROM run WHERE operation = ?1 AND receipt IS NOT NULL ORDER BY run";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([operation.to_string()])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let body = from_body("restore", &row.get::<_, String>(0)?)?;
+                found.push((body, from_body("receipt", &row.get::<_, String>(1)?)?));
+            }
+            Ok(found)
         })
     }
 

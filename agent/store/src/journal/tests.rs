@@ -90,7 +90,8 @@ fn one_restore_is_open_and_its_arrows_keep_their_order() {
     assert_eq!(journal.fact::<String>(open.id, "backup").expect("reads").as_deref(), Some("b"));
     journal.end(run, "ended", Timestamp(4), &"receipt", None).expect("ends");
     assert_eq!(journal.open_run::<String>().expect("reads"), None);
-    assert_eq!(journal.receipt_of::<String>(operation(1)).expect("reads").as_deref(), Some("receipt"));
+    let ended = journal.ended_runs_of::<String, String>(operation(1)).expect("reads");
+    assert_eq!(ended, [("all".to_owned(), "receipt".to_owned())]);
     assert_eq!(journal.fact::<String>(run, "backup").expect("reads"), None);
 }
 

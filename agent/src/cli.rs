@@ -1,0 +1,86 @@
+//! The command line `rfs-agent`: the daemon, and what an administrator does on the host, with the daemon running or not.
+//!
+//! ```text
+//! arguments ─▶ configuration ─▶ door (the daemon's socket, or the store itself) ─▶ text, or JSON ─▶ exit code
+//! ```
+//!
+//! What holds for every command
+//! - Exit codes: 0 done; 1 the operation failed, and the host is as it was; 2 usage; 3 refused; 4 not reachable; 5 a
+//!   person is needed.
+//! - `--output json` prints one document on standard output, and a failure as one document on standard error.
+//! - A failure is one line on standard error that says what and where, and one, `next:`, that says what to type.
+//! - Colours appear on terminals alone, and never when `NO_COLOR` is set.
+
+mod arguments;
+mod door;
+mod output;
+
+mod capture;
+mod restore;
+mod run;
+mod snapshots;
+mod status;
+
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rfs_link::{Exit, status as table};
+use rfs_model::Reason;
+
+use crate::commander::Refusal;
+use crate::config::{self, Config, ConfigError};
+use crate::engine::cause::refuse;
+use arguments::{Arguments, Command};
+use output::Output;
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.output);
+    let ended = configured(&arguments).and_then(|config| match &arguments.command {
+        Command::Run => run::run(&config),
+        command => {
+            run::log(tracing::Level::ERROR);
+            match command {
+                Command::Run | Command::Status => status::run(&config, &output),
+                Command::Capture(arguments) => capture::run(&config, arguments, &output),
+                Command::Snapshots(command) => snapshots::run(&config, command, &output),
+                Command::Restore(arguments) => restore::run(&config, arguments, &output),
+            }
+        }
+    });
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(refusal) => {
+            output.refusal(&refusal);
+            table::row(refusal.reason).exit.into()
+        }
+    }
+}
+
+/// What a command comes to.
+type Ended = Result<Exit, Refusal>;
+
+fn configured(arguments: &Arguments) -> Result<Config, Refusal> {
+    config::load(&arguments.config).map_err(|error| {
+        let next = match &error {
+            ConfigError::Read { .. } => "name the configuration with --config, or write it",
+            ConfigError::Invalid { .. } => "correct it, and try again",
+        };
+        refuse(Reason::InvalidArgument, rfs_link::Chain(&error).to_string(), next)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+}

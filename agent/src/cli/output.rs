@@ -1,0 +1,113 @@
+//! Prints results: text with colours for terminals, or JSON.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use rfs_model::Standing;
+use serde_json::{Value, json};
+
+use super::arguments::Format;
+use crate::commander::Refusal;
+use crate::local::Progress;
+
+/// Where results go.
+pub(super) struct Output {
+    format: Format,
+}
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+const STRONG: Style = Style::new().bold();
+
+impl Output {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints one document for programs.
+    pub(super) fn document(&self, document: &Value) {
+        self.line(format_args!("{document:#}"));
+    }
+
+    /// Prints a line. A reader that has enough, such as `head`, is no failure.
+    pub(super) fn line(&self, line: impl Display) {
+        let _ = writeln!(anstream::stdout(), "{line}");
+    }
+
+    /// Prints a name and a value, aligned with others.
+    pub(super) fn field(&self, name: &str, value: impl Display) {
+        self.line(format_args!("  {DIM}{name:<10}{DIM:#} {value}"));
+    }
+
+    /// Prints a line that stands above others.
+    pub(super) fn heading(&self, text: impl Display) {
+        self.line(format_args!("{STRONG}{text}{STRONG:#}"));
+    }
+
+    /// Prints rows under their titles; each row has a cell for each title.
+    pub(super) fn table(&self, titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+        let rows: Vec<Vec<String>> =
+            [titles.iter().map(ToString::to_string).collect()].into_iter().chain(rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+        for row in &rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            self.line(cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+    }
+
+    /// Shows on a terminal how far a restore is.
+    pub(super) fn progress(&self, progress: Progress) {
+        if self.is_json() || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let steps = match progress.steps_total {
+            0 => String::new(),
+            total => format!("  {} of {total} steps", progress.steps_done),
+        };
+        let phase = progress.phase.as_str().replace('_', " ");
+        let _ = writeln!(anstream::stderr(), "{DIM}{phase}{steps}{DIM:#}");
+    }
+
+    /// Prints why something was not done, and what to do next.
+    pub(super) fn refusal(&self, refusal: &Refusal) {
+        if self.is_json() {
+            let _ = writeln!(anstream::stderr(), "{:#}", json!({ "failure": failure(refusal) }));
+            return;
+        }
+        let _ = writeln!(anstream::stderr(), "{BAD}error:{BAD:#} {}", refusal.message);
+        if !refusal.next.is_empty() {
+            let _ = writeln!(anstream::stderr(), "{STRONG}next:{STRONG:#} {}", refusal.next);
+        }
+    }
+}
+
+/// A failure, for programs.
+pub(super) fn failure(refusal: &Refusal) -> Value {
+    json!({ "reason": refusal.reason.as_str(), "message": refusal.message, "next": refusal.next })
+}
+
+/// A standing, in its colour.
+pub(super) fn standing(standing: Standing) -> String {
+    let style = match standing {
+        Standing::Target => GOOD,
+        Standing::Before => STRONG,
+        Standing::Inconsistent => BAD,
+    };
+    format!("{style}{standing}{style:#}")
+}
+
+/// A standing, for programs.
+pub(super) fn standing_word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Target => "TARGET",
+        Standing::Before => "BEFORE",
+        Standing::Inconsistent => "INCONSISTENT",
+    }
+}

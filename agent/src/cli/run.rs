@@ -1,0 +1,46 @@
+//! `rfs-agent run`: the daemon.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use rfs_link::Exit;
+use rfs_model::Reason;
+use rfs_model::time::{SharedClock, SystemClock};
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+use super::Ended;
+use crate::administration::Administrator;
+use crate::commander::Commander;
+use crate::config::Config;
+use crate::engine::{self, Engine};
+use crate::run;
+
+/// Logs to standard error, from `level` on, or as `RUST_LOG` says.
+pub(super) fn log(level: Level) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level.to_string()));
+    // Only the first of several counts, which is this process's own.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+pub(super) fn run(config: &Config) -> Ended {
+    log(Level::INFO);
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (opened_config, opened_clock) = (config.clone(), clock.clone());
+    let open = move |health| -> Result<run::Opened, rfs_link::Failure> {
+        let engine::Opened { engine, recovered } = Engine::open(opened_config, opened_clock, health)?;
+        if let Some((operation, receipt)) = recovered {
+            tracing::warn!(%operation, standing = %receipt.standing, "the interrupted restore was brought to an end");
+        }
+        let engine = Arc::new(engine);
+        let commander = Commander::start(engine.clone())
+            .map_err(|error| rfs_link::Failure::new(Reason::Io, rfs_link::Chain(&error).to_string()))?;
+        Ok(run::Opened { intake: commander, administration: Arc::new(Administrator::new(engine)) })
+    };
+    run::run(config, clock, open)?;
+    Ok(Exit::Done)
+}

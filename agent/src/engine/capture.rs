@@ -1,0 +1,97 @@
+//! Captures the present state into a snapshot.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
+use rfs_store::{Cancel, SnapshotInfo, SnapshotNote};
+
+use super::cause::{Cause, refuse};
+use super::{Engine, label};
+use crate::commander::Refusal;
+use crate::component::{Component, Measure};
+use crate::local::SnapshotKind;
+
+/// A snapshot that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// The snapshot.
+    pub info: SnapshotInfo,
+    /// The moment whose state it is.
+    pub cut_at: Timestamp,
+    /// How large it is.
+    pub measure: Measure,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Engine {
+    /// Captures the components; none means all. They are made quiet for it, and resume, however it goes.
+    pub fn capture(
+        &self,
+        components: &BTreeSet<ComponentName>,
+        reason: &str,
+        operation: OperationId,
+        cancel: &Cancel,
+    ) -> Result<Captured, Refusal> {
+        let _alone = self.alone()?;
+        self.is_free_for(operation)?;
+        let chosen = self.chosen(components)?;
+        let until = self.clock.now().plus(self.config.max_restore_time);
+        let quiet = self.quiesce(&chosen, operation, until, cancel);
+        let captured = quiet.and_then(|()| self.cut(&chosen, SnapshotKind::Local, reason, None, cancel));
+        self.resume(operation)?;
+        captured
+    }
+
+    /// Captures and commits, quiet or not. The caller owns the host.
+    pub(super) fn cut(
+        &self,
+        chosen: &[&dyn Component],
+        kind: SnapshotKind,
+        reason: &str,
+        operation: Option<OperationId>,
+        cancel: &Cancel,
+    ) -> Result<Captured, Refusal> {
+        let begun = Instant::now();
+        let cut_at = self.clock.now();
+        let work = || -> Result<_, Cause> {
+            let capture = self.store.begin()?;
+            let mut measure = Measure::default();
+            for component in chosen {
+                cancel.check()?;
+                let part = component.capture(&capture, cancel)?.measure();
+                measure.entries += part.entries;
+                measure.bytes.0 += part.bytes.0;
+                measure.stored.0 += part.stored.0;
+            }
+            cancel.check()?;
+            let note = SnapshotNote { host: self.host.clone(), label: label::write(kind, reason), operation };
+            Ok((capture.commit(note)?, measure))
+        };
+        let (info, measure) = work().map_err(|cause| cause.refusal())?;
+        Ok(Captured { info, cut_at, measure, took: begun.elapsed() })
+    }
+
+    /// The components of these names; none means all.
+    pub(super) fn chosen(&self, names: &BTreeSet<ComponentName>) -> Result<Vec<&dyn Component>, Refusal> {
+        if let Some(unknown) = names.iter().find(|name| self.config.component(name).is_none()) {
+            let message = format!("component {unknown} is not configured on this host");
+            return Err(refuse(
+                Reason::ComponentNotFound,
+                message,
+                "see the components with: rfs-agent status",
+            ));
+        }
+        if self.components.is_empty() {
+            let message = "no component is configured on this host";
+            return Err(refuse(
+                Reason::ComponentNotFound,
+                message,
+                "add a [[component]] to the configuration",
+            ));
+        }
+        let wanted = |component: &&dyn Component| names.is_empty() || names.contains(component.name());
+        Ok(self.components.iter().map(AsRef::as_ref).filter(wanted).collect())
+    }
+}

@@ -1,0 +1,166 @@
+//! The host's part in a fleet's checkpoint: quiet at `prepare`, captured at `cut`, running again after `finish`.
+//!
+//! Invariant: from `prepare` until it is finished, abandoned, or its time is up, the checkpoint owns the host; whichever
+//! comes, what was made quiet resumes.
+
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
+
+use rfs_model::{ComponentName, OperationId, Reason, SnapshotId, Timestamp};
+use rfs_store::Cancel;
+
+use super::cause::{refuse, refuse_for};
+use super::{Captured, Engine, refuse_held};
+use crate::commander::{Refusal, Selection};
+use crate::local::SnapshotKind;
+
+/// A checkpoint that owns the host.
+#[derive(Debug, Clone)]
+pub(super) struct Checkpoint {
+    pub(super) operation: OperationId,
+    components: BTreeSet<ComponentName>,
+    until: Timestamp,
+    cancel: Cancel,
+    /// What was stored ahead of the cut, so that the cut is short.
+    warm: Option<SnapshotId>,
+}
+
+impl Engine {
+    /// Stores ahead what can be, and makes the components quiet. The host is the checkpoint's from then on.
+    pub fn prepare(
+        &self,
+        operation: OperationId,
+        selection: &Selection,
+        until: Timestamp,
+    ) -> Result<(), Refusal> {
+        let alone = self.alone()?;
+        if let Some(held) = self.inconsistent()? {
+            return Err(refuse_held(&held));
+        }
+        self.give_up_other_checkpoint(operation)?;
+        let chosen = self.chosen(&selection.components)?;
+        let cancel = Cancel::at(until, self.clock.clone());
+        let components = chosen.iter().map(|component| component.name().clone()).collect();
+        let mut checkpoint = Checkpoint { operation, components, until, cancel: cancel.clone(), warm: None };
+        self.set_checkpoint(Some(checkpoint.clone()));
+        // Only where something will be quiet is a short cut worth reading the state twice.
+        if chosen.iter().any(|component| component.hooks().quiesce.is_some()) {
+            let warm = self.cut(&chosen, SnapshotKind::Checkpoint, "stored ahead", Some(operation), &cancel);
+            match warm {
+                Ok(captured) => checkpoint.warm = Some(captured.info.id),
+                // Its writer does not rest: that is what being quiet is for.
+                Err(refusal) if refusal.reason == Reason::FileUnstable => {}
+                Err(refusal) => {
+                    self.set_checkpoint(None);
+                    return Err(refusal);
+                }
+            }
+            self.set_checkpoint(Some(checkpoint));
+        }
+        let quiet = self.quiesce(&chosen, operation, until, &cancel);
+        drop(alone);
+        quiet.inspect_err(|_| {
+            // What could not resume is logged, and tried again at the next start.
+            let _ = self.give_up(operation);
+        })
+    }
+
+    /// Captures and commits. The host must be prepared, and its time not up.
+    pub fn cut_checkpoint(&self, operation: OperationId, reason: &str) -> Result<Captured, Refusal> {
+        let alone = self.alone()?;
+        let checkpoint = self.own_checkpoint(operation)?;
+        let chosen = self.chosen(&checkpoint.components)?;
+        let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
+        if let Some(warm) = checkpoint.warm {
+            self.forget_warm(warm);
+        }
+        drop(alone);
+        match cut {
+            Ok(captured) => {
+                self.set_checkpoint(Some(Checkpoint { warm: None, ..checkpoint }));
+                Ok(captured)
+            }
+            Err(refusal) => {
+                // What could not resume is logged, and tried again at the next start.
+                let _ = self.give_up(operation);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Lets everything resume; the host is free. May be called again.
+    pub fn finish(&self, operation: OperationId) -> Result<(), Refusal> {
+        self.give_up(operation)
+    }
+
+    /// Stops what the checkpoint is at, so that it can be abandoned.
+    pub fn cancel_checkpoint(&self, operation: OperationId) {
+        if let Some(checkpoint) =
+            self.checkpoint().as_ref().filter(|checkpoint| checkpoint.operation == operation)
+        {
+            checkpoint.cancel.cancel();
+        }
+    }
+
+    /// When the present checkpoint's time is up.
+    pub fn checkpoint_until(&self) -> Option<Timestamp> {
+        self.checkpoint().as_ref().map(|checkpoint| checkpoint.until)
+    }
+
+    /// Ends a checkpoint whose time is up.
+    pub fn expire_checkpoint(&self) {
+        let expired =
+            self.checkpoint().as_ref().filter(|checkpoint| self.clock.now() >= checkpoint.until).cloned();
+        if let Some(Checkpoint { operation, .. }) = expired {
+            tracing::warn!(%operation, "the checkpoint was not finished in time; everything resumes");
+            // What could not resume is logged, and tried again at the next start.
+            let _ = self.give_up(operation);
+        }
+    }
+
+    /// Ends any other operation's checkpoint: a newer command has come, so its coordinator has moved on.
+    pub fn give_up_other_checkpoint(&self, operation: OperationId) -> Result<(), Refusal> {
+        let other = self
+            .checkpoint()
+            .as_ref()
+            .map(|checkpoint| checkpoint.operation)
+            .filter(|other| *other != operation);
+        other.map_or(Ok(()), |other| self.give_up(other))
+    }
+
+    fn give_up(&self, operation: OperationId) -> Result<(), Refusal> {
+        let mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
+        if let Some(warm) = mine.and_then(|checkpoint| checkpoint.warm) {
+            self.forget_warm(warm);
+        }
+        self.resume(operation)
+    }
+
+    fn own_checkpoint(&self, operation: OperationId) -> Result<Checkpoint, Refusal> {
+        let checkpoint = self.checkpoint().clone().filter(|checkpoint| checkpoint.operation == operation);
+        let Some(checkpoint) = checkpoint else {
+            let message =
+                "the host is not prepared for this checkpoint: it was given up, or the agent was restarted";
+            return Err(refuse(Reason::WrongState, message, "take the checkpoint again"));
+        };
+        if self.clock.now() >= checkpoint.until {
+            return Err(refuse_for(Reason::DeadlineExceeded, "the checkpoint's time on this host is up"));
+        }
+        Ok(checkpoint)
+    }
+
+    /// What was stored ahead is held by the cut as far as it is the same; the rest may go.
+    fn forget_warm(&self, warm: SnapshotId) {
+        if let Err(error) = self.store.forget(warm) {
+            tracing::warn!(snapshot = %warm, error = %rfs_link::Chain(&error), "stays, though it is needed no more");
+        }
+    }
+
+    pub(super) fn checkpoint(&self) -> MutexGuard<'_, Option<Checkpoint>> {
+        self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_checkpoint(&self, checkpoint: Option<Checkpoint>) {
+        *self.checkpoint() = checkpoint;
+    }
+}

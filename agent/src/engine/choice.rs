@@ -1,0 +1,184 @@
+//! Which components a restore concerns, and what it would do to them.
+
+use std::collections::BTreeSet;
+
+use rfs_model::{ByteCount, ComponentKind, ComponentName, Reason};
+use rfs_store::{Cancel, Snapshot, Store};
+
+use super::cause::{Cause, refuse, refuse_for};
+use crate::commander::{Refusal, Selection};
+use crate::component::services::{Service, Turn};
+use crate::component::{Component, Planned, Present};
+use crate::config::{ComponentSpec, Config};
+use crate::local::{PlanLine, PlanView};
+
+/// The components that a restore concerns, in the order in which it changes them.
+pub(super) type Chosen<'e> = Vec<&'e dyn Component>;
+
+/// The components that were looked at, each with its state at that moment.
+pub(super) type States<'e> = Vec<(&'e dyn Component, Box<dyn Present>)>;
+
+/// Finds what is meant, or says why it cannot be.
+pub(super) fn choose<'e>(
+    components: &'e [Box<dyn Component>],
+    config: &Config,
+    snapshot: &Snapshot,
+    selection: &Selection,
+) -> Result<Chosen<'e>, Refusal> {
+    let held: BTreeSet<&ComponentName> = snapshot.components().map(|(name, _)| name).collect();
+    let wanted: BTreeSet<&ComponentName> = match selection.components.is_empty() {
+        true => held.clone(),
+        false => selection.components.iter().collect(),
+    };
+    for name in &wanted {
+        if config.component(name).is_none() {
+            let message = format!("component {name} is not configured on this host");
+            return Err(refuse(
+                Reason::ComponentNotFound,
+                message,
+                "add it to the configuration, or choose others with --component",
+            ));
+        }
+        if !held.contains(name) {
+            let message = format!("snapshot {} does not hold component {name}", snapshot.id().0.short());
+            return Err(refuse(
+                Reason::ComponentNotFound,
+                message,
+                "see what it holds with: rfs-agent snapshots show SNAPSHOT",
+            ));
+        }
+    }
+    for path in &selection.paths {
+        let inside = |name: &&&ComponentName| match config.component(name).map(|component| &component.spec) {
+            Some(ComponentSpec::Files(files)) => files.paths.iter().any(|root| path.starts_with(root)),
+            Some(ComponentSpec::Services(_)) | None => false,
+        };
+        if !wanted.iter().any(|name| inside(&name)) {
+            let message = format!("{} lies in none of the chosen components", path.display());
+            return Err(refuse_for(Reason::PathOutsideComponent, message));
+        }
+    }
+    let concerned = |component: &&'e dyn Component| {
+        wanted.contains(component.name())
+            && (selection.paths.is_empty() || holds_a_path(config, component.name(), selection))
+    };
+    Ok(components.iter().map(AsRef::as_ref).filter(concerned).collect())
+}
+
+fn holds_a_path(config: &Config, name: &ComponentName, selection: &Selection) -> bool {
+    match config.component(name).map(|component| &component.spec) {
+        Some(ComponentSpec::Files(files)) => {
+            selection.paths.iter().any(|path| files.paths.iter().any(|root| path.starts_with(root)))
+        }
+        Some(ComponentSpec::Services(_)) | None => false,
+    }
+}
+
+/// What would be done: the changes of components, and the turns of services.
+pub(super) struct Plan<'e> {
+    /// Components other than services whose state differs from the target.
+    pub(super) changes: Vec<(&'e dyn Component, Box<dyn Planned>)>,
+    /// The services that the change touches, in the order in which they start.
+    pub(super) services: Vec<(&'e Service, &'e ComponentName, Turn)>,
+}
+
+/// Plans for components that were looked at.
+pub(super) fn plan<'e>(
+    components: &'e [Box<dyn Component>],
+    present: States<'e>,
+    snapshot: &Snapshot,
+    selection: &Selection,
+    cancel: &Cancel,
+) -> Result<Plan<'e>, Cause> {
+    let mut changes = Vec::new();
+    let mut turns: Vec<(&ComponentName, Turn)> = Vec::new();
+    for (component, state) in present {
+        let planned = state.plan(snapshot, selection)?;
+        match planned.turn() {
+            Some(turn) => turns.push((component.name(), turn)),
+            None if planned.step_count() > 0 => changes.push((component, planned)),
+            None => {}
+        }
+    }
+    let changed: BTreeSet<ComponentName> =
+        changes.iter().map(|(component, _)| component.name().clone()).collect();
+    let mut services = Vec::new();
+    for component in components {
+        let Some(service) = component.service() else { continue };
+        let name = component.name();
+        let own = turns.iter().find(|(turning, _)| *turning == name).map(|(_, turn)| *turn);
+        let touched = service.uses(&changed);
+        let turn = match own {
+            Some(turn) if touched || turn.before != turn.after => turn,
+            // A service that was not chosen is stopped for the change, and runs again if it ran.
+            None if touched => {
+                let running = service.is_running(cancel)?;
+                Turn { before: running, after: running }
+            }
+            Some(_) | None => continue,
+        };
+        services.push((service, name, turn));
+    }
+    Ok(Plan { changes, services })
+}
+
+/// Looks at the present state of the chosen components.
+pub(super) fn observe<'e>(chosen: &Chosen<'e>, store: &Store, cancel: &Cancel) -> Result<States<'e>, Cause> {
+    chosen.iter().map(|component| Ok((*component, component.observe(store, cancel)?))).collect()
+}
+
+/// How many lines of a plan a person is shown.
+const SHOWN: usize = 1000;
+
+impl Plan<'_> {
+    /// How many steps there are; the turns of services count as one each.
+    pub(super) fn step_count(&self) -> u64 {
+        let steps: u64 = self.changes.iter().map(|(_, planned)| planned.step_count()).sum();
+        steps + self.services.len() as u64
+    }
+
+    /// The plan in words, in the order in which the executor takes the steps.
+    pub(super) fn view(&self) -> PlanView {
+        let mut view = PlanView { step_count: 0, ..PlanView::default() };
+        let mut line = |component: &ComponentName, action: &str| {
+            view.step_count += 1;
+            let text = format!("{action} {component}");
+            view.steps.push(PlanLine {
+                component: component.clone(),
+                action: action.to_owned(),
+                text,
+                bytes: ByteCount(0),
+            });
+        };
+        for (_, name, turn) in self.services.iter().rev() {
+            if turn.before {
+                line(name, "stop");
+            }
+        }
+        for (_, planned) in &self.changes {
+            view.steps.extend(planned.lines(SHOWN.saturating_sub(view.steps.len())));
+            view.step_count += planned.step_count();
+            view.bytes.0 += planned.bytes().0;
+            let (losses, count) = planned.losses(SHOWN.saturating_sub(view.losses.len()));
+            view.losses.extend(losses);
+            view.loss_count += count;
+        }
+        for (_, name, turn) in &self.services {
+            if turn.after {
+                view.step_count += 1;
+                let text = format!("start {name}");
+                view.steps.push(PlanLine {
+                    component: (*name).clone(),
+                    action: "start".to_owned(),
+                    text,
+                    bytes: ByteCount(0),
+                });
+            }
+        }
+        view.services = self.services.iter().map(|(_, name, _)| (*name).clone()).collect();
+        view
+    }
+}
+
+/// The order of R4 holds because `ComponentKind::ALL` is in it and the components are sorted by it.
+const _: () = assert!(matches!(ComponentKind::ALL[ComponentKind::ALL.len() - 1], ComponentKind::Services));

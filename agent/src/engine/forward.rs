@@ -1,0 +1,232 @@
+//! The way to the target.
+
+use rfs_model::Standing;
+use rfs_store::{Snapshot, SnapshotNote};
+
+use super::cause::Cause;
+use super::choice::{self, Chosen, States};
+use super::phase::Phase;
+use super::receipt::Receipt;
+use super::run::{Run, Turns};
+use super::{back, label};
+use crate::component::services::Turn;
+use crate::local::SnapshotKind;
+
+/// A cause, and the phase in which it came.
+type Failed = (Cause, Phase);
+
+/// Restores, or goes back; either way the receipt says where the host stands.
+pub(super) fn restore<'e>(mut run: Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Receipt {
+    match forward(&mut run, target, chosen) {
+        Ok(()) => tidy(run),
+        Err((cause, phase)) => back::go_back(run, cause.failure(phase), phase),
+    }
+}
+
+fn forward<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Failed> {
+    let at = |phase| move |cause| (cause, phase);
+    let mut is_staged = true;
+    match prepare(run, target, chosen) {
+        // A writer that never rests must be stopped before its files can be backed up.
+        Err((cause, phase)) if cause.is_moved_on() => {
+            tracing::info!(cause = %rfs_link::Chain(&cause), "backing up with services stopped");
+            run.ready.services = all_services(run, target, chosen).map_err(at(phase))?;
+            is_staged = false;
+        }
+        prepared => prepared?,
+    }
+    if is_staged && run.ready.changes.is_empty() && run.ready.services.is_empty() {
+        return run.mark(Phase::Committed, &[]).map_err(at(Phase::Staging));
+    }
+    let facts = run.facts().map_err(at(Phase::Staging))?;
+    run.arrow(Phase::Quiescing, &facts, quiesce).map_err(at(Phase::Quiescing))?;
+    if !is_staged {
+        settle(run, target, chosen).map_err(at(Phase::Settling))?;
+    }
+    match flip(run) {
+        Err(cause) if is_staged && cause.is_moved_on() => {
+            tracing::info!(cause = %rfs_link::Chain(&cause), "staging again with services stopped");
+            settle(run, target, chosen).map_err(at(Phase::Settling))?;
+            flip(run).map_err(at(Phase::Flipping))?;
+        }
+        flipped => flipped.map_err(at(Phase::Flipping))?,
+    }
+    run.arrow(Phase::Starting, &[], start).map_err(at(Phase::Starting))?;
+    run.arrow(Phase::Verifying, &[], |run| verify(run, target, chosen)).map_err(at(Phase::Verifying))?;
+    run.mark(Phase::Committed, &[]).map_err(at(Phase::Verifying))
+}
+
+/// Backs up and stages, while services still run.
+fn prepare<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Failed> {
+    let states = run
+        .arrow(Phase::BackingUp, &[], |run| back_up(run, chosen))
+        .map_err(|cause| (cause, Phase::BackingUp))?;
+    let facts = run.facts().map_err(|cause| (cause, Phase::BackingUp))?;
+    run.arrow(Phase::Staging, &facts, |run| stage(run, target, states))
+        .map_err(|cause| (cause, Phase::Staging))
+}
+
+/// Captures and commits the present state; what was captured is what the plan starts from.
+fn back_up<'e>(run: &mut Run<'e>, chosen: &Chosen<'e>) -> Result<States<'e>, Cause> {
+    let capture = run.engine.store.begin()?;
+    let mut states: States<'e> = Vec::new();
+    for component in chosen {
+        run.cancel.check()?;
+        // A service that was stopped for the change ran before it, and that is what a way back must say.
+        let known = run.ready.services.iter().find(|(_, name, _)| name == component.name());
+        let state = match (component.service(), known) {
+            (Some(service), Some((_, _, turn))) => service.capture_as(turn.before, &capture)?,
+            _ => component.capture(&capture, &run.cancel)?,
+        };
+        states.push((*component, state));
+    }
+    let note = SnapshotNote {
+        host: run.engine.host.clone(),
+        label: label::write(SnapshotKind::Backup, &run.goal.reason),
+        operation: Some(run.operation),
+    };
+    let backup = capture.commit(note)?.id;
+    run.engine.store.protect(backup, &run.operation.to_string(), "the way back of a restore")?;
+    run.backup = Some(backup);
+    Ok(states)
+}
+
+fn stage<'e>(run: &mut Run<'e>, target: &Snapshot, states: States<'e>) -> Result<(), Cause> {
+    let engine = run.engine;
+    let plan = choice::plan(&engine.components, states, target, &run.goal.selection, &run.cancel)?;
+    run.tally.planned = plan.step_count();
+    run.tally.applied = 0;
+    run.tally.staged.0 = plan.changes.iter().map(|(_, planned)| planned.bytes().0).sum();
+    run.show(Phase::Staging);
+    for (component, planned) in plan.changes {
+        let staged = planned.stage(&engine.store, &run.label(component.name()), &run.cancel)?;
+        run.ready.changes.push((component, staged));
+    }
+    for (service, name, turn) in plan.services {
+        // One that is known was stopped by us, so that its present state says nothing.
+        if !run.ready.services.iter().any(|(_, known, _)| known == name) {
+            run.ready.services.push((service, name.clone(), turn));
+        }
+    }
+    run.cancel.check()?;
+    Ok(())
+}
+
+/// Every service that any of the chosen components may concern.
+fn all_services<'e>(run: &Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<Turns<'e>, Cause> {
+    let engine = run.engine;
+    let names = chosen.iter().map(|component| component.name().clone()).collect();
+    let mut found = Vec::new();
+    for component in &engine.components {
+        let Some(service) = component.service().filter(|service| service.uses(&names)) else { continue };
+        let running = service.is_running(&run.cancel)?;
+        let mut turn = Turn { before: running, after: running };
+        if names.contains(component.name()) {
+            let planned = component.observe(&engine.store, &run.cancel)?.plan(target, &run.goal.selection)?;
+            turn = planned.turn().unwrap_or(turn);
+        }
+        found.push((service, component.name().clone(), turn));
+    }
+    Ok(found)
+}
+
+/// Stops the services that the change touches, the last to start first.
+fn quiesce(run: &mut Run<'_>) -> Result<(), Cause> {
+    for index in (0..run.ready.services.len()).rev() {
+        let (service, name, turn) = &run.ready.services[index];
+        let (service, name, before) = (*service, name.clone(), turn.before);
+        if before && !run.stopped.contains_key(&name) {
+            run.cancel.check()?;
+            run.going_down(&name);
+            service.stop(&run.cancel)?;
+        }
+    }
+    run.cancel.check()?;
+    Ok(())
+}
+
+/// Exchanges what is staged with what is live.
+fn flip(run: &mut Run<'_>) -> Result<(), Cause> {
+    let facts = run.facts()?;
+    run.arrow(Phase::Flipping, &facts, |run| {
+        for index in 0..run.ready.changes.len() {
+            let (_, staged) = &run.ready.changes[index];
+            staged.flip()?;
+            run.tally.applied += staged.step_count();
+        }
+        Ok(())
+    })
+}
+
+/// Puts the live state back, and backs it up and stages it again, now that nobody writes.
+fn settle<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Cause> {
+    run.arrow(Phase::Settling, &[], |run| {
+        back::put_back(run)?;
+        for (_, staged) in &run.ready.changes {
+            staged.discard()?;
+        }
+        run.ready.changes.clear();
+        run.sweep()?;
+        run.tally.attempt += 1;
+        // From here on a way back has nothing to exchange, and other leftovers to remove.
+        run.note_facts()?;
+        let states = back_up(run, chosen)?;
+        stage(run, target, states)?;
+        quiesce(run)
+    })
+}
+
+fn start(run: &mut Run<'_>) -> Result<(), Cause> {
+    for index in 0..run.ready.services.len() {
+        let (service, name, turn) = &run.ready.services[index];
+        let (service, name, after) = (*service, name.clone(), turn.after);
+        run.cancel.check()?;
+        service.ensure(after, &run.cancel)?;
+        if after {
+            run.came_up(&name);
+        }
+        run.tally.applied += 1;
+    }
+    Ok(())
+}
+
+/// Proves that the host is at the target, and that it is well.
+fn verify<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Cause> {
+    let engine = run.engine;
+    for (component, state) in choice::observe(chosen, &engine.store, &run.cancel)? {
+        let left = state.plan(target, &run.goal.selection)?;
+        let count = left.step_count();
+        if count > 0 {
+            let first =
+                left.lines(1).pop().map_or_else(|| "the times of a folder".to_owned(), |line| line.text);
+            return Err(Cause::Differs { component: component.name().clone(), count, first });
+        }
+    }
+    for (service, name, turn) in &run.ready.services {
+        if service.is_running(&run.cancel)? != turn.after {
+            let first = format!("it {} running", if turn.after { "is not" } else { "is" });
+            return Err(Cause::Differs { component: name.clone(), count: 1, first });
+        }
+    }
+    run.cancel.check()?;
+    let well = engine.health.wait_until_good(run.until, &|| run.cancel.check().is_err());
+    // That it was stopped says more than that the host was not well by then.
+    run.cancel.check()?;
+    well?;
+    for (_, staged) in &run.ready.changes {
+        staged.settle()?;
+    }
+    run.cancel.check()?;
+    Ok(())
+}
+
+/// After the commit: removes what was displaced. Nothing here can fail the restore.
+pub(super) fn tidy(mut run: Run<'_>) -> Receipt {
+    let discarded = run.arrow_back(Phase::Discarding, &[], |run| run.discard());
+    if let Err(cause) = discarded {
+        tracing::warn!(error = %rfs_link::Chain(&cause), "what the restore displaced could not all be removed");
+    }
+    run.tally.applied = run.tally.planned;
+    let receipt = run.receipt(Standing::Target, None);
+    run.end(Phase::Ended, receipt, None)
+}

@@ -1,0 +1,93 @@
+//! Makes components quiet for a checkpoint, and lets them resume whatever happens.
+//!
+//! Invariant: a component is in the journal as quiet before its hook runs, and leaves it only after its resume hook has
+//! succeeded, so that no crash leaves a host quiet.
+
+use std::thread;
+use std::time::Duration;
+
+use rfs_link::Chain;
+use rfs_model::{OperationId, Reason, Timestamp};
+use rfs_store::Cancel;
+use rfs_store::journal::Quiet;
+
+use super::Engine;
+use super::cause::{Cause, refuse};
+use crate::commander::Refusal;
+use crate::component::{Component, ComponentError};
+use crate::host;
+
+/// The waits between tries to resume.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+impl Engine {
+    /// Makes the components quiet. On failure the caller resumes, as it does on success.
+    pub(super) fn quiesce(
+        &self,
+        chosen: &[&dyn Component],
+        operation: OperationId,
+        until: Timestamp,
+        cancel: &Cancel,
+    ) -> Result<(), Refusal> {
+        for component in chosen {
+            let Some(hook) = component.hooks().quiesce else { continue };
+            let quiet = Quiet { component: component.name().clone(), operation, until };
+            self.journal.quiet(&quiet).map_err(|error| Cause::Journal(error).refusal())?;
+            let name = component.name();
+            host::run_well(hook, &[("RFS_COMPONENT", name.as_str())], cancel).map_err(|source| {
+                Cause::from(ComponentError::Command { component: name.clone(), done: "made quiet", source })
+                    .refusal()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything resume that is quiet for the operation.
+    pub(super) fn resume(&self, operation: OperationId) -> Result<(), Refusal> {
+        let quiet = self.journal.all_quiet().map_err(|error| Cause::Journal(error).refusal())?;
+        let mut result = Ok(());
+        for quiet in quiet.into_iter().rev().filter(|quiet| quiet.operation == operation) {
+            result = result.and(self.resume_one(&quiet));
+        }
+        result
+    }
+
+    /// Lets everything resume; what does not is logged, and stays in the journal for the next try.
+    pub(super) fn resume_all(&self) {
+        match self.journal.all_quiet() {
+            Ok(quiet) => {
+                for quiet in quiet.into_iter().rev() {
+                    // It has been logged.
+                    let _ = self.resume_one(&quiet);
+                }
+            }
+            Err(error) => tracing::error!(error = %Chain(&error), "cannot tell what is quiet"),
+        }
+    }
+
+    fn resume_one(&self, quiet: &Quiet) -> Result<(), Refusal> {
+        let name = &quiet.component;
+        let component = self.components.iter().find(|component| component.name() == name);
+        if let Some(hook) = component.and_then(|component| component.hooks().resume) {
+            let run = || host::run_well(hook, &[("RFS_COMPONENT", name.as_str())], &Cancel::new());
+            let mut tried = run();
+            for pause in PAUSES {
+                if tried.is_ok() {
+                    break;
+                }
+                thread::sleep(pause);
+                tried = run();
+            }
+            if let Err(error) = tried {
+                tracing::error!(component = %name, error = %Chain(&error), "does not resume");
+                let message = format!("{name} could not resume: {}", Chain(&error));
+                return Err(refuse(
+                    Reason::CommandFailed,
+                    message,
+                    "run its resume command by hand, and correct it",
+                ));
+            }
+        }
+        self.journal.resumed(name).map_err(|error| Cause::Journal(error).refusal())
+    }
+}
