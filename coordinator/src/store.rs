@@ -1,6 +1,6 @@
 //! What the coordinator keeps: the histories of operations, who owns which host, and the hosts that have been seen.
 //!
-//! [`Store`] is the contract. Any implementation must pass the contract suite of this
+//! [`Store`] is the contract; [`sqlite`] keeps it in one file. Any implementation must pass the contract suite of this
 //! module's tests.
 //!
 //! Invariants
@@ -11,7 +11,10 @@
 
 mod contract;
 
+pub mod sqlite;
+
 pub use contract::{
     Append, AppendError, Begin, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation,
     OperationKind, OperationRow, Page, PageToken, Position, RequestKey, Store, StoreError, StoredEvent,
 };
+pub use sqlite::SqliteStore;

@@ -284,6 +284,7 @@ pub enum StoreError {
     Open {
         /// Its file.
         path: String,
+        /// What the file system or SQLite said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -295,6 +296,7 @@ pub enum StoreError {
     Damaged {
         /// What.
         what: String,
+        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

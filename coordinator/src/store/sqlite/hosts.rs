@@ -1,0 +1,146 @@
+//! Hosts that have been seen, and who owns them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rfs_model::{Generation, HostId, OperationId, Timestamp};
+use rfs_rollout::GENERATIONS;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row};
+
+use super::SqliteStore;
+use super::row::{column, damaged, number, optional, parsed, truth};
+use crate::store::contract::{AppendError, CreateError, HostRow, HostSeen, StoreError};
+
+const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, ownership.generation, \
+                     ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
+
+impl SqliteStore {
+    pub(super) async fn record_host(&self, seen: HostSeen) -> Result<(), StoreError> {
+        let labels = serde_json::to_string(&seen.labels).map_err(|error| damaged("labels")(error.into()))?;
+        let mut writer = self.writer.acquire().await?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "INSERT INTO host (name, last_seen, labels, inconsistent, details) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
+             inconsistent = excluded.inconsistent, details = excluded.details",
+        )
+        .bind(seen.host.as_str())
+        .bind(seen.at.0)
+        .bind(labels)
+        .bind(i64::from(seen.inconsistent))
+        .bind(seen.details)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "INSERT INTO ownership (host, generation) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET \
+             generation = CASE WHEN excluded.generation > ownership.generation THEN excluded.generation \
+             ELSE ownership.generation END",
+        )
+        .bind(seen.host.as_str())
+        .bind(column(seen.generation.0)?)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    pub(super) async fn all_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
+        let query = sqlx::AssertSqlSafe(format!("{HOSTS} ORDER BY host.name"));
+        let rows = sqlx::query(query).fetch_all(&self.readers).await?;
+        rows.iter().map(host).collect()
+    }
+
+    pub(super) async fn one_host(&self, name: &HostId) -> Result<Option<HostRow>, StoreError> {
+        let query = sqlx::AssertSqlSafe(format!("{HOSTS} WHERE host.name = $1"));
+        let row = sqlx::query(query).bind(name.as_str()).fetch_optional(&self.readers).await?;
+        row.as_ref().map(host).transpose()
+    }
+}
+
+fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
+    let labels: &str = row.try_get("labels")?;
+    Ok(HostRow {
+        host: parsed(row, "name")?,
+        last_seen: Timestamp(row.try_get("last_seen")?),
+        labels: serde_json::from_str(labels).map_err(|error| damaged("a host's labels")(error.into()))?,
+        generation: Generation(number(row, "generation")?),
+        inconsistent: truth(row, "inconsistent")?,
+        owner: optional(row, "owner")?,
+        details: row.try_get("details")?,
+    })
+}
+
+/// Takes hosts that nobody owns, and gives back the first of the generations that are reserved on each.
+pub(super) async fn take(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+    hosts: &BTreeSet<HostId>,
+    generations: u64,
+) -> Result<BTreeMap<HostId, Generation>, CreateError> {
+    let mut firsts = BTreeMap::new();
+    for name in hosts {
+        let taken = sqlx::query(
+            "INSERT INTO ownership (host, generation, owner, last_owner) VALUES ($1, $2, $3, $3) \
+             ON CONFLICT (host) DO UPDATE SET generation = ownership.generation + excluded.generation, \
+             owner = excluded.owner, last_owner = excluded.last_owner WHERE ownership.owner IS NULL \
+             RETURNING generation",
+        )
+        .bind(name.as_str())
+        .bind(column(generations)?)
+        .bind(operation.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::from)?;
+        let Some(row) = taken else { return Err(busy(transaction, name).await?) };
+        let last = number(&row, "generation")?;
+        firsts.insert(name.clone(), Generation(last + 1 - generations));
+    }
+    Ok(firsts)
+}
+
+async fn busy(transaction: &mut SqliteConnection, host: &HostId) -> Result<CreateError, StoreError> {
+    let row = sqlx::query("SELECT owner FROM ownership WHERE host = $1")
+        .bind(host.as_str())
+        .fetch_one(transaction)
+        .await?;
+    Ok(CreateError::HostBusy { host: host.clone(), owner: parsed(&row, "owner")? })
+}
+
+/// Takes hosts again that the operation had, unless another one owns them or has owned them since.
+pub(super) async fn take_again(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+    hosts: &BTreeMap<HostId, Generation>,
+) -> Result<(), AppendError> {
+    for (host, first) in hosts {
+        // A generation that is higher than those reserved was accepted from somebody else.
+        let taken = sqlx::query(
+            "UPDATE ownership SET owner = $2 WHERE host = $1 AND last_owner = $2 AND (owner IS NULL OR owner = $2) \
+             AND generation < $3",
+        )
+        .bind(host.as_str())
+        .bind(operation.to_string())
+        .bind(column(first.0 + GENERATIONS)?)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::from)?;
+        if taken.rows_affected() == 0 {
+            return Err(AppendError::NotOwner { host: host.clone() });
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn release(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+    hosts: &BTreeSet<HostId>,
+) -> Result<(), StoreError> {
+    for host in hosts {
+        sqlx::query("UPDATE ownership SET owner = NULL WHERE host = $1 AND owner = $2")
+            .bind(host.as_str())
+            .bind(operation.to_string())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(())
+}

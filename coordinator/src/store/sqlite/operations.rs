@@ -1,0 +1,275 @@
+//! Operations: their histories, and what lists show of them.
+
+use rfs_model::{CheckpointId, OperationId, Timestamp};
+use rfs_rollout::Event;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, QueryBuilder, Row, Sqlite};
+
+use super::row::{body, column, damaged, event, number, optional, parsed, truth};
+use super::{BATCH, SqliteStore, hosts};
+use crate::store::contract::{
+    Append, AppendError, CreateError, Created, ListQuery, NewOperation, OperationKind, OperationRow, Page,
+    PageToken, Position, RequestKey, StoreError, StoredEvent,
+};
+
+const ROWS: &str =
+    "SELECT id, kind, created_at, is_open, finished, complete, deployment, target, head FROM operation";
+
+impl SqliteStore {
+    pub(super) async fn create_operation(&self, new: NewOperation) -> Result<Created, CreateError> {
+        let id = new.row.id;
+        let mut writer = self.writer.acquire().await.map_err(StoreError::from)?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
+        if let Some(request) = &new.request
+            && let Some(before) = begun_before(&mut transaction, request).await?
+        {
+            return Ok(Created::Before(before));
+        }
+        let generations = hosts::take(&mut transaction, id, &new.hosts, new.generations).await?;
+        let events = (new.begin)(&generations);
+        insert_row(&mut transaction, &new.row, events.len()).await?;
+        insert_events(&mut transaction, id, Position(0), &events).await?;
+        if let Some(request) = new.request {
+            sqlx::query("INSERT INTO request (id, body, operation) VALUES ($1, $2, $3)")
+                .bind(request.id.as_str())
+                .bind(request.request)
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::from)?;
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(Created::New(events))
+    }
+
+    pub(super) async fn append_events(&self, append: Append) -> Result<Position, AppendError> {
+        let operation = append.operation;
+        let next = Position(append.expected.0 + append.events.len() as u64);
+        let mut writer = self.writer.acquire().await.map_err(StoreError::from)?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
+        let moved = sqlx::query("UPDATE operation SET position = $3 WHERE id = $1 AND position = $2")
+            .bind(operation.to_string())
+            .bind(column(append.expected.0)?)
+            .bind(column(next.0)?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::from)?;
+        if moved.rows_affected() == 0 {
+            let at = position(&mut transaction, operation).await?;
+            return Err(AppendError::Conflict { operation, at, expected: append.expected });
+        }
+        hosts::take_again(&mut transaction, operation, &append.claim).await?;
+        hosts::release(&mut transaction, operation, &append.release).await?;
+        insert_events(&mut transaction, operation, append.expected, &append.events).await?;
+        if let Some(row) = &append.row {
+            update_row(&mut transaction, row).await?;
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(next)
+    }
+
+    pub(super) async fn history(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {
+        let id = operation.to_string();
+        let rows = sqlx::query("SELECT position, body FROM event WHERE operation = $1 ORDER BY position")
+            .bind(&id)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| event(&id, number(row, "position")?, row.try_get("body")?)).collect()
+    }
+
+    pub(super) async fn part_of_history(
+        &self,
+        operation: OperationId,
+        from: Position,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let id = operation.to_string();
+        let rows = sqlx::query(
+            "SELECT position, body FROM event WHERE operation = $1 AND position >= $2 ORDER BY position LIMIT $3",
+        )
+        .bind(&id)
+        .bind(column(from.0)?)
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        let stored = |row: &SqliteRow| {
+            let (position, json) = (number(row, "position")?, row.try_get::<String, _>("body")?);
+            let event = event(&id, position, &json)?;
+            Ok(StoredEvent { position: Position(position), json, event })
+        };
+        rows.iter().map(stored).collect()
+    }
+
+    pub(super) async fn open_ids(&self) -> Result<Vec<OperationId>, StoreError> {
+        let rows = sqlx::query("SELECT id FROM operation WHERE is_open = 1 ORDER BY id")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| parsed(row, "id")).collect()
+    }
+
+    pub(super) async fn row_of(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError> {
+        let query = sqlx::AssertSqlSafe(format!("{ROWS} WHERE id = $1 AND deleted_at IS NULL"));
+        let row = sqlx::query(query).bind(operation.to_string()).fetch_optional(&self.readers).await?;
+        row.as_ref().map(operation_row).transpose()
+    }
+
+    pub(super) async fn page(&self, query: ListQuery) -> Result<Page<OperationRow>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(ROWS);
+        sql.push(" WHERE deleted_at IS NULL AND kind = ").push_bind(query.kind.as_str());
+        if let Some(deployment) = &query.deployment {
+            sql.push(" AND deployment = ").push_bind(deployment.as_str());
+        }
+        if let Some(PageToken(after)) = query.after {
+            sql.push(" AND id < ").push_bind(after.to_string());
+        }
+        // One more than asked for tells whether there is a next page.
+        sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(query.limit) + 1);
+        let rows = sql.build().fetch_all(&self.readers).await?;
+        let mut items = rows.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?;
+        let more = items.len() > query.limit as usize;
+        items.truncate(query.limit as usize);
+        let next = items.last().filter(|_| more).map(|row| PageToken(row.id));
+        Ok(Page { items, next })
+    }
+
+    pub(super) async fn newest_complete(&self) -> Result<Option<CheckpointId>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id FROM operation WHERE kind = 'checkpoint' AND complete = 1 AND deleted_at IS NULL \
+             ORDER BY id DESC LIMIT 1",
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| parsed(&row, "id")).transpose()
+    }
+
+    pub(super) async fn unfinished_rollback_to(
+        &self,
+        checkpoint: CheckpointId,
+    ) -> Result<Option<OperationId>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id FROM operation WHERE target = $1 AND finished = 0 AND kind = 'rollback' ORDER BY id LIMIT 1",
+        )
+        .bind(checkpoint.to_string())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| parsed(&row, "id")).transpose()
+    }
+
+    pub(super) async fn mark_deleted(
+        &self,
+        operation: OperationId,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE operation SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL")
+            .bind(operation.to_string())
+            .bind(at.0)
+            .execute(&self.writer)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+async fn begun_before(
+    transaction: &mut SqliteConnection,
+    request: &RequestKey,
+) -> Result<Option<OperationId>, CreateError> {
+    let row = sqlx::query("SELECT body, operation FROM request WHERE id = $1")
+        .bind(request.id.as_str())
+        .fetch_optional(transaction)
+        .await
+        .map_err(StoreError::from)?;
+    let Some(row) = row else { return Ok(None) };
+    let before: &str = row.try_get("body").map_err(StoreError::from)?;
+    if before != request.request {
+        return Err(CreateError::RequestIdReused { id: request.id.clone() });
+    }
+    Ok(Some(parsed(&row, "operation")?))
+}
+
+async fn position(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+) -> Result<Position, StoreError> {
+    let row = sqlx::query("SELECT position FROM operation WHERE id = $1")
+        .bind(operation.to_string())
+        .fetch_optional(transaction)
+        .await?;
+    row.map_or(Ok(Position(0)), |row| number(&row, "position").map(Position))
+}
+
+async fn insert_events(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+    first: Position,
+    events: &[Event],
+) -> Result<(), StoreError> {
+    let id = operation.to_string();
+    let mut position = column(first.0)?;
+    for batch in events.chunks(BATCH) {
+        let bodies = batch.iter().map(body).collect::<Result<Vec<_>, _>>()?;
+        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO event (operation, position, body) ");
+        sql.push_values(bodies, |mut row, body| {
+            row.push_bind(&id).push_bind(position).push_bind(body);
+            position += 1;
+        });
+        sql.build().execute(&mut *transaction).await?;
+    }
+    Ok(())
+}
+
+async fn insert_row(
+    transaction: &mut SqliteConnection,
+    row: &OperationRow,
+    events: usize,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO operation (id, kind, created_at, position, is_open, finished, complete, deployment, target, head) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(row.id.to_string())
+    .bind(row.kind.as_str())
+    .bind(row.created_at.0)
+    .bind(column(events as u64)?)
+    .bind(i64::from(row.open))
+    .bind(i64::from(row.finished))
+    .bind(i64::from(row.complete))
+    .bind(row.deployment.as_ref().map(|deployment| deployment.as_str()))
+    .bind(row.target.map(|target| target.to_string()))
+    .bind(&row.head)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// The kind, the times and the target of an operation never change.
+async fn update_row(transaction: &mut SqliteConnection, row: &OperationRow) -> Result<(), StoreError> {
+    sqlx::query("UPDATE operation SET is_open = $2, finished = $3, complete = $4, head = $5 WHERE id = $1")
+        .bind(row.id.to_string())
+        .bind(i64::from(row.open))
+        .bind(i64::from(row.finished))
+        .bind(i64::from(row.complete))
+        .bind(&row.head)
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+fn operation_row(row: &SqliteRow) -> Result<OperationRow, StoreError> {
+    let kind: &str = row.try_get("kind")?;
+    let kind = match kind {
+        "checkpoint" => OperationKind::Checkpoint,
+        "rollback" => OperationKind::Rollback,
+        other => return Err(damaged("column kind")(format!("{other:?} is not a kind of operation").into())),
+    };
+    Ok(OperationRow {
+        id: parsed(row, "id")?,
+        kind,
+        created_at: Timestamp(row.try_get("created_at")?),
+        open: truth(row, "is_open")?,
+        finished: truth(row, "finished")?,
+        complete: truth(row, "complete")?,
+        deployment: optional(row, "deployment")?,
+        target: optional(row, "target")?,
+        head: row.try_get("head")?,
+    })
+}
