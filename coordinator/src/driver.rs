@@ -1,3 +1,55 @@
 //! Runs fleet operations: one short task each, around the pure functions of `rfs-rollout`.
+//!
+//! ```text
+//!  callers ──▶ Operations ──create, steer──┐              ┌─ store: append at the expected position
+//!                                          ▼              │
+//!  fleet events ──▶ dispatch ──▶ inbox ──▶ Driver: wanted ─▶ send │ take ─▶ decide ─▶ append ─▶ evolve ─▶ reply, ack
+//!                   (by operation, by host)    └─▶ view ──▶ watchers
+//! ```
+//!
+//! Invariants
+//! - A command leaves only after the events that want it are stored, once per host session. A host that comes back with
+//!   another session is told again.
+//! - A reply, and the acknowledgement of a report, come after the append. A report that brings nothing new, or is of an
+//!   operation that is over or unknown, is acknowledged, too, so that its agent forgets it.
+//! - An append that meets another driver's changes nothing. This driver then reads the history again, decides what it
+//!   holds anew, and stands by: it sends nothing and lets no deadline pass until the history has rested for
+//!   [`run::RIVAL_REST`].
+//! - While the store fails, an operation holds still: the same append is tried again, ever more slowly, and what comes in
+//!   meanwhile waits in bounded queues, which in the end slows the agents' sessions.
+//! - Nothing is kept here that is not in the store, except how far hosts say they are: a restart loses only that.
+//! - Time is the `Clock`'s. Timers of the runtime only say when to look at it, so a clock that jumps is followed within
+//!   [`run::LOOK_AT_CLOCK`].
+//!
+//! Decisions that the promises leave open
+//! - A rollback owns its hosts until its outcome; hosts that it left out are taken again when they are back, unless another
+//!   operation has had them since.
+//! - A checkpoint whose selector is empty requires every host that was ever seen.
+//! - A decision of a person that could not be stored within [`operations::PATIENCE`] is answered with an error that says so;
+//!   it still counts if the store takes it later.
 
 pub mod fleet;
+
+mod error;
+
+mod ids;
+
+mod view;
+
+mod inbox;
+
+mod journal;
+
+pub mod run;
+
+mod directory;
+
+mod dispatch;
+
+mod source;
+
+pub mod operations;
+
+pub use error::OperationError;
+pub use operations::{Operations, Summaries};
+pub use view::{CheckpointHead, Head, RollbackHead, Summary, View};

@@ -28,7 +28,8 @@ pub struct Checkpoint {
 }
 
 /// Where a checkpoint stands as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Hosts get ready.
     Preparing,
@@ -44,6 +45,7 @@ pub enum Phase {
         /// How.
         outcome: Outcome,
         /// The time between the first and the last cut.
+        #[serde(with = "crate::millis")]
         skew: Duration,
         /// When.
         at: Timestamp,

@@ -40,7 +40,8 @@ pub struct Rollback {
 }
 
 /// Where a rollback stands as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Hosts start and are watched.
     Running {
@@ -71,7 +72,8 @@ pub enum Phase {
 }
 
 /// Which way hosts go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// To their targets.
     Forward,

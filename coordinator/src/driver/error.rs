@@ -1,0 +1,191 @@
+//! Why an operation could not be begun, steered, shown or deleted.
+
+use rfs_link::Failure;
+use rfs_model::{CheckpointId, HostId, OperationId, Reason, RequestId, RollbackId};
+use rfs_rollout::{PlanError, Refusal};
+
+use crate::store::{CreateError, StoreError};
+
+/// Why something was refused. Nothing was changed, unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// The request does not fit the fleet, or itself.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A field of the request makes no sense.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Where.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// There is no such checkpoint.
+    #[error("there is no checkpoint {0}")]
+    NoCheckpoint(CheckpointId),
+    /// There is no such rollback.
+    #[error("there is no rollback {0}")]
+    NoRollback(RollbackId),
+    /// There is no such operation of any kind.
+    #[error("there is no operation {0}")]
+    NoOperation(OperationId),
+    /// The checkpoint lacks hosts, so it is no target.
+    #[error("checkpoint {id} is incomplete, so it is no target: {missing}")]
+    Incomplete {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// Which hosts, and why.
+        missing: String,
+    },
+    /// The checkpoint is still being taken.
+    #[error("checkpoint {0} is still being taken")]
+    NotYetTaken(CheckpointId),
+    /// A rollback that still runs cannot be undone.
+    #[error("rollback {0} still runs")]
+    StillRuns(RollbackId),
+    /// No host is at the rollback's target with a backup.
+    #[error("rollback {0} has left no host changed, so there is nothing to undo")]
+    NothingToUndo(RollbackId),
+    /// The checkpoint must stay.
+    #[error("checkpoint {id} stays: {why}")]
+    InUse {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// What needs it.
+        why: String,
+    },
+    /// Another operation owns a host.
+    #[error("host {host} is owned by operation {owner}")]
+    HostBusy {
+        /// The host.
+        host: HostId,
+        /// The owner.
+        owner: OperationId,
+    },
+    /// The request id was used for another request.
+    #[error("request id {0} was used before, for another request")]
+    RequestIdReused(RequestId),
+    /// The operation is not in a state in which that can be done.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store did not take the decision in time; it may yet.
+    #[error("the decision is not stored yet; it counts once it is")]
+    NotStoredYet,
+    /// Too many decisions wait for the operation.
+    #[error("too many decisions wait for this operation")]
+    Overloaded,
+    /// The coordinator is stopping.
+    #[error("the coordinator is stopping")]
+    Stopping,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CreateError> for OperationError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::HostBusy { host, owner } => Self::HostBusy { host, owner },
+            CreateError::RequestIdReused { id } => Self::RequestIdReused(id),
+            CreateError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl OperationError {
+    /// For programs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Plan(error) => error.reason(),
+            Self::Invalid { .. } => Reason::InvalidArgument,
+            Self::NoCheckpoint(_) => Reason::CheckpointNotFound,
+            Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
+            Self::Incomplete { .. } => Reason::CheckpointIncomplete,
+            Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
+            Self::InUse { .. } => Reason::CheckpointInUse,
+            Self::HostBusy { .. } => Reason::HostBusy,
+            Self::RequestIdReused(_) => Reason::RequestIdReused,
+            Self::Refused(refusal) => refusal.reason(),
+            Self::NotStoredYet | Self::Overloaded => Reason::Overloaded,
+            Self::Stopping => Reason::Unreachable,
+            Self::Store(StoreError::Database(_)) => Reason::Overloaded,
+            Self::Store(StoreError::Open { .. } | StoreError::Damaged { .. }) => Reason::Internal,
+        }
+    }
+
+    /// The field of the request that it is about, as a path within the request's spec.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Plan(error) => Some(error.field()),
+            Self::Invalid { field, .. } => Some(field),
+            Self::NoCheckpoint(_) | Self::Incomplete { .. } | Self::NotYetTaken(_) => Some("checkpoint"),
+            Self::RequestIdReused(_) => Some("request_id"),
+            Self::NoRollback(_)
+            | Self::NoOperation(_)
+            | Self::StillRuns(_)
+            | Self::NothingToUndo(_)
+            | Self::InUse { .. }
+            | Self::HostBusy { .. }
+            | Self::Refused(_)
+            | Self::NotStoredYet
+            | Self::Overloaded
+            | Self::Stopping
+            | Self::Store(_) => None,
+        }
+    }
+
+    /// What to do next, where it is known better here than in the table of reasons.
+    fn next(&self) -> Option<String> {
+        match self {
+            Self::NotYetTaken(id) => Some(format!("follow it with: rfs checkpoint show {id}")),
+            Self::StillRuns(id) => Some(format!("end it first: rfs rollback abort {id}")),
+            Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
+            Self::HostBusy { owner, .. } => {
+                Some(format!("wait for it, or look at it: rfs rollback show {owner}"))
+            }
+            Self::NotStoredYet => {
+                Some("look again in a moment; see the coordinator's log and disk".to_owned())
+            }
+            Self::Stopping => Some("connect again".to_owned()),
+            Self::Plan(_)
+            | Self::Invalid { .. }
+            | Self::NoCheckpoint(_)
+            | Self::NoRollback(_)
+            | Self::NoOperation(_)
+            | Self::Incomplete { .. }
+            | Self::InUse { .. }
+            | Self::RequestIdReused(_)
+            | Self::Refused(_)
+            | Self::Overloaded
+            | Self::Store(_) => None,
+        }
+    }
+
+    /// The error as callers are told. `beneath` is the field of their request that holds the spec, or empty.
+    pub fn failure(self, beneath: &str) -> Failure {
+        if let Self::Store(error) = &self {
+            return crate::api::store_failure(error);
+        }
+        let text = self.to_string();
+        let mut failure = Failure::new(self.reason(), text.clone());
+        if let Some(field) = self.field() {
+            let problem = text.strip_prefix(field).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+            let path = if beneath.is_empty() || field == "request_id" {
+                field.to_owned()
+            } else {
+                format!("{beneath}.{field}")
+            };
+            failure = failure.field(path, problem);
+        }
+        match self.next() {
+            Some(next) => failure.next(next),
+            None => failure,
+        }
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        error.failure("")
+    }
+}

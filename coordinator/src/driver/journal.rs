@@ -1,0 +1,195 @@
+//! The history of one operation in the store: read once, appended to at the position that is known, and tried again while
+//! the store fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs_link::Chain;
+use rfs_model::{Generation, HostId, OperationId};
+use rfs_rollout::{Event, Operation};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::view;
+use crate::store::{Append, AppendError, OperationRow, Position, Store, StoreError};
+
+/// How long the first pause is while the store fails; each one is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long a pause is at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The history of one operation.
+pub(super) struct Journal {
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    operation: OperationId,
+    position: Position,
+    /// As it was last stored from here; none before that.
+    row: Option<OperationRow>,
+}
+
+/// What came of an append.
+#[derive(Debug)]
+pub(super) enum Appended {
+    /// The events are durable.
+    Stored,
+    /// Another driver appended something else. This is the whole history.
+    Rival(Vec<Event>),
+    /// Another operation has had a host that was to be taken again. Nothing was stored.
+    Taken(HostId),
+}
+
+/// The coordinator stops; nothing is known of what was being stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is stopping")]
+pub(super) struct Stopping;
+
+/// Why a history could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl Journal {
+    /// The history of an operation, of which `known` events are known.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        stop: CancellationToken,
+        operation: OperationId,
+        known: usize,
+    ) -> Self {
+        Self { store, stop, operation, position: position(known), row: None }
+    }
+
+    /// How many events are known.
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Reads the whole history; empty if there is no such operation.
+    pub(super) async fn read(&mut self) -> Result<Vec<Event>, ReadError> {
+        let mut trouble = Trouble::new(self.operation, "read");
+        let history = loop {
+            let answer = tokio::select! {
+                () = self.stop.cancelled() => return Err(Stopping.into()),
+                answer = self.store.load(self.operation) => answer,
+            };
+            match answer {
+                Ok(history) => break history,
+                Err(error @ StoreError::Damaged { .. }) => return Err(ReadError::Store(error)),
+                Err(error) => trouble.pause(&error, &self.stop).await?,
+            }
+        };
+        trouble.over();
+        self.position = position(history.len());
+        Ok(history)
+    }
+
+    /// The events that were appended by others since.
+    pub(super) async fn news(&mut self) -> Result<Vec<Event>, StoreError> {
+        let stored = self.store.events(self.operation, self.position, 1000).await?;
+        self.position = Position(self.position.0 + stored.len() as u64);
+        Ok(stored.into_iter().map(|stored| stored.event).collect())
+    }
+
+    /// Makes `events`, which lead from `before` to `after`, durable.
+    pub(super) async fn append(
+        &mut self,
+        before: &Operation,
+        after: &Operation,
+        events: &[Event],
+    ) -> Result<Appended, Stopping> {
+        let row = view::row(after);
+        let (claim, release) = handed_over(before, after);
+        let append = Append {
+            operation: self.operation,
+            expected: self.position,
+            events: events.to_vec(),
+            row: (self.row.as_ref() != Some(&row)).then(|| row.clone()),
+            claim,
+            release,
+        };
+        let mut trouble = Trouble::new(self.operation, "append to");
+        loop {
+            // Not abandoned when the coordinator stops: whether it is stored would not be known.
+            match self.store.append(append.clone()).await {
+                Ok(position) => {
+                    trouble.over();
+                    self.position = position;
+                    self.row = Some(row);
+                    return Ok(Appended::Stored);
+                }
+                Err(AppendError::NotOwner { host }) => return Ok(Appended::Taken(host)),
+                Err(AppendError::Conflict { .. }) => break,
+                Err(AppendError::Store(error)) => trouble.pause(&error, &self.stop).await?,
+            }
+        }
+        trouble.over();
+        self.row = None;
+        let known = self.position;
+        let history = loop {
+            match self.read().await {
+                Ok(history) => break history,
+                Err(ReadError::Stopping(stopping)) => return Err(stopping),
+                Err(ReadError::Store(error)) => trouble.pause(&error, &self.stop).await?,
+            }
+        };
+        // A commit whose answer was lost is ours.
+        let since = usize::try_from(known.0).ok().and_then(|known| history.get(known..));
+        Ok(if since == Some(events) { Appended::Stored } else { Appended::Rival(history) })
+    }
+}
+
+fn position(known: usize) -> Position {
+    Position(known as u64)
+}
+
+/// The hosts that an operation takes again, and those that it owns no more.
+fn handed_over(before: &Operation, after: &Operation) -> (BTreeMap<HostId, Generation>, BTreeSet<HostId>) {
+    if !after.finished() {
+        return Default::default();
+    }
+    let (before, after) = (view::owned(before), view::owned(after));
+    let release = before.keys().filter(|host| !after.contains_key(*host)).cloned().collect();
+    let claim = after.into_iter().filter(|(host, _)| !before.contains_key(host)).collect();
+    (claim, release)
+}
+
+/// A stretch in which the store fails: told once when it begins and once when it is over.
+struct Trouble {
+    operation: OperationId,
+    what: &'static str,
+    pause: Option<Duration>,
+}
+
+impl Trouble {
+    fn new(operation: OperationId, what: &'static str) -> Self {
+        Self { operation, what, pause: None }
+    }
+
+    async fn pause(&mut self, error: &StoreError, stop: &CancellationToken) -> Result<(), Stopping> {
+        let pause = match self.pause {
+            Some(last) => (last * 2).min(LONGEST_PAUSE),
+            None => {
+                warn!(operation = %self.operation, error = %Chain(error),
+                    "cannot {} the history; the operation holds still and this is tried again", self.what);
+                FIRST_PAUSE
+            }
+        };
+        self.pause = Some(pause);
+        tokio::select! {
+            () = stop.cancelled() => Err(Stopping),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    fn over(&mut self) {
+        if self.pause.take().is_some() {
+            info!(operation = %self.operation, "the history is stored again; the operation goes on");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! One operation, driven: the loop around the pure functions.
+//!
+//! ```text
+//! read history ─▶ ┌─▶ wanted ─▶ send ─▶ show ─▶ wait (inbox, timer) ─▶ decide ─▶ append ─▶ answer ─┐
+//!                 └──────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs_link::Chain;
+use rfs_model::{Generation, HostId, Timestamp};
+use rfs_rollout::{Command, Draft, Event, Operation, Refusal};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::dispatch::report_to_driver;
+use super::error::OperationError;
+use super::fleet::{Progress, SendError, SessionNumber, Sighting};
+use super::inbox::{Batch, Inbox};
+use super::journal::{Appended, Journal, ReadError, Stopping};
+use super::operations::Shared;
+use super::view::{self, View};
+
+/// The longest that the clock is not looked at while something is due.
+pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+/// How long a history must rest before a driver that met another one takes it for gone.
+pub const RIVAL_REST: Duration = Duration::from_secs(10);
+
+/// How often the history is read while another driver is at it.
+const STAND_BY: Duration = Duration::from_secs(1);
+/// When a host whose session took no more is tried again.
+const SEND_AGAIN: Duration = Duration::from_millis(250);
+/// How often views show how far hosts are.
+const SHOW_PROGRESS: Duration = Duration::from_millis(200);
+/// When a deadline is looked at again that brought nothing about.
+const TICK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Drives the operation of `inbox` until nothing is left to do. `begun` is its history, if it is known to be just begun.
+pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<Event>>) {
+    let id = inbox.operation;
+    let known = begun.as_ref().map_or(0, Vec::len);
+    let mut journal = Journal::new(shared.store.clone(), shared.stop.clone(), id, known);
+    let history = match begun {
+        Some(events) => events,
+        None => match journal.read().await {
+            Ok(history) => history,
+            Err(ReadError::Stopping(_)) => return,
+            Err(ReadError::Store(error)) => {
+                error!(operation = %id, error = %Chain(&error), "the history cannot be read; the operation holds still");
+                return give_up(&shared, inbox);
+            }
+        },
+    };
+    if history.is_empty() {
+        return no_such_operation(&shared, inbox).await;
+    }
+    let operation = match Operation::replay(&history) {
+        Ok(operation) => operation,
+        Err(error) => {
+            error!(operation = %id, %error, "the history makes no sense; the operation holds still");
+            return give_up(&shared, inbox);
+        }
+    };
+    Driver::new(shared, inbox, journal, operation).run().await;
+}
+
+/// Nothing can be done about the operation before a person has looked. Reports stay with their agents.
+fn give_up(shared: &Shared, inbox: Inbox) {
+    shared.directory.close(inbox.operation, &[]);
+}
+
+async fn no_such_operation(shared: &Arc<Shared>, inbox: Inbox) {
+    let id = inbox.operation;
+    shared.directory.close(id, &[]);
+    let left = inbox.close();
+    for asked in left.decisions {
+        let _ = asked.reply.send(Err(OperationError::NoOperation(id)));
+    }
+    for told in left.reports {
+        report_to_driver(shared, told).await;
+    }
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    journal: Journal,
+    operation: Arc<Operation>,
+    hosts: Vec<HostId>,
+    /// How each host was last looked at; what came of it is in the history.
+    seen: BTreeMap<HostId, Sighting>,
+    /// The last command that each host's session was handed.
+    sent: BTreeMap<HostId, (SessionNumber, Generation)>,
+    progress: Arc<BTreeMap<HostId, Progress>>,
+    /// The view is older than the operation.
+    stale: bool,
+    wake: Wake,
+    /// Since when the history rests that another driver appended to.
+    rival: Option<Instant>,
+}
+
+/// When to look up although nothing comes in.
+#[derive(Debug, Default)]
+struct Wake {
+    /// When something is due, by the coordinator's clock.
+    due: Option<Timestamp>,
+    /// What is due brought nothing about.
+    idle: bool,
+    /// A session took no more.
+    send_again: bool,
+    /// When the view is to show how far hosts are.
+    show: Option<Instant>,
+}
+
+/// What is dealt with at once.
+#[derive(Debug, Default)]
+struct Hand {
+    /// What came in.
+    batch: Batch,
+    /// What was seen.
+    seen: Vec<Command>,
+}
+
+impl Driver {
+    fn new(shared: Arc<Shared>, inbox: Inbox, journal: Journal, operation: Operation) -> Self {
+        let hosts = view::hosts(&operation);
+        shared.directory.concerns(inbox.operation, &hosts);
+        Self {
+            shared,
+            inbox,
+            journal,
+            operation: Arc::new(operation),
+            hosts,
+            seen: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            progress: Arc::default(),
+            stale: true,
+            wake: Wake::default(),
+            rival: None,
+        }
+    }
+
+    async fn run(mut self) {
+        self.show();
+        let mut hand = Hand { seen: self.look_at_everything(), ..Hand::default() };
+        loop {
+            if self.deal(hand).await.is_err() {
+                return self.shared.directory.close(self.inbox.operation, &self.hosts);
+            }
+            self.reconcile();
+            self.show();
+            if !self.operation.open() && self.inbox.is_empty() {
+                return self.end();
+            }
+            match self.next().await {
+                Some(next) => hand = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Waits for what comes next; nothing if the coordinator stops.
+    async fn next(&mut self) -> Option<Hand> {
+        let (stop, timer) = (self.shared.stop.clone(), self.timer());
+        let mut batch = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            batch = self.inbox.wait() => batch,
+            () = until(timer) => Batch::default(),
+        };
+        self.note_progress(std::mem::take(&mut batch.progress));
+        let seen = match self.rival {
+            Some(since) => self.stand_by(since).await,
+            None => {
+                let mut seen = self.look(std::mem::take(&mut batch.look));
+                if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
+                    seen.push(Command::Tick);
+                }
+                seen
+            }
+        };
+        Some(Hand { batch, seen })
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.rival.is_some() {
+            return Some(now + STAND_BY);
+        }
+        let due = self.wake.due.map(|due| {
+            let wait = due.since(self.shared.clock.now());
+            let idle = wait.is_zero() && self.wake.idle;
+            now + if idle { TICK_AGAIN } else { wait.clamp(Duration::from_millis(1), LOOK_AT_CLOCK) }
+        });
+        let send_again = self.wake.send_again.then(|| now + SEND_AGAIN);
+        [due, send_again, self.wake.show].into_iter().flatten().min()
+    }
+
+    fn look_at_everything(&mut self) -> Vec<Command> {
+        self.seen.clear();
+        let mut seen = self.look(self.hosts.clone());
+        seen.push(Command::Tick);
+        seen
+    }
+
+    /// Looks at hosts, and says how they are if that is another than at the last look.
+    fn look(&mut self, hosts: impl IntoIterator<Item = HostId>) -> Vec<Command> {
+        let now = self.shared.clock.now();
+        let mut commands = Vec::new();
+        for host in hosts {
+            let is = self.shared.fleet.look(&host, now);
+            let was = self.seen.insert(host.clone(), is.clone());
+            let had = was.and_then(|was| was.session);
+            let lost = had.is_some() && had != is.session;
+            if lost || is.session.is_none() {
+                commands.push(Command::Disconnected(host.clone()));
+            }
+            if is.session.is_some() {
+                commands.push(Command::Connected(host.clone()));
+                let Sighting { health, since, evidence, .. } = is;
+                commands.push(Command::Health { host, health, since, evidence });
+            }
+        }
+        commands
+    }
+
+    /// Decides what is in hand, makes it durable, and answers those who wait for it.
+    async fn deal(&mut self, hand: Hand) -> Result<(), Stopping> {
+        let Hand { mut batch, seen } = hand;
+        let mut left = BTreeSet::new();
+        let refusals = loop {
+            let commands = commands(&batch, &seen);
+            if commands.is_empty() {
+                return Ok(());
+            }
+            let (after, events, refusals) = decide(&self.operation, &commands, self.shared.clock.now());
+            self.wake.idle = events.is_empty();
+            if events.is_empty() {
+                break refusals;
+            }
+            match self.journal.append(&self.operation, &after, &events).await? {
+                Appended::Stored => {
+                    self.becomes(after);
+                    break refusals;
+                }
+                Appended::Rival(history) => self.give_way(&history)?,
+                Appended::Taken(host) => {
+                    if !left.insert(host.clone()) {
+                        error!(operation = %self.inbox.operation, %host, "the host can neither be taken nor left");
+                        return Err(Stopping);
+                    }
+                    batch.superseded.insert(host);
+                }
+            }
+        };
+        self.show();
+        answer(batch, refusals);
+        Ok(())
+    }
+
+    fn becomes(&mut self, operation: Operation) {
+        self.operation = Arc::new(operation);
+        self.stale = true;
+    }
+
+    /// Another driver appended something: its history holds, and it goes on with the operation.
+    fn give_way(&mut self, history: &[Event]) -> Result<(), Stopping> {
+        let operation = self.inbox.operation;
+        info!(%operation, "another driver is at the operation; this one stands by");
+        match Operation::replay(history) {
+            Ok(replayed) => self.becomes(replayed),
+            Err(error) => {
+                error!(%operation, %error, "the history makes no sense; the operation holds still");
+                return Err(Stopping);
+            }
+        }
+        self.rival = Some(Instant::now());
+        Ok(())
+    }
+
+    /// While another driver is at the operation its history is followed, and nothing is sent. Once it rests, this one goes
+    /// on.
+    async fn stand_by(&mut self, since: Instant) -> Vec<Command> {
+        match self.journal.news().await {
+            Ok(news) if !news.is_empty() => {
+                let operation = Arc::unwrap_or_clone(self.operation.clone());
+                self.becomes(news.iter().fold(operation, Operation::evolve));
+                self.rival = Some(Instant::now());
+            }
+            Ok(_) if since.elapsed() >= RIVAL_REST => {
+                info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
+                self.rival = None;
+                return self.look_at_everything();
+            }
+            Ok(_) => {}
+            // Tried again in a moment.
+            Err(error) => {
+                warn!(operation = %self.inbox.operation, error = %Chain(&error), "cannot read the history on");
+            }
+        }
+        Vec::new()
+    }
+
+    /// Sends what should be in flight and has not been handed to the host's present session.
+    fn reconcile(&mut self) {
+        self.wake.send_again = false;
+        if self.rival.is_some() {
+            return;
+        }
+        let work = self.operation.wanted();
+        self.wake.due = work.wake_at;
+        self.sent.retain(|host, _| work.commands.contains_key(host));
+        if self.progress.keys().any(|host| !work.commands.contains_key(host)) {
+            Arc::make_mut(&mut self.progress).retain(|host, _| work.commands.contains_key(host));
+        }
+        for (host, command) in work.commands {
+            let Some(session) = self.seen.get(&host).and_then(|seen| seen.session) else { continue };
+            let handed = (session, command.generation);
+            if self.sent.get(&host) == Some(&handed) {
+                continue;
+            }
+            match self.shared.fleet.send(&host, command) {
+                Ok(()) => drop(self.sent.insert(host, handed)),
+                Err(SendError::Full) => self.wake.send_again = true,
+                // It is told when it is back: then it is looked at again.
+                Err(SendError::NotConnected) => {}
+            }
+        }
+    }
+
+    fn note_progress(&mut self, progress: BTreeMap<HostId, Progress>) {
+        if !progress.is_empty() {
+            Arc::make_mut(&mut self.progress).extend(progress);
+            self.wake.show.get_or_insert_with(|| Instant::now() + SHOW_PROGRESS);
+        }
+    }
+
+    fn show(&mut self) {
+        let progressed = self.wake.show.is_some_and(|at| at <= Instant::now());
+        if self.stale || progressed {
+            self.stale = false;
+            self.wake.show = None;
+            self.inbox.show(View {
+                operation: self.operation.clone(),
+                position: self.journal.position(),
+                progress: self.progress.clone(),
+            });
+        }
+    }
+
+    /// Nothing is left to do. What came in at the last moment is answered from the end.
+    fn end(self) {
+        self.shared.directory.close(self.inbox.operation, &self.hosts);
+        let left = self.inbox.close();
+        for asked in left.decisions {
+            let refused = self.operation.decide(&Command::Person(asked.person), self.shared.clock.now());
+            let _ = asked.reply.send(refused.map(drop).map_err(OperationError::from));
+        }
+        let shared = self.shared.clone();
+        self.shared.tasks.spawn(async move {
+            for told in left.reports {
+                report_to_driver(&shared, told).await;
+            }
+        });
+    }
+}
+
+/// What is in hand, as it is decided: first what is known for sure, then what was seen, then what persons want.
+fn commands(batch: &Batch, seen: &[Command]) -> Vec<Command> {
+    let superseded = batch.superseded.iter().cloned().map(Command::Superseded);
+    let reports = batch.reports.iter().map(|told| Command::Report(told.report.clone()));
+    let decisions = batch.decisions.iter().map(|asked| Command::Person(asked.person.clone()));
+    superseded.chain(reports).chain(seen.iter().cloned()).chain(decisions).collect()
+}
+
+/// Decides on commands together, and says for each why it was refused, if it was. What follows from all that hosts say is
+/// decided once; a person's decision meets the operation as it stands after that.
+fn decide(
+    operation: &Operation,
+    commands: &[Command],
+    now: Timestamp,
+) -> (Operation, Vec<Event>, Vec<Option<Refusal>>) {
+    let mut draft = Draft::of(operation.clone());
+    let mut take = |command: &Command| {
+        let decision = matches!(command, Command::Person(_));
+        if decision {
+            draft.settle(now);
+        }
+        draft.handle(command, now).err()
+    };
+    let refusals = commands.iter().map(&mut take).collect();
+    draft.settle(now);
+    let (after, events) = draft.into_parts();
+    (after, events, refusals)
+}
+
+/// Answers those who wait; `refusals` are those of the batch's commands, decisions last. Who has gone is not waited for.
+fn answer(batch: Batch, mut refusals: Vec<Option<Refusal>>) {
+    for told in batch.reports {
+        let _ = told.stored.send(());
+    }
+    let decisions = refusals.split_off(refusals.len() - batch.decisions.len());
+    for (asked, refusal) in batch.decisions.into_iter().zip(decisions) {
+        let _ = asked.reply.send(refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
+    }
+}
+
+async fn until(timer: Option<Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
