@@ -18,3 +18,6 @@ pub use contract::{
     OperationKind, OperationRow, Page, PageToken, Position, RequestKey, Store, StoreError, StoredEvent,
 };
 pub use sqlite::SqliteStore;
+
+#[cfg(test)]
+mod suite;

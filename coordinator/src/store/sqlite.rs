@@ -142,3 +142,6 @@ impl Store for SqliteStore {
         self.one_host(host).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The SQLite store keeps the contract, and its promises about its file.
+
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::suite::{append, event, host, keeps_its_contract, new, operation};
+
+async fn open(folder: &TempDir) -> SqliteStore {
+    SqliteStore::open(&folder.path().join("rfs.db")).await.expect("a store")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_of_a_store() {
+    let folders = folder();
+    keeps_its_contract(|| async {
+        let fresh = tempfile::tempdir_in(&folders).expect("a folder").keep();
+        SqliteStore::open(&fresh.join("rfs.db")).await.expect("a store")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_appended_is_there_after_the_file_is_opened_again() {
+    let folder = folder();
+    let store = open(&folder).await;
+    store.create(new(1, "a")).await.expect("a creation");
+    store.append(append(1, 1, vec![event(1)])).await.expect("an append");
+    drop(store);
+    let store = open(&folder).await;
+    assert_eq!(store.load(operation(1)).await.expect("a read"), [event(0), event(1)]);
+    assert!(store.create(new(2, "a")).await.is_err(), "a is still owned");
+}
+
+#[tokio::test]
+async fn a_commit_is_synced_and_the_sqlite_is_one_that_loses_none() {
+    let folder = folder();
+    let store = open(&folder).await;
+    for (pragma, expected) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")] {
+        let query = sqlx::AssertSqlSafe(format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}"));
+        let value: String = sqlx::query_scalar(query).fetch_one(&store.writer).await.expect("a pragma");
+        assert_eq!(value, expected, "{pragma}");
+    }
+    let version: String =
+        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&store.writer).await.expect("a version");
+    let version: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
+    assert!(version >= vec![3, 51, 3], "{version:?} may lose a committed write when the log is reset");
+}
+
+#[tokio::test]
+async fn two_processes_on_one_file_wait_for_each_other() {
+    let folder = folder();
+    let (one, two) = (open(&folder).await, open(&folder).await);
+    one.create(new(1, "")).await.expect("a creation");
+    for position in 1..40 {
+        let store = if position % 2 == 0 { &one } else { &two };
+        store.append(append(1, position, vec![event(0)])).await.expect("an append");
+    }
+    let (left, right) =
+        tokio::join!(one.append(append(1, 40, vec![event(1)])), two.append(append(1, 40, vec![event(2)])));
+    assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_named() {
+    let folder = folder();
+    let store = open(&folder).await;
+    store.create(new(1, "")).await.expect("a creation");
+    for (body, expected) in [
+        ("{\"version\":1,\"rollback\":{\"event\":\"from_the_future\"}}", "unknown variant"),
+        (
+            "{\"version\":2,\"checkpoint\":{\"event\":\"cut_started\",\"at\":1}}",
+            "written by a newer version of rfs",
+        ),
+        ("torn", "expected ident"),
+    ] {
+        sqlx::query("UPDATE event SET body = $1").bind(body).execute(&store.writer).await.expect("a write");
+        let error = store.load(operation(1)).await.expect_err("it cannot be read");
+        assert_eq!(error.to_string(), format!("event 0 of operation {} cannot be read", operation(1)));
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.contains(expected), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_refused_by_its_name() {
+    let folder = folder();
+    std::fs::write(
+        folder.path().join("rfs.db"),
+        "not a database, but long enough to be looked at".repeat(20),
+    )
+    .expect("a write");
+    let error = SqliteStore::open(&folder.path().join("rfs.db")).await.expect_err("it is no store");
+    assert!(matches!(error, StoreError::Open { .. }), "{error}");
+    assert!(error.to_string().contains("rfs.db"), "{error}");
+    let missing = SqliteStore::open(&folder.path().join("no/such/rfs.db")).await.expect_err("no folder");
+    assert!(matches!(missing, StoreError::Open { .. }), "{missing}");
+}
+
+/// Not a measurement, but a guard against one that grows with the square of the fleet.
+#[tokio::test]
+async fn a_thousand_hosts_are_taken_and_answer_in_one_go() {
+    let folder = folder();
+    let store = open(&folder).await;
+    let names: Vec<String> = (0..1000).map(|n| format!("h-{n}")).collect();
+    let started = Instant::now();
+    store.create(new(1, &names.join(" "))).await.expect("a creation");
+    let taken = started.elapsed();
+    store.append(append(1, 1, (0..1000).map(event).collect())).await.expect("an append");
+    let appended = started.elapsed() - taken;
+    println!("1,000 hosts taken in {taken:?}, 1,000 events appended in {appended:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{taken:?} {appended:?}");
+    assert_eq!(store.host(&host("h-1")).await.expect("a read"), None);
+}

@@ -1,0 +1,331 @@
+//! What every store must do. An implementation's tests call [`keeps_its_contract`] with a way to open a fresh store; each
+//! case gets its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use rfs_model::{CheckpointId, DeploymentId, Generation, HostId, OperationId, RequestId, Timestamp};
+use rfs_rollout::checkpoint::{CheckpointEvent, Outcome};
+use rfs_rollout::{Event, GENERATIONS};
+use uuid::Uuid;
+
+use super::*;
+
+/// The `n`th operation: ids sort by the time they were made.
+pub(super) fn operation(n: u128) -> OperationId {
+    CheckpointId::from_uuid(Uuid::from_u128(n)).into()
+}
+
+pub(super) fn host(name: &str) -> HostId {
+    name.parse().expect("a valid name")
+}
+
+pub(super) fn hosts(names: &str) -> BTreeSet<HostId> {
+    names.split_whitespace().map(host).collect()
+}
+
+/// Some event; which one makes no difference to a store.
+pub(super) fn event(at: i64) -> Event {
+    Event::Checkpoint(CheckpointEvent::CutStarted { at: Timestamp(at) })
+}
+
+pub(super) fn row(n: u128) -> OperationRow {
+    OperationRow {
+        id: operation(n),
+        kind: OperationKind::Checkpoint,
+        created_at: Timestamp(1000),
+        open: true,
+        finished: false,
+        complete: false,
+        deployment: None,
+        target: None,
+        head: "{}".into(),
+    }
+}
+
+pub(super) fn new(n: u128, names: &str) -> NewOperation {
+    NewOperation {
+        row: row(n),
+        request: None,
+        hosts: hosts(names),
+        generations: GENERATIONS,
+        begin: Box::new(|_| vec![event(0)]),
+    }
+}
+
+pub(super) fn append(n: u128, expected: u64, events: Vec<Event>) -> Append {
+    Append {
+        operation: operation(n),
+        expected: Position(expected),
+        events,
+        row: None,
+        claim: BTreeMap::new(),
+        release: BTreeSet::new(),
+    }
+}
+
+fn seen(name: &str, generation: u64) -> HostSeen {
+    HostSeen {
+        host: host(name),
+        at: Timestamp(5),
+        labels: [("role".to_owned(), "web".to_owned())].into(),
+        generation: Generation(generation),
+        inconsistent: false,
+        details: "{}".into(),
+    }
+}
+
+/// Begins an operation and gives back the first generation of each host.
+async fn begin(store: &dyn Store, n: u128, names: &str) -> Result<Vec<u64>, CreateError> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let begin: Begin = Box::new(move |firsts| {
+        sender.send(firsts.values().map(|first| first.0).collect()).expect("somebody listens");
+        vec![event(0)]
+    });
+    store.create(NewOperation { begin, ..new(n, names) }).await?;
+    Ok(receiver.recv().expect("the events were made"))
+}
+
+/// Asserts the contract.
+pub(super) async fn keeps_its_contract<S, F>(open: impl Fn() -> F)
+where
+    S: Store,
+    F: Future<Output = S>,
+{
+    a_history_is_read_as_it_was_appended(&open().await).await;
+    of_two_appends_at_one_position_one_wins_and_the_other_changes_nothing(Arc::new(open().await)).await;
+    a_refused_append_changes_nothing(&open().await).await;
+    a_request_that_is_repeated_begins_nothing(&open().await).await;
+    one_operation_owns_a_host_at_a_time(&open().await).await;
+    generations_only_grow(&open().await).await;
+    a_host_is_taken_again_only_if_nobody_had_it_since(&open().await).await;
+    lists_go_page_by_page_newest_first(&open().await).await;
+    what_is_open_complete_or_aimed_at_is_found(&open().await).await;
+    hosts_are_kept_as_they_say_they_are(&open().await).await;
+}
+
+async fn a_history_is_read_as_it_was_appended(store: &dyn Store) {
+    assert_eq!(store.load(operation(1)).await.expect("a read"), vec![]);
+    let first = Event::Checkpoint(CheckpointEvent::Finished {
+        at: Timestamp(1),
+        outcome: Outcome::Complete,
+        skew: std::time::Duration::from_millis(3),
+    });
+    let begun = first.clone();
+    let created = store.create(NewOperation { begin: Box::new(move |_| vec![begun]), ..new(1, "") }).await;
+    assert_eq!(created.expect("a creation"), Created::New(vec![first.clone()]));
+    // More than any one statement carries.
+    let many: Vec<Event> = (0..1234).map(event).collect();
+    let next = store.append(append(1, 1, many.clone())).await.expect("an append");
+    assert_eq!(next, Position(1235));
+    assert_eq!(store.append(append(1, 1235, vec![])).await.expect("an append"), next);
+    let all: Vec<Event> = [first].into_iter().chain(many).collect();
+    assert_eq!(store.load(operation(1)).await.expect("a read"), all);
+    let part = store.events(operation(1), Position(1233), 5).await.expect("a read");
+    let part: Vec<(u64, Event)> = part.into_iter().map(|stored| (stored.position.0, stored.event)).collect();
+    assert_eq!(part, [(1233, event(1232)), (1234, event(1233))]);
+}
+
+async fn of_two_appends_at_one_position_one_wins_and_the_other_changes_nothing(store: Arc<impl Store>) {
+    store.create(new(1, "")).await.expect("a creation");
+    let racers = (0..16).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.append(append(1, 1, vec![event(n)])).await })
+    });
+    let mut won = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        match racer.await.expect("no panic") {
+            Ok(position) => {
+                assert_eq!(position, Position(2));
+                won += 1;
+            }
+            Err(AppendError::Conflict { at, expected, .. }) => {
+                assert_eq!((at, expected), (Position(2), Position(1)))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(store.load(operation(1)).await.expect("a read").len(), 2);
+}
+
+async fn a_refused_append_changes_nothing(store: &dyn Store) {
+    begin(store, 1, "a b").await.expect("a creation");
+    let changed = OperationRow { open: false, head: "changed".into(), ..row(1) };
+    let refused = store
+        .append(Append { release: hosts("a b"), row: Some(changed), ..append(1, 7, vec![event(1)]) })
+        .await;
+    assert!(matches!(refused, Err(AppendError::Conflict { at: Position(1), .. })), "{refused:?}");
+    let unknown = store.append(append(9, 0, vec![event(1)])).await;
+    assert!(matches!(unknown, Err(AppendError::Conflict { .. })), "{unknown:?}");
+    assert_eq!(store.load(operation(1)).await.expect("a read").len(), 1);
+    assert_eq!(store.operation(operation(1)).await.expect("a read"), Some(row(1)));
+    let busy = store.create(new(2, "b c")).await;
+    assert!(matches!(busy, Err(CreateError::HostBusy { .. })), "{busy:?}");
+    assert_eq!(store.operation(operation(2)).await.expect("a read"), None, "all or nothing");
+    begin(store, 3, "c").await.expect("c was not taken by the operation that could not begin");
+}
+
+async fn a_request_that_is_repeated_begins_nothing(store: &dyn Store) {
+    let request = |text: &str| {
+        Some(RequestKey { id: RequestId::new("deploy-7").expect("a valid id"), request: text.to_owned() })
+    };
+    let first = store.create(NewOperation { request: request("all"), ..new(1, "a") }).await;
+    assert!(matches!(first, Ok(Created::New(_))), "{first:?}");
+    let again = store.create(NewOperation { request: request("all"), ..new(2, "a") }).await;
+    assert_eq!(again.expect("no second creation"), Created::Before(operation(1)));
+    let other = store.create(NewOperation { request: request("some"), ..new(3, "b") }).await;
+    assert!(matches!(other, Err(CreateError::RequestIdReused { .. })), "{other:?}");
+    assert_eq!(store.open_operations().await.expect("a read"), [operation(1)]);
+}
+
+async fn one_operation_owns_a_host_at_a_time(store: &dyn Store) {
+    begin(store, 1, "a b").await.expect("a creation");
+    match begin(store, 2, "b c").await {
+        Err(CreateError::HostBusy { host: busy, owner }) => {
+            assert_eq!((busy, owner), (host("b"), operation(1)));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Only the owner can let go.
+    begin(store, 3, "c").await.expect("a creation");
+    store.append(Append { release: hosts("a"), ..append(3, 1, vec![event(1)]) }).await.expect("an append");
+    assert!(begin(store, 4, "a").await.is_err());
+    store.append(Append { release: hosts("a"), ..append(1, 1, vec![event(1)]) }).await.expect("an append");
+    begin(store, 5, "a").await.expect("a is free");
+    assert!(begin(store, 6, "b").await.is_err(), "b is not");
+}
+
+async fn generations_only_grow(store: &dyn Store) {
+    assert_eq!(begin(store, 1, "a b").await.expect("a creation"), [1, 1]);
+    store.append(Append { release: hosts("a"), ..append(1, 1, vec![event(1)]) }).await.expect("an append");
+    assert_eq!(begin(store, 2, "a").await.expect("a creation"), [1 + GENERATIONS]);
+    store.append(Append { release: hosts("a"), ..append(2, 1, vec![event(1)]) }).await.expect("an append");
+    // The host knows of more than this store does: it was restored from an old backup, say.
+    store.host_seen(seen("a", 100)).await.expect("a write");
+    store.host_seen(seen("a", 3)).await.expect("a write");
+    assert_eq!(begin(store, 3, "a").await.expect("a creation"), [101]);
+    let row = store.host(&host("a")).await.expect("a read").expect("a was seen");
+    assert_eq!((row.generation, row.owner), (Generation(100 + GENERATIONS), Some(operation(3))));
+}
+
+async fn a_host_is_taken_again_only_if_nobody_had_it_since(store: &dyn Store) {
+    let claim = |n, expected, first| Append {
+        claim: [(host("a"), Generation(first))].into(),
+        ..append(n, expected, vec![event(1)])
+    };
+    let release = |n, expected| Append { release: hosts("a"), ..append(n, expected, vec![event(1)]) };
+    begin(store, 1, "a").await.expect("a creation");
+    store.append(claim(1, 1, 1)).await.expect("its own host");
+    store.append(release(1, 2)).await.expect("an append");
+    store.append(claim(1, 3, 1)).await.expect("a free host that it had last");
+    assert!(begin(store, 2, "a").await.is_err(), "it is taken");
+    store.append(release(1, 4)).await.expect("an append");
+    begin(store, 3, "a").await.expect("a creation");
+    let refused = store.append(claim(1, 5, 1)).await;
+    assert!(matches!(refused, Err(AppendError::NotOwner { .. })), "{refused:?}");
+    store.append(release(3, 1)).await.expect("an append");
+    let refused = store.append(claim(1, 5, 1)).await;
+    assert!(matches!(refused, Err(AppendError::NotOwner { .. })), "somebody had it since: {refused:?}");
+    assert_eq!(store.load(operation(1)).await.expect("a read").len(), 5, "a refused claim appends nothing");
+    // Nobody here had it, but the host has accepted a command of a later generation.
+    store.host_seen(seen("a", 500)).await.expect("a write");
+    let refused = store.append(claim(3, 2, 1 + GENERATIONS)).await;
+    assert!(matches!(refused, Err(AppendError::NotOwner { .. })), "{refused:?}");
+}
+
+async fn lists_go_page_by_page_newest_first(store: &dyn Store) {
+    let deployment = DeploymentId::new("release-7").expect("a valid id");
+    for n in 1..=5 {
+        let deployment = (n % 2 == 0).then(|| deployment.clone());
+        store
+            .create(NewOperation { row: OperationRow { deployment, ..row(n) }, ..new(n, "") })
+            .await
+            .expect("new");
+    }
+    let rollback = OperationRow { kind: OperationKind::Rollback, ..row(6) };
+    store.create(NewOperation { row: rollback.clone(), ..new(6, "") }).await.expect("a creation");
+    let query = |limit, after| ListQuery { kind: OperationKind::Checkpoint, deployment: None, limit, after };
+    let ids = |page: &Page<OperationRow>| page.items.iter().map(|row| row.id).collect::<Vec<_>>();
+    let first = store.list(query(2, None)).await.expect("a read");
+    assert_eq!(ids(&first), [operation(5), operation(4)]);
+    // A new one does not shift the pages that follow.
+    store.create(new(7, "")).await.expect("a creation");
+    let second = store.list(query(2, first.next)).await.expect("a read");
+    assert_eq!(ids(&second), [operation(3), operation(2)]);
+    let last = store.list(query(2, second.next)).await.expect("a read");
+    assert_eq!((ids(&last), last.next), (vec![operation(1)], None));
+    let of = ListQuery { deployment: Some(deployment), ..query(9, None) };
+    assert_eq!(ids(&store.list(of).await.expect("a read")), [operation(4), operation(2)]);
+    let rollbacks = ListQuery { kind: OperationKind::Rollback, ..query(9, None) };
+    assert_eq!(store.list(rollbacks).await.expect("a read").items, [rollback]);
+    assert!(store.delete(operation(4), Timestamp(1)).await.expect("a write"));
+    assert!(!store.delete(operation(4), Timestamp(2)).await.expect("a write"), "it is deleted already");
+    assert!(!store.delete(operation(99), Timestamp(2)).await.expect("a write"), "there is none");
+    assert_eq!(ids(&store.list(query(2, None)).await.expect("a read")), [operation(7), operation(5)]);
+    assert_eq!(store.load(operation(4)).await.expect("a read").len(), 1, "its history stays");
+}
+
+async fn what_is_open_complete_or_aimed_at_is_found(store: &dyn Store) {
+    let target = CheckpointId::from(operation(1));
+    for n in [1, 2, 3] {
+        store.create(new(n, "")).await.expect("a creation");
+    }
+    assert_eq!(store.newest_complete_checkpoint().await.expect("a read"), None);
+    for n in [1, 2] {
+        let done =
+            OperationRow { open: false, finished: true, complete: true, head: "done".into(), ..row(n) };
+        store
+            .append(Append { row: Some(done.clone()), ..append(n, 1, vec![event(1)]) })
+            .await
+            .expect("an append");
+        assert_eq!(store.operation(operation(n)).await.expect("a read"), Some(done));
+    }
+    assert_eq!(store.newest_complete_checkpoint().await.expect("a read"), Some(operation(2).into()));
+    store.delete(operation(2), Timestamp(1)).await.expect("a write");
+    assert_eq!(store.newest_complete_checkpoint().await.expect("a read"), Some(target));
+    assert_eq!(store.open_operations().await.expect("a read"), [operation(3)]);
+
+    assert_eq!(store.rollback_to(target).await.expect("a read"), None);
+    let rollback = OperationRow { kind: OperationKind::Rollback, target: Some(target), ..row(4) };
+    store.create(NewOperation { row: rollback.clone(), ..new(4, "") }).await.expect("a creation");
+    assert_eq!(store.rollback_to(target).await.expect("a read"), Some(operation(4)));
+    // It has an outcome, and hosts that are still to come in line.
+    let over = OperationRow { finished: true, ..rollback };
+    store.append(Append { row: Some(over), ..append(4, 1, vec![event(1)]) }).await.expect("an append");
+    assert_eq!(store.rollback_to(target).await.expect("a read"), None);
+    assert_eq!(store.open_operations().await.expect("a read"), [operation(3), operation(4)]);
+}
+
+async fn hosts_are_kept_as_they_say_they_are(store: &dyn Store) {
+    assert_eq!(store.hosts().await.expect("a read"), vec![]);
+    store.host_seen(seen("b", 7)).await.expect("a write");
+    store.host_seen(seen("a", 0)).await.expect("a write");
+    let later = HostSeen {
+        at: Timestamp(9),
+        labels: [("role".to_owned(), "db".to_owned())].into(),
+        inconsistent: true,
+        details: r#"{"agent":"2"}"#.into(),
+        ..seen("a", 1)
+    };
+    store.host_seen(later.clone()).await.expect("a write");
+    let expected = HostRow {
+        host: host("a"),
+        last_seen: Timestamp(9),
+        labels: later.labels,
+        generation: Generation(1),
+        inconsistent: true,
+        owner: None,
+        details: later.details,
+    };
+    assert_eq!(store.host(&host("a")).await.expect("a read"), Some(expected.clone()));
+    assert_eq!(store.host(&host("c")).await.expect("a read"), None);
+    let all = store.hosts().await.expect("a read");
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0], expected);
+    assert_eq!((&all[1].host, all[1].generation), (&host("b"), Generation(7)));
+    // A host that an operation took without ever having been seen is nobody's to list.
+    begin(store, 1, "ghost").await.expect("a creation");
+    assert_eq!(store.hosts().await.expect("a read").len(), 2);
+}
