@@ -15,15 +15,20 @@ pub mod authz;
 
 pub mod host;
 
+pub mod checkpoint;
+
+pub mod rollback;
+
 mod page;
 mod read;
 mod show;
+mod watch;
 
 use rfs_link::{Chain, Failure};
 use rfs_model::Reason;
 use rfs_proto::convert::FieldError;
 
-use crate::store::StoreError;
+use crate::store::{PageToken, StoreError};
 
 pub(crate) use page::fingerprint;
 
@@ -38,6 +43,13 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
             Failure::new(Reason::Internal, error.to_string())
         }
     }
+}
+
+/// The operation after which a page begins.
+fn page_after(list: &page::List, page_token: &str) -> Result<Option<PageToken>, Failure> {
+    let after = list.after(page_token)?;
+    // A token of ours holds an id: its check says that it is ours.
+    Ok(after.and_then(|id| id.parse().ok()).map(PageToken))
 }
 
 /// A field that is not valid.

@@ -1,7 +1,8 @@
 //! The server as a whole: opened, serving, stopped.
 //!
 //! ```text
-//! configuration ─▶ credentials, listener ─▶ routes behind authz ─▶ serve ─stop─▶ drain ─▶ cut
+//! configuration ─▶ credentials, listener ─▶ store ─▶ hub ⇄ drivers ─▶ routes behind authz ─▶ serve
+//!                                                                 stop ─▶ drain ─▶ cut ─▶ drivers end ─▶ store closed
 //! ```
 //!
 //! The listener is bound before anything is promised: once [`Serving::start`] returns, a connection is taken.
@@ -9,6 +10,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use rfs_link::server::{self, DescriptorError, Limits};
 use rfs_link::{CredentialsError, Failure, Identity, LiveCredentials, SpiffeId, TrustDomain, incoming};
@@ -19,8 +21,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use rfs_proto::v1::checkpoint_service_server::CheckpointServiceServer;
+use rfs_proto::v1::host_service_server::HostServiceServer;
+use rfs_proto::v1::rollback_service_server::RollbackServiceServer;
+use tonic::service::Routes;
+
 use crate::api::authz::{Authorize, CurrentRoles, Roles};
+use crate::api::checkpoint::Checkpoints;
+use crate::api::host::Hosts;
+use crate::api::rollback::Rollbacks;
 use crate::config::Config;
+use crate::driver::{Operations, fleet};
+use crate::hub::Hub;
+use crate::store::{SqliteStore, Store, StoreError};
 
 /// A coordinator that serves.
 #[derive(Debug)]
@@ -55,6 +68,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The store cannot be opened, or does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The reflection service cannot be made.
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
@@ -78,7 +94,13 @@ impl ServeError {
                 "see who listens there: ss -ltnp 'sport = :{}'; or change listen",
                 address.port()
             )),
-            Self::Descriptors(_) | Self::Server(_) | Self::Task(_) => Failure::new(Reason::Internal, text),
+            Self::Store(StoreError::Open { path, .. }) => Failure::new(Reason::Io, text).next(format!(
+                "see that the folder of {path} exists and can be written to; then start again"
+            )),
+            Self::Store(StoreError::Database(_) | StoreError::Damaged { .. })
+            | Self::Descriptors(_)
+            | Self::Server(_)
+            | Self::Task(_) => Failure::new(Reason::Internal, text),
         }
     }
 }
@@ -93,13 +115,25 @@ impl Serving {
         let (limits, roles) = (Limits::default(), CurrentRoles::new(config.roles));
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
 
-        let (routes, _health) = server::standard(&[rfs_proto::DESCRIPTORS])?;
+        let store = Arc::new(SqliteStore::open(&config.store.path).await?);
+        let (events, told) = fleet::channel();
+        let hub = Hub::open(store.clone(), clock.clone(), events, stop.clone()).await?;
+        let operations =
+            Operations::open(store.clone(), Arc::new(hub.clone()), clock.clone(), told, stop.clone()).await?;
+        let routes = routes(&hub, &operations, store.clone(), limits.message_bytes())?;
         let router = server::builder(&limits).layer(Authorize(roles.clone())).add_routes(routes);
         credentials.follow(stop.clone());
         let incoming = incoming::mutual_tls(listener, credentials, &limits, close.clone());
         let serving = {
             let stop = stop.clone();
-            async move { server::serve(router, incoming, &limits, stop, close).await }
+            async move {
+                let served = server::serve(router, incoming, &limits, stop.clone(), close).await;
+                // Whatever ended it, what is being stored is stored.
+                stop.cancel();
+                operations.ended().await;
+                store.close().await;
+                served
+            }
         };
         info!(%address, "serving");
         Ok(Self { address, roles, stop, task: tokio::spawn(serving) })
@@ -133,10 +167,28 @@ impl Serving {
     }
 }
 
-fn open_credentials(
-    config: &Config,
-    clock: SharedClock,
-) -> Result<std::sync::Arc<LiveCredentials>, ServeError> {
+/// Every service that the table of roles names.
+fn routes(
+    hub: &Hub,
+    operations: &Operations,
+    store: Arc<dyn Store>,
+    largest: usize,
+) -> Result<Routes, ServeError> {
+    // Health is good while the process serves; what it reports is whether it can be reached.
+    let (routes, _always_serving) = server::standard(&[rfs_proto::DESCRIPTORS])?;
+    let hosts = HostServiceServer::new(Hosts::new(hub.clone(), store)).max_decoding_message_size(largest);
+    let checkpoints =
+        CheckpointServiceServer::new(Checkpoints::new(operations.clone())).max_decoding_message_size(largest);
+    let rollbacks = RollbackServiceServer::new(Rollbacks::new(operations.clone(), hub.clone()))
+        .max_decoding_message_size(largest);
+    Ok(routes
+        .add_service(hub.door().service(largest))
+        .add_service(hosts)
+        .add_service(checkpoints)
+        .add_service(rollbacks))
+}
+
+fn open_credentials(config: &Config, clock: SharedClock) -> Result<Arc<LiveCredentials>, ServeError> {
     let credentials = LiveCredentials::open(config.tls.clone(), clock)?;
     let found = credentials.id();
     let ours =

@@ -15,14 +15,38 @@ use rfs_rollout::{
     RollbackRequest, Source, Strategy,
 };
 
+use crate::driver::fleet::Progress;
+use crate::driver::{CheckpointHead, Head, RollbackHead, Summary};
 use crate::hub::wire_selection;
+use crate::store::StoredEvent;
 
-/// What each host is at, as it last said.
-pub(super) type Phases = BTreeMap<HostId, String>;
+/// How far the hosts at work are, as they last said.
+type Far = BTreeMap<HostId, Progress>;
 
 /// A checkpoint with its snapshots.
 pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
-    let (state, complete_time, skew) = match &checkpoint.phase {
+    let snapshots = checkpoint.hosts.iter().map(|(host, record)| snapshot(checkpoint, host, record));
+    v1::Checkpoint {
+        name: convert::checkpoint_name(checkpoint.id),
+        create_time: Some(to_wire_time(checkpoint.created_at)),
+        snapshots: snapshots.collect(),
+        ..checkpoint_at(&checkpoint.request, &checkpoint.phase)
+    }
+}
+
+/// A checkpoint as lists show it, if it is one.
+pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
+    let Head::Checkpoint(head) = &summary.head else { return None };
+    let CheckpointHead { request, phase, hosts: _ } = head.as_ref();
+    Some(v1::Checkpoint {
+        name: convert::checkpoint_name(summary.id.into()),
+        create_time: Some(to_wire_time(summary.created_at)),
+        ..checkpoint_at(request, phase)
+    })
+}
+
+fn checkpoint_at(request: &CheckpointRequest, phase: &checkpoint::Phase) -> v1::Checkpoint {
+    let (state, complete_time, skew) = match phase {
         checkpoint::Phase::Preparing | checkpoint::Phase::Cutting | checkpoint::Phase::Finishing { .. } => {
             (wire_checkpoint::State::Creating, None, None)
         }
@@ -34,16 +58,7 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
             (state, Some(to_wire_time(*at)), Some(to_wire_duration(*skew)))
         }
     };
-    let snapshots = checkpoint.hosts.iter().map(|(host, record)| snapshot(checkpoint, host, record));
-    v1::Checkpoint {
-        name: convert::checkpoint_name(checkpoint.id),
-        state: state.into(),
-        create_time: Some(to_wire_time(checkpoint.created_at)),
-        complete_time,
-        skew,
-        snapshots: snapshots.collect(),
-        ..asked_checkpoint(&checkpoint.request)
-    }
+    v1::Checkpoint { state: state.into(), complete_time, skew, ..asked_checkpoint(request) }
 }
 
 /// What a checkpoint was asked for.
@@ -90,8 +105,29 @@ fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) 
 }
 
 /// A rollback with its waves.
-pub(super) fn rollback(rollback: &Rollback, phases: &Phases) -> v1::Rollback {
-    let (state, outcome, finish_time) = match &rollback.phase {
+pub(super) fn rollback(rollback: &Rollback, far: &Far) -> v1::Rollback {
+    let waves = rollback.plan.waves.iter().zip(0..);
+    v1::Rollback {
+        name: convert::rollback_name(rollback.id),
+        create_time: Some(to_wire_time(rollback.created_at)),
+        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far)).collect(),
+        ..rollback_at(&rollback.request, &rollback.phase)
+    }
+}
+
+/// A rollback as lists show it, if it is one.
+pub(super) fn rollback_summary(summary: &Summary) -> Option<v1::Rollback> {
+    let Head::Rollback(head) = &summary.head else { return None };
+    let RollbackHead { request, phase, hosts: _ } = head.as_ref();
+    Some(v1::Rollback {
+        name: convert::rollback_name(summary.id.into()),
+        create_time: Some(to_wire_time(summary.created_at)),
+        ..rollback_at(request, phase)
+    })
+}
+
+fn rollback_at(request: &RollbackRequest, phase: &rollback::Phase) -> v1::Rollback {
+    let (state, outcome, finish_time) = match phase {
         rollback::Phase::Running { direction: Direction::Forward } => {
             (v1::rollback::State::Running, None, None)
         }
@@ -104,22 +140,29 @@ pub(super) fn rollback(rollback: &Rollback, phases: &Phases) -> v1::Rollback {
             (v1::rollback::State::Finished, Some(self::outcome(*outcome)), Some(to_wire_time(*at)))
         }
     };
-    let waves = rollback.plan.waves.iter().zip(0..);
     v1::Rollback {
-        name: convert::rollback_name(rollback.id),
-        spec: Some(spec(&rollback.request)),
+        spec: Some(spec(request)),
         state: state.into(),
         outcome: outcome.unwrap_or_default().into(),
-        cause: cause(&rollback.phase),
-        reason: rollback.request.reason.clone(),
-        requester: rollback.request.requester.clone(),
-        create_time: Some(to_wire_time(rollback.created_at)),
+        cause: cause(phase),
+        reason: request.reason.clone(),
+        requester: request.requester.clone(),
         finish_time,
-        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), phases)).collect(),
-        undo_of: match rollback.request.source {
+        undo_of: match request.source {
             Source::Undo(of) => convert::rollback_name(of),
             Source::Checkpoint(_) => String::new(),
         },
+        ..Default::default()
+    }
+}
+
+/// A stored event.
+pub(super) fn event(stored: &StoredEvent) -> v1::RollbackEvent {
+    v1::RollbackEvent {
+        position: stored.position.0,
+        time: Some(to_wire_time(stored.event.at())),
+        description: stored.event.to_string(),
+        json: stored.json.clone(),
     }
 }
 
@@ -151,7 +194,7 @@ fn cause(phase: &rollback::Phase) -> Option<v1::Failure> {
     }
 }
 
-fn wave(rollback: &Rollback, index: WaveIndex, phases: &Phases) -> v1::Wave {
+fn wave(rollback: &Rollback, index: WaveIndex, far: &Far) -> v1::Wave {
     let (planned, record) = (&rollback.plan.waves[index.get()], &rollback.waves[index.get()]);
     let state = match rollback.wave_state(index) {
         WaveState::Pending => v1::wave::State::Pending,
@@ -165,13 +208,13 @@ fn wave(rollback: &Rollback, index: WaveIndex, phases: &Phases) -> v1::Wave {
         index: index.0,
         canary: planned.canary,
         state: state.into(),
-        hosts: hosts.map(|(host, record)| progress(host, record, phases.get(host))).collect(),
+        hosts: hosts.map(|(host, record)| progress(host, record, far.get(host))).collect(),
         start_time: record.started_at.map(to_wire_time),
         verdict_time: record.passed_at.or(record.failed_at).map(to_wire_time),
     }
 }
 
-fn progress(host: &HostId, record: &rollback::HostRecord, phase: Option<&String>) -> v1::HostProgress {
+fn progress(host: &HostId, record: &rollback::HostRecord, far: Option<&Progress>) -> v1::HostProgress {
     use rollback::HostPhase as P;
     let state = match record.phase {
         P::Untouched => host_progress::State::Untouched,
@@ -209,7 +252,7 @@ fn progress(host: &HostId, record: &rollback::HostRecord, phase: Option<&String>
         steps: receipt.map_or(0, |receipt| receipt.steps),
         bytes: receipt.map_or(0, |receipt| receipt.bytes.0),
         failure: record.failure.as_ref().map(failure),
-        phase: phase.filter(|_| record.phase.at_work()).cloned().unwrap_or_default(),
+        phase: far.filter(|_| record.phase.at_work()).map(|far| far.phase.clone()).unwrap_or_default(),
     }
 }
 

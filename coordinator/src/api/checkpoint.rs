@@ -1,0 +1,111 @@
+//! `rfs.v1.CheckpointService`: a fleet's snapshots under one id.
+
+use rfs_link::Failure;
+use rfs_model::{CheckpointId, DeploymentId, Reason};
+use rfs_proto::convert;
+use rfs_proto::v1::checkpoint_service_server::CheckpointService;
+use rfs_proto::v1::{self, Checkpoint};
+use tonic::{Request, Response, Status};
+
+use crate::driver::{OperationError, Operations, View};
+use crate::store::{ListQuery, OperationKind};
+
+use super::page::{List, Size};
+use super::watch::{Answers, answers};
+use super::{invalid, page_after, read, show};
+
+const PAGE: Size = Size { default: 50, most: 1000 };
+
+/// The service.
+#[derive(Debug)]
+pub struct Checkpoints {
+    operations: Operations,
+}
+
+impl Checkpoints {
+    /// Answers from `operations`.
+    pub fn new(operations: Operations) -> Self {
+        Self { operations }
+    }
+
+    async fn shown(&self, id: CheckpointId) -> Result<Checkpoint, Failure> {
+        let view = self.operations.get(id.into()).await?;
+        view.as_ref().and_then(shown).ok_or_else(|| unknown(id))
+    }
+}
+
+fn unknown(id: CheckpointId) -> Failure {
+    Failure::new(Reason::CheckpointNotFound, format!("there is no checkpoint {id}"))
+}
+
+/// The checkpoint that an operation is.
+fn shown(view: &View) -> Option<Checkpoint> {
+    view.checkpoint().map(show::checkpoint)
+}
+
+#[tonic::async_trait]
+impl CheckpointService for Checkpoints {
+    async fn create_checkpoint(
+        &self,
+        request: Request<v1::CreateCheckpointRequest>,
+    ) -> Result<Response<Checkpoint>, Status> {
+        let requester = read::requester(&request)?;
+        let wire = request.into_inner();
+        let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
+        let request = read::checkpoint_request(wire, requester).map_err(invalid)?;
+        let id = self.operations.create_checkpoint(request, request_id).await.map_err(Failure::from)?;
+        Ok(Response::new(self.shown(id).await?))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<Checkpoint>, Status> {
+        let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
+        Ok(Response::new(self.shown(id).await?))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+        let request = request.into_inner();
+        let size = PAGE.of(request.page_size)?;
+        let deployment: Option<DeploymentId> = match request.deployment_id.as_str() {
+            "" => None,
+            id => Some(convert::parse("deployment_id", id).map_err(invalid)?),
+        };
+        let list = List::new("checkpoints", &deployment);
+        let after = page_after(&list, &request.page_token)?;
+        let query = ListQuery { kind: OperationKind::Checkpoint, deployment, limit: size, after };
+        let page = self.operations.list(query).await.map_err(Failure::from)?;
+        Ok(Response::new(v1::ListCheckpointsResponse {
+            checkpoints: page.items.iter().filter_map(show::checkpoint_summary).collect(),
+            next_page_token: page.next.map(|next| list.token(&next.0.to_string())).unwrap_or_default(),
+        }))
+    }
+
+    async fn delete_checkpoint(
+        &self,
+        request: Request<v1::DeleteCheckpointRequest>,
+    ) -> Result<Response<()>, Status> {
+        let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
+        match self.operations.delete_checkpoint(id).await {
+            Ok(()) => Ok(Response::new(())),
+            Err(OperationError::NoCheckpoint(id)) => Err(unknown(id).into()),
+            Err(error) => Err(Failure::from(error).into()),
+        }
+    }
+
+    type WatchCheckpointStream = Answers<Checkpoint>;
+
+    async fn watch_checkpoint(
+        &self,
+        request: Request<v1::WatchCheckpointRequest>,
+    ) -> Result<Response<Self::WatchCheckpointStream>, Status> {
+        let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
+        self.shown(id).await?;
+        let watching = self.operations.watch(id.into()).await.map_err(Failure::from)?;
+        Ok(Response::new(answers(watching.ok_or_else(|| unknown(id))?, shown)))
+    }
+}

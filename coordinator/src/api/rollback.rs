@@ -1,0 +1,253 @@
+//! `rfs.v1.RollbackService`: fleet operations that bring hosts to a checkpoint.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use rfs_link::Failure;
+use rfs_model::{HostId, Reason, RequestId, RollbackId};
+use rfs_proto::convert::{self, FieldError, required};
+use rfs_proto::v1::rollback_service_server::RollbackService;
+use rfs_proto::v1::{self, Rollback};
+use rfs_rollout::{Person, PersonAction, Plan, RollbackRequest};
+use tonic::{Request, Response, Status};
+
+use super::page::{List, Size};
+use super::watch::{Answers, answers};
+use super::{invalid, page_after, read, show};
+use crate::driver::{Operations, View};
+use crate::hub::Hub;
+use crate::store::{ListQuery, OperationKind, Position};
+
+const PAGE: Size = Size { default: 50, most: 1000 };
+const EVENTS: Size = Size { default: 500, most: 5000 };
+
+/// How long a host may take to say what it would do.
+const PLANNING: Duration = Duration::from_secs(30);
+/// How many hosts are asked at once.
+const ASKED: usize = 256;
+/// How many steps and losses of one host are told; the counts are whole.
+const TOLD: usize = 1000;
+
+/// The service.
+#[derive(Debug)]
+pub struct Rollbacks {
+    operations: Operations,
+    hub: Hub,
+}
+
+impl Rollbacks {
+    /// Answers from `operations`, and asks hosts through `hub` what they would do.
+    pub fn new(operations: Operations, hub: Hub) -> Self {
+        Self { operations, hub }
+    }
+
+    async fn shown(&self, id: RollbackId) -> Result<Rollback, Failure> {
+        let view = self.operations.get(id.into()).await?;
+        view.as_ref().and_then(shown).ok_or_else(|| unknown(id))
+    }
+
+    async fn steer(
+        &self,
+        name: &str,
+        who: String,
+        action: PersonAction,
+    ) -> Result<Response<Rollback>, Status> {
+        let id = convert::rollback_id("name", name).map_err(invalid)?;
+        self.shown(id).await?;
+        self.operations.command(id.into(), Person { who, action }).await.map_err(Failure::from)?;
+        Ok(Response::new(self.shown(id).await?))
+    }
+
+    async fn create(&self, request: RollbackRequest, id: Option<RequestId>) -> Result<RollbackId, Failure> {
+        self.operations.create_rollback(request, id).await.map_err(|error| error.failure("spec"))
+    }
+
+    /// Asks every host of a plan what it would do, many at once, each with a deadline of its own.
+    async fn ask(&self, request: &RollbackRequest, plan: &Plan) -> Vec<v1::HostPlan> {
+        let ask = |(host, target): (&HostId, &rfs_model::SnapshotId)| {
+            let (hub, host, target) = (self.hub.clone(), host.clone(), *target);
+            async move {
+                let answer = hub.plan_restore(&host, target, &request.selection, PLANNING).await;
+                told(&host, answer)
+            }
+        };
+        let mut plans: Vec<_> =
+            stream::iter(plan.targets.iter().map(ask)).buffer_unordered(ASKED).collect().await;
+        plans.sort_by(|a, b| a.host.cmp(&b.host));
+        plans
+    }
+}
+
+/// A host's plan within bounds, or why it has none.
+fn told(host: &HostId, answer: Result<v1::HostPlan, Failure>) -> v1::HostPlan {
+    match answer {
+        Ok(mut plan) => {
+            plan.steps.truncate(TOLD);
+            plan.losses.truncate(TOLD);
+            plan
+        }
+        Err(failure) => v1::HostPlan {
+            host: host.to_string(),
+            failure: Some(convert::failure(failure.reason, &failure.message, failure.next_step())),
+            ..Default::default()
+        },
+    }
+}
+
+fn unknown(id: RollbackId) -> Failure {
+    Failure::new(Reason::RollbackNotFound, format!("there is no rollback {id}"))
+}
+
+/// The rollback that an operation is.
+fn shown(view: &View) -> Option<Rollback> {
+    view.rollback().map(|rollback| show::rollback(rollback, &view.progress))
+}
+
+/// Reads a spec; fields are named from the request's root.
+fn spec(
+    spec: Option<v1::RollbackSpec>,
+    reason: String,
+    requester: String,
+) -> Result<RollbackRequest, Failure> {
+    let spec = required("spec", spec).map_err(invalid)?;
+    let beneath = |error: FieldError| invalid(error.beneath("spec"));
+    read::rollback_request(spec, reason, requester).map_err(beneath)
+}
+
+#[tonic::async_trait]
+impl RollbackService for Rollbacks {
+    async fn plan_rollback(
+        &self,
+        request: Request<v1::PlanRollbackRequest>,
+    ) -> Result<Response<v1::PlanRollbackResponse>, Status> {
+        let requester = read::requester(&request)?;
+        let request = spec(request.into_inner().spec, String::new(), requester)?;
+        let plan = self.operations.plan_rollback(&request).await.map_err(|error| error.failure("spec"))?;
+        let left_out: BTreeMap<_, _> =
+            plan.left_out.iter().map(|(host, why)| (host.to_string(), why.clone())).collect();
+        Ok(Response::new(v1::PlanRollbackResponse {
+            waves: show::planned_waves(&plan),
+            hosts: self.ask(&request, &plan).await,
+            left_out: left_out.into_iter().collect(),
+        }))
+    }
+
+    async fn create_rollback(
+        &self,
+        request: Request<v1::CreateRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let requester = read::requester(&request)?;
+        let wire = request.into_inner();
+        let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
+        let request = spec(wire.spec, wire.reason, requester)?;
+        let id = self.create(request, request_id).await?;
+        Ok(Response::new(self.shown(id).await?))
+    }
+
+    async fn undo_rollback(
+        &self,
+        request: Request<v1::UndoRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let requester = read::requester(&request)?;
+        let wire = request.into_inner();
+        let of = convert::rollback_id("name", &wire.name).map_err(invalid)?;
+        let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
+        let undone = self.operations.get(of.into()).await.map_err(Failure::from)?;
+        let undone = undone.as_ref().and_then(View::rollback).ok_or_else(|| unknown(of))?;
+        let beneath = |error: FieldError| invalid(error.beneath("spec"));
+        let request = read::undo_request(of, &undone.request, wire.spec, requester).map_err(beneath)?;
+        let id = self.create(request, request_id).await?;
+        Ok(Response::new(self.shown(id).await?))
+    }
+
+    async fn get_rollback(
+        &self,
+        request: Request<v1::GetRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let id = convert::rollback_id("name", &request.get_ref().name).map_err(invalid)?;
+        Ok(Response::new(self.shown(id).await?))
+    }
+
+    async fn list_rollbacks(
+        &self,
+        request: Request<v1::ListRollbacksRequest>,
+    ) -> Result<Response<v1::ListRollbacksResponse>, Status> {
+        let request = request.into_inner();
+        let size = PAGE.of(request.page_size)?;
+        let list = List::new("rollbacks", ());
+        let after = page_after(&list, &request.page_token)?;
+        let query = ListQuery { kind: OperationKind::Rollback, deployment: None, limit: size, after };
+        let page = self.operations.list(query).await.map_err(Failure::from)?;
+        Ok(Response::new(v1::ListRollbacksResponse {
+            rollbacks: page.items.iter().filter_map(show::rollback_summary).collect(),
+            next_page_token: page.next.map(|next| list.token(&next.0.to_string())).unwrap_or_default(),
+        }))
+    }
+
+    type WatchRollbackStream = Answers<Rollback>;
+
+    async fn watch_rollback(
+        &self,
+        request: Request<v1::WatchRollbackRequest>,
+    ) -> Result<Response<Self::WatchRollbackStream>, Status> {
+        let id = convert::rollback_id("name", &request.get_ref().name).map_err(invalid)?;
+        self.shown(id).await?;
+        let watching = self.operations.watch(id.into()).await.map_err(Failure::from)?;
+        Ok(Response::new(answers(watching.ok_or_else(|| unknown(id))?, shown)))
+    }
+
+    async fn list_rollback_events(
+        &self,
+        request: Request<v1::ListRollbackEventsRequest>,
+    ) -> Result<Response<v1::ListRollbackEventsResponse>, Status> {
+        let request = request.into_inner();
+        let id = convert::rollback_id("name", &request.name).map_err(invalid)?;
+        let size = EVENTS.of(request.page_size)?;
+        let list = List::new("rollback events", id);
+        let from =
+            list.after(&request.page_token)?.and_then(|from| from.parse().ok()).map_or(Position(0), Position);
+        self.shown(id).await?;
+        // One more than asked for says whether there is a next page.
+        let mut events = self.operations.events(id.into(), from, size + 1).await.map_err(Failure::from)?;
+        let next = events.get(size as usize).map(|next| list.token(&next.position.0.to_string()));
+        events.truncate(size as usize);
+        Ok(Response::new(v1::ListRollbackEventsResponse {
+            events: events.iter().map(show::event).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn pause_rollback(
+        &self,
+        request: Request<v1::PauseRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let who = read::requester(&request)?;
+        self.steer(&request.get_ref().name, who, PersonAction::Pause).await
+    }
+
+    async fn resume_rollback(
+        &self,
+        request: Request<v1::ResumeRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let who = read::requester(&request)?;
+        self.steer(&request.get_ref().name, who, PersonAction::Resume).await
+    }
+
+    async fn promote_rollback(
+        &self,
+        request: Request<v1::PromoteRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let who = read::requester(&request)?;
+        self.steer(&request.get_ref().name, who, PersonAction::Promote).await
+    }
+
+    async fn abort_rollback(
+        &self,
+        request: Request<v1::AbortRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let who = read::requester(&request)?;
+        self.steer(&request.get_ref().name, who, PersonAction::Abort).await
+    }
+}

@@ -1,0 +1,314 @@
+//! Checkpoints and rollbacks over the operator API, with real agents' links: from the call to the effect and back.
+
+mod support;
+
+use rfs_model::Reason;
+use rfs_proto::v1::{self, amount, checkpoint, host_progress, rollback, rollback_spec};
+use support::{FakeAgent, Fleet, Operator, until};
+use tonic::Streaming;
+
+/// Three web servers and a database, all of them connected and well.
+async fn small_fleet() -> (Fleet, Operator, Vec<FakeAgent>) {
+    let fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let mut agents = vec![fleet.agent("db-1", &["role=db"])];
+    agents.extend((1..=3).map(|n| fleet.agent(&format!("web-{n}"), &["role=web"])));
+    well(&operator, 4).await;
+    (fleet, operator, agents)
+}
+
+/// Waits until so many hosts are connected and well.
+async fn well(operator: &Operator, many: u32) {
+    let good = async || {
+        let health =
+            operator.good(operator.hosts().get_fleet_health(v1::GetFleetHealthRequest::default()).await);
+        health.fleet.is_some_and(|fleet| fleet.good == many).then_some(())
+    };
+    until("all hosts are well", good).await;
+}
+
+/// The last message of a stream.
+async fn last<T>(mut stream: Streaming<T>) -> T {
+    let mut last = None;
+    while let Some(next) = stream.message().await.expect("an open stream") {
+        last = Some(next);
+    }
+    last.expect("the present state comes first")
+}
+
+/// Takes a checkpoint of every host and waits for its end.
+async fn checkpoint(operator: &Operator) -> v1::Checkpoint {
+    let started =
+        operator.good(operator.checkpoints().create_checkpoint(v1::CreateCheckpointRequest::default()).await);
+    let request = v1::WatchCheckpointRequest { name: started.name };
+    last(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await
+}
+
+/// A rollback that does not wait for long.
+fn quick(checkpoint: &v1::Checkpoint) -> v1::RollbackSpec {
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let gate =
+        v1::GatePolicy { min_healthy_time: seconds(0), healthy_deadline: seconds(20), ..Default::default() };
+    v1::RollbackSpec { checkpoint: checkpoint.name.clone(), gate: Some(gate), ..Default::default() }
+}
+
+async fn start(operator: &Operator, spec: v1::RollbackSpec) -> v1::Rollback {
+    let request =
+        v1::CreateRollbackRequest { spec: Some(spec), reason: "bad release".into(), ..Default::default() };
+    operator.good(operator.rollbacks().create_rollback(request).await)
+}
+
+async fn ended(operator: &Operator, rollback: &v1::Rollback) -> v1::Rollback {
+    let request = v1::WatchRollbackRequest { name: rollback.name.clone() };
+    last(operator.good(operator.rollbacks().watch_rollback(request).await)).await
+}
+
+fn deploy_bad_release(agents: &[FakeAgent]) {
+    for agent in agents {
+        let mut state = agent.state();
+        (state.value, state.sick) = (9, vec![9]);
+    }
+}
+
+fn count(count: u32) -> v1::Amount {
+    v1::Amount { amount: Some(amount::Amount::Count(count)) }
+}
+
+#[tokio::test]
+async fn a_fleet_is_checkpointed_and_rolled_back_wave_by_wave_and_the_rollback_is_undone() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    assert_eq!(taken.state(), checkpoint::State::Complete, "{taken:?}");
+    assert_eq!(taken.requester, "operator/alice");
+    assert_eq!(taken.snapshots.len(), 4);
+    assert!(taken.skew.is_some_and(|skew| skew.seconds < 5));
+    deploy_bad_release(&agents);
+
+    let mut spec = quick(&taken);
+    spec.waves = Some(v1::WavePolicy {
+        canary_hosts: vec!["web-2".into()],
+        sizes: vec![count(1)],
+        order: vec![v1::Order { before: "role=web".into(), after: "role=db".into() }],
+        ..Default::default()
+    });
+    let request = v1::PlanRollbackRequest { spec: Some(spec.clone()) };
+    let plan = operator.good(operator.rollbacks().plan_rollback(request).await);
+    let waves: Vec<Vec<_>> =
+        plan.waves.iter().map(|wave| wave.hosts.iter().map(|h| h.host.as_str()).collect()).collect();
+    assert_eq!(waves, [vec!["web-2"], vec!["web-1"], vec!["web-3"], vec!["db-1"]]);
+    assert_eq!(
+        plan.hosts.iter().map(|host| host.steps[0].description.as_str()).collect::<Vec<_>>(),
+        ["set 9 to 01"; 4]
+    );
+    assert!(agents.iter().all(|agent| agent.state().value == 9), "a plan changes nothing");
+
+    let ended = ended(&operator, &start(&operator, spec).await).await;
+    assert_eq!(ended.outcome(), rollback::Outcome::Succeeded, "{ended:?}");
+    assert!(ended.waves[0].canary);
+    for agent in &agents {
+        assert_eq!(agent.state().effects, ["cut 1", "apply 1"], "{}", agent.host());
+    }
+    let request = v1::ListRollbackEventsRequest { name: ended.name.clone(), ..Default::default() };
+    let events = operator.good(operator.rollbacks().list_rollback_events(request).await).events;
+    assert!(
+        events[0].description.starts_with("operator/alice asked for 4 hosts in 4 waves"),
+        "{}",
+        events[0].description
+    );
+    assert!(events.iter().zip(0..).all(|(event, position)| event.position == position));
+
+    let request = v1::UndoRollbackRequest { name: ended.name.clone(), ..Default::default() };
+    // Back to a release that is not healthy: nobody looks at that.
+    let gate = Some(v1::GatePolicy { ignore_health: true, ..Default::default() });
+    let spec = Some(v1::RollbackSpec { gate, ..Default::default() });
+    let undo =
+        operator.good(operator.rollbacks().undo_rollback(v1::UndoRollbackRequest { spec, ..request }).await);
+    assert_eq!(undo.undo_of, ended.name);
+    let undone = self::ended(&operator, &undo).await;
+    assert_eq!(undone.outcome(), rollback::Outcome::Succeeded, "{undone:?}");
+    assert!(agents.iter().all(|agent| agent.state().value == 9));
+
+    let list = operator.good(operator.rollbacks().list_rollbacks(v1::ListRollbacksRequest::default()).await);
+    let listed: Vec<_> = list.rollbacks.iter().map(|r| (r.name.as_str(), r.outcome())).collect();
+    let succeeded = rollback::Outcome::Succeeded;
+    assert_eq!(listed, [(undone.name.as_str(), succeeded), (ended.name.as_str(), succeeded)]);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_restarts_in_the_middle_goes_on_and_repeats_nothing() {
+    let (mut fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    agents[2].state().holds_still = true;
+    let mut spec = quick(&taken);
+    spec.waves = Some(v1::WavePolicy { sizes: vec![count(1)], ..Default::default() });
+    let rollback = start(&operator, spec).await;
+    until("the third host has its command", async || {
+        let request = v1::GetRollbackRequest { name: rollback.name.clone() };
+        let now = operator.good(operator.rollbacks().get_rollback(request).await);
+        let host = now.waves.iter().flat_map(|wave| &wave.hosts).find(|host| host.host == "web-2")?.clone();
+        (host.state() == host_progress::State::Applying).then_some(())
+    })
+    .await;
+
+    fleet.stop().await;
+    agents[2].state().holds_still = false;
+    fleet.resume().await;
+    let operator = fleet.operator("alice").await;
+    let ended = ended(&operator, &rollback).await;
+    assert_eq!(ended.outcome(), rollback::Outcome::Succeeded, "{ended:?}");
+    for agent in &agents {
+        assert_eq!(agent.state().effects, ["cut 1", "apply 1"], "{}", agent.host());
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_stays_sick_pauses_the_rollback_and_a_person_decides() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    agents[0].state().sick = vec![1, 9];
+    let mut spec = quick(&taken);
+    spec.waves = Some(v1::WavePolicy { sizes: vec![count(1)], ..Default::default() });
+    spec.gate = Some(v1::GatePolicy {
+        healthy_deadline: Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 }),
+        min_healthy_time: Some(prost_types::Duration::default()),
+        ..Default::default()
+    });
+    let rollback = start(&operator, spec).await;
+    let request = v1::GetRollbackRequest { name: rollback.name.clone() };
+    let get = async || operator.good(operator.rollbacks().get_rollback(request.clone()).await);
+    let paused = until("it pauses", async || {
+        let now = get().await;
+        (now.state() == rollback::State::Paused).then_some(now)
+    })
+    .await;
+    let cause = paused.cause.expect("a pause has a cause");
+    assert_eq!(cause.reason, Reason::Unhealthy.as_str(), "{cause:?}");
+    assert!(agents[1..].iter().all(|agent| agent.state().value == 9), "later waves are untouched");
+
+    let name = rollback.name.clone();
+    operator
+        .good(operator.rollbacks().resume_rollback(v1::ResumeRollbackRequest { name: name.clone() }).await);
+    let ended = ended(&operator, &rollback).await;
+    assert_eq!(ended.outcome(), rollback::Outcome::Partial, "{ended:?}");
+    let failure =
+        operator.refused(operator.rollbacks().abort_rollback(v1::AbortRollbackRequest { name }).await);
+    assert_eq!(failure.reason, Reason::WrongState);
+}
+
+#[tokio::test]
+async fn the_same_request_id_gives_the_same_checkpoint_and_another_request_with_it_is_refused() {
+    let (_fleet, operator, _agents) = small_fleet().await;
+    let request = |reason: &str| v1::CreateCheckpointRequest {
+        request_id: "deploy-7".into(),
+        reason: reason.into(),
+        ..Default::default()
+    };
+    let first = operator.good(operator.checkpoints().create_checkpoint(request("before 7")).await);
+    let again = operator.good(operator.checkpoints().create_checkpoint(request("before 7")).await);
+    assert_eq!(first.name, again.name);
+    let failure = operator.refused(operator.checkpoints().create_checkpoint(request("another")).await);
+    assert_eq!(failure.reason, Reason::RequestIdReused);
+}
+
+#[tokio::test]
+async fn an_incomplete_checkpoint_says_who_is_missing_and_is_no_target() {
+    let (fleet, operator, mut agents) = small_fleet().await;
+    drop(agents.remove(0));
+    well(&operator, 3).await;
+    let taken = checkpoint(&operator).await;
+    assert_eq!(taken.state(), checkpoint::State::Incomplete, "{taken:?}");
+    let missing = taken.snapshots.iter().find(|host| host.host == "db-1").expect("it was required");
+    assert!(missing.failure.is_some(), "{missing:?}");
+    let request = v1::CreateRollbackRequest { spec: Some(quick(&taken)), ..Default::default() };
+    let failure = operator.refused(operator.rollbacks().create_rollback(request).await);
+    assert_eq!(failure.reason, Reason::CheckpointIncomplete, "{failure:?}");
+    assert!(failure.message.contains("db-1"), "{}", failure.message);
+    drop(fleet);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_with_the_field_and_changes_nothing() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    let check = async |change: &dyn Fn(&mut v1::RollbackSpec), reason: Reason, field: &str| {
+        let mut spec = quick(&taken);
+        change(&mut spec);
+        for planning in [true, false] {
+            let spec = Some(spec.clone());
+            let failure = if planning {
+                operator.refused(operator.rollbacks().plan_rollback(v1::PlanRollbackRequest { spec }).await)
+            } else {
+                let request = v1::CreateRollbackRequest { spec, ..Default::default() };
+                operator.refused(operator.rollbacks().create_rollback(request).await)
+            };
+            assert_eq!(failure.reason, reason, "{failure:?}");
+            assert!(failure.next_step().len() > 10, "{failure:?}");
+            let fields: Vec<_> = failure.fields.iter().map(|violation| violation.field.as_str()).collect();
+            assert_eq!(fields, [field], "{failure:?}");
+        }
+    };
+    let unknown = "checkpoints/0193b5a0-0000-7000-8000-000000000001";
+    check(&|spec| spec.checkpoint = unknown.into(), Reason::CheckpointNotFound, "spec.checkpoint").await;
+    check(&|spec| spec.checkpoint = "x".into(), Reason::InvalidArgument, "spec.checkpoint").await;
+    let waves = |waves: v1::WavePolicy| move |spec: &mut v1::RollbackSpec| spec.waves = Some(waves.clone());
+    let percent = v1::Amount { amount: Some(amount::Amount::Percent(120)) };
+    let sizes = v1::WavePolicy { sizes: vec![count(1), percent], ..Default::default() };
+    check(&waves(sizes), Reason::InvalidArgument, "spec.waves.sizes[1].percent").await;
+    let order = |before: &str, after: &str| v1::Order { before: before.into(), after: after.into() };
+    let order = vec![order("role=db", "role=web"), order("role=web", "role=db")];
+    check(&waves(v1::WavePolicy { order, ..Default::default() }), Reason::OrderCycle, "spec.waves.order")
+        .await;
+    let selector = |hosts: &[&str], label: &[(&str, &str)]| {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        let labels = label.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Some(v1::Selector { hosts, labels })
+    };
+    check(&|spec| spec.selector = selector(&["web-9"], &[]), Reason::HostNotFound, "spec.selector.hosts[0]")
+        .await;
+    check(&|spec| spec.selector = selector(&[], &[("role", "mail")]), Reason::NoHostMatches, "spec.selector")
+        .await;
+    let none = v1::Budget { group_by: String::new(), max_unavailable: Some(count(0)) };
+    check(
+        &|spec| spec.budgets = vec![none.clone()],
+        Reason::BudgetTooSmall,
+        "spec.budgets[0].max_unavailable",
+    )
+    .await;
+    check(&|spec| spec.on_failure = 77, Reason::InvalidArgument, "spec.on_failure").await;
+    assert!(agents.iter().all(|agent| agent.state().effects == ["cut 1"]));
+}
+
+#[tokio::test]
+async fn one_operation_owns_a_host_at_a_time_and_a_target_in_use_cannot_be_deleted() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    agents[0].state().holds_still = true;
+    let spec = v1::RollbackSpec { strategy: rollback_spec::Strategy::Immediate.into(), ..quick(&taken) };
+    let running = start(&operator, spec.clone()).await;
+    let request = v1::CreateRollbackRequest { spec: Some(spec), ..Default::default() };
+    let failure = operator.refused(operator.rollbacks().create_rollback(request).await);
+    assert_eq!(failure.reason, Reason::HostBusy, "{failure:?}");
+    let request = v1::DeleteCheckpointRequest { name: taken.name.clone() };
+    let failure = operator.refused(operator.checkpoints().delete_checkpoint(request.clone()).await);
+    assert_eq!(failure.reason, Reason::CheckpointInUse, "{failure:?}");
+    let host = operator.good(operator.hosts().get_host(v1::GetHostRequest { name: "db-1".into() }).await);
+    assert_eq!(host.owner, running.name);
+
+    operator.good(
+        operator.rollbacks().abort_rollback(v1::AbortRollbackRequest { name: running.name.clone() }).await,
+    );
+    agents[0].state().holds_still = false;
+    let ended = ended(&operator, &running).await;
+    assert_eq!(ended.outcome(), rollback::Outcome::Aborted, "{ended:?}");
+    let newer = checkpoint(&operator).await;
+    assert_eq!(newer.state(), checkpoint::State::Complete);
+    operator.good(operator.checkpoints().delete_checkpoint(request.clone()).await);
+    let failure = operator.refused(operator.checkpoints().delete_checkpoint(request).await);
+    assert_eq!(failure.reason, Reason::CheckpointNotFound);
+    let newest = v1::DeleteCheckpointRequest { name: newer.name };
+    let failure = operator.refused(operator.checkpoints().delete_checkpoint(newest).await);
+    assert_eq!(failure.reason, Reason::CheckpointInUse, "the newest complete one stays");
+}

@@ -1,0 +1,305 @@
+//! An agent whose host is a number: capturing remembers it, restoring sets it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rfs_link::{Connection, Credentials, LiveCredentials, Patience, Target};
+use rfs_model::time::SystemClock;
+use rfs_model::{Clock as _, Digest, Reason};
+use rfs_proto::agentlink::v1 as link;
+use rfs_proto::agentlink::v1::agent_link_client::AgentLinkClient;
+use rfs_proto::agentlink::v1::agent_message::Message as Up;
+use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
+use rfs_proto::agentlink::v1::report::Outcome;
+use rfs_proto::agentlink::v1::{AgentMessage, Command, Report, Step};
+use rfs_proto::convert::{failure, to_wire_time};
+use rfs_proto::v1;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+/// How often the agent looks whether there is something new to say.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The agent; it connects again by itself until it is dropped.
+pub struct FakeAgent {
+    shared: Arc<Shared>,
+    stop: tokio_util::sync::DropGuard,
+}
+
+struct Shared {
+    host: String,
+    labels: Vec<(String, String)>,
+    state: Mutex<State>,
+    news: Notify,
+}
+
+/// The host. What stands here survives a lost connection, as a journal would.
+pub struct State {
+    /// What the host is.
+    pub value: u8,
+    /// Values with which the host is not well.
+    pub sick: Vec<u8>,
+    /// Commands are taken, but not carried out until this is false again.
+    pub holds_still: bool,
+    /// Every effect that a command had, in order, such as `apply 1`.
+    pub effects: Vec<String>,
+    /// How often the agent was welcomed.
+    pub welcomes: usize,
+    /// Why its last connection ended, if the coordinator said so.
+    pub farewell: Option<tonic::Status>,
+    taken: Vec<Command>,
+    reports: BTreeMap<u64, Report>,
+    answered: BTreeMap<(String, i32), u64>,
+    backups: BTreeMap<String, u8>,
+    generation: u64,
+}
+
+impl FakeAgent {
+    pub fn start(target: Target, credentials: Credentials, host: &str, labels: &[&str]) -> Self {
+        let label =
+            |text: &&str| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).expect("key=value");
+        let state = State {
+            value: 1,
+            sick: Vec::new(),
+            holds_still: false,
+            effects: Vec::new(),
+            welcomes: 0,
+            farewell: None,
+            taken: Vec::new(),
+            reports: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            generation: 0,
+        };
+        let shared = Arc::new(Shared {
+            host: host.to_owned(),
+            labels: labels.iter().map(label).collect(),
+            state: Mutex::new(state),
+            news: Notify::new(),
+        });
+        let stop = CancellationToken::new();
+        let (running, stopped) = (shared.clone(), stop.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(running.run(target, credentials)).await });
+        Self { shared, stop: stop.drop_guard() }
+    }
+
+    pub fn host(&self) -> &str {
+        &self.shared.host
+    }
+
+    /// The host's state, to look at or to change.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.news.notify_one();
+        self.shared.lock()
+    }
+}
+
+/// The snapshot of a host that is `value`.
+fn digest(value: u8) -> String {
+    Digest::from_bytes([value; 32]).to_string()
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test thread has panicked")
+    }
+
+    async fn run(self: Arc<Self>, target: Target, credentials: Credentials) {
+        let credentials = LiveCredentials::open(credentials, Arc::new(SystemClock)).expect("credentials");
+        loop {
+            if let Ok(connection) = Connection::open(&target, credentials.clone(), &Patience::default()).await
+            {
+                self.converse(&connection).await;
+                connection.close();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn converse(&self, connection: &Connection) {
+        let (up, queue) = mpsc::channel(64);
+        let say = async |message: Up| up.send(AgentMessage { message: Some(message) }).await.is_ok();
+        say(Up::Hello(self.hello())).await;
+        let answer = AgentLinkClient::new(connection.channel()).connect(ReceiverStream::new(queue)).await;
+        let mut down = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return self.lock().farewell = Some(status),
+        };
+        let mut said = None;
+        let mut sent = Vec::new();
+        loop {
+            let health = self.health();
+            if said != Some(health) && self.lock().welcomes > 0 {
+                said = Some(health);
+                say(Up::Health(report_of(health))).await;
+            }
+            let new: Vec<_> = {
+                let state = self.lock();
+                state
+                    .reports
+                    .iter()
+                    .filter(|(number, _)| !sent.contains(*number))
+                    .map(|(_, r)| r.clone())
+                    .collect()
+            };
+            for report in new {
+                sent.push(report.sequence);
+                say(Up::Report(report)).await;
+            }
+            let message = tokio::select! {
+                message = down.message() => message,
+                () = self.news.notified() => { self.work(); continue }
+                () = tokio::time::sleep(LOOK) => { self.work(); continue }
+            };
+            match message {
+                Ok(Some(message)) => {
+                    if let Some(answer) = self.take(message.message) {
+                        say(answer).await;
+                    }
+                    self.work();
+                }
+                Ok(None) => return,
+                Err(status) => return self.lock().farewell = Some(status),
+            }
+        }
+    }
+
+    fn hello(&self) -> link::Hello {
+        link::Hello {
+            protocol: 1,
+            host: self.host.clone(),
+            agent_version: "0.0.0-test".into(),
+            labels: self.labels.iter().cloned().collect(),
+            components: vec![v1::Component { name: "value".into(), kind: "files".into() }],
+            instance_id: format!("{:p}", self),
+            generation: self.lock().generation,
+            in_flight: None,
+            agent_time: Some(to_wire_time(SystemClock.now())),
+            inconsistent: false,
+        }
+    }
+
+    fn health(&self) -> v1::Health {
+        let state = self.lock();
+        if state.sick.contains(&state.value) { v1::Health::Bad } else { v1::Health::Good }
+    }
+
+    fn take(&self, message: Option<Down>) -> Option<Up> {
+        let agent_time = Some(to_wire_time(SystemClock.now()));
+        match message? {
+            Down::Welcome(_) => self.lock().welcomes += 1,
+            Down::Command(command) => self.lock().taken.push(command),
+            Down::ReportAck(ack) => drop(self.lock().reports.remove(&ack.sequence)),
+            Down::Query(query) => return Some(Up::QueryResult(self.answer(query))),
+            Down::Ping(ping) => return Some(Up::Pong(link::Pong { nonce: ping.nonce, agent_time })),
+        }
+        None
+    }
+
+    fn answer(&self, query: link::Query) -> link::QueryResult {
+        let Some(link::query::Question::PlanRestore(question)) = query.question else {
+            panic!("an unknown question")
+        };
+        let value = self.lock().value;
+        let mut plan = v1::HostPlan { host: self.host.clone(), ..Default::default() };
+        if digest(value) != question.snapshot {
+            let description = format!("set {value} to {}", &question.snapshot[..2]);
+            plan.steps.push(v1::PlanStep {
+                component: "value".into(),
+                action: "write".into(),
+                description,
+                bytes: 1,
+            });
+            (plan.step_count, plan.bytes_to_write) = (1, 1);
+        }
+        link::QueryResult { query_id: query.query_id, answer: Some(link::query_result::Answer::Plan(plan)) }
+    }
+
+    /// Carries out what was taken, unless the host holds still.
+    fn work(&self) {
+        let mut state = self.lock();
+        if state.holds_still {
+            return;
+        }
+        for command in std::mem::take(&mut state.taken) {
+            state.carry_out(command);
+        }
+    }
+}
+
+fn report_of(health: v1::Health) -> link::HealthReport {
+    let check = v1::Check {
+        name: "http".into(),
+        kind: "http".into(),
+        health: health.into(),
+        required: true,
+        evidence: format!("GET / answered {}", if health == v1::Health::Good { 200 } else { 503 }),
+        ..Default::default()
+    };
+    link::HealthReport {
+        health: health.into(),
+        checks: vec![check],
+        agent_time: Some(to_wire_time(SystemClock.now())),
+    }
+}
+
+impl State {
+    fn carry_out(&mut self, command: Command) {
+        let key = command.key.clone().expect("a command has a key");
+        let known = (key.operation_id.clone(), key.step);
+        if let Some(sequence) = self.answered.get(&known).copied() {
+            // A repetition is answered from the journal; what is acknowledged is said again.
+            if let Some(report) = self.reports.get(&sequence).cloned() {
+                self.reports.insert(sequence, report);
+            }
+            return;
+        }
+        let outcome = if key.generation < self.generation {
+            Outcome::Refused(failure(Reason::StaleGeneration, "an older generation", ""))
+        } else {
+            self.generation = key.generation;
+            self.effect(&command, &key.operation_id, key.step())
+        };
+        let sequence = self.answered.len() as u64 + 1;
+        self.answered.insert(known, sequence);
+        self.reports.insert(sequence, Report { key: Some(key), sequence, outcome: Some(outcome) });
+    }
+
+    fn effect(&mut self, command: &Command, operation: &str, step: Step) -> Outcome {
+        let now = Some(to_wire_time(SystemClock.now()));
+        match step {
+            Step::Prepare => Outcome::Prepared(link::Prepared::default()),
+            Step::Cut => {
+                self.effects.push(format!("cut {}", self.value));
+                Outcome::Captured(link::Captured {
+                    snapshot: digest(self.value),
+                    cut_time: now,
+                    agent_time: now,
+                    bytes: 1,
+                    new_bytes: 1,
+                    entries: 1,
+                    duration: None,
+                })
+            }
+            Step::Finish | Step::Abandon | Step::Cancel => Outcome::Finished(link::Finished {}),
+            Step::Apply | Step::Revert => {
+                let target = u8::from_str_radix(&command.snapshot[..2], 16).expect("a digest");
+                let backup = self.value;
+                self.backups.insert(operation.to_owned(), backup);
+                self.effects.push(format!("{} {target}", step.as_str_name().to_lowercase()));
+                self.value = target;
+                Outcome::Restored(link::Restored {
+                    standing: link::restored::Standing::Target.into(),
+                    backup: digest(backup),
+                    downtime: Some(prost_types::Duration { seconds: 0, nanos: 5_000_000 }),
+                    steps: 1,
+                    bytes: 1,
+                    ..Default::default()
+                })
+            }
+            Step::Unspecified => panic!("a command without a step"),
+        }
+    }
+}
