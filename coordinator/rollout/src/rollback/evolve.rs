@@ -275,6 +275,10 @@ impl HostRecord {
                 Standing::Before => before,
                 Standing::Inconsistent => HostPhase::Inconsistent,
             },
+            // It was at neither state before it was asked.
+            Answer::Refused(failure) | Answer::Failed(failure) if failure.reason == Reason::Inconsistent => {
+                HostPhase::Inconsistent
+            }
             Answer::Refused(_) | Answer::Failed(_) => before,
             Answer::Finished if step == StepKind::Cancel => before,
             Answer::Finished | Answer::Prepared | Answer::Captured(_) => return None,

@@ -213,6 +213,15 @@ fn a_host_at_neither_state_makes_the_outcome_a_persons_task() {
 }
 
 #[test]
+fn a_host_that_refuses_is_as_it_was_unless_it_says_that_it_is_at_neither_state() {
+    check("a b; refuses a", "a unchanged, b untouched | paused: wave 0: 1 failed and 0 may: a: too old");
+    check(
+        "a b failure=continue; held a; ok b; wait 10",
+        "a INCONSISTENT, b passed | NEEDS_OPERATOR: a: holds still",
+    );
+}
+
+#[test]
 fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
     let why = "wave 0: 1 failed and 0 may: a: start failed";
     check(

@@ -209,6 +209,12 @@ impl Play {
             }
             "back" => report(StepKind::Apply, restored(Standing::Before, Some("start failed"))),
             "torn" => report(StepKind::Apply, restored(Standing::Inconsistent, Some("disk gone"))),
+            "refuses" => {
+                report(StepKind::Apply, Answer::Refused(Failure::new(Reason::StaleGeneration, "too old")))
+            }
+            "held" => {
+                report(StepKind::Apply, Answer::Refused(Failure::new(Reason::Inconsistent, "holds still")))
+            }
             "stopped" => report(StepKind::Cancel, Answer::Finished),
             "undone" => report(StepKind::Revert, restored(Standing::Target, None)),
             "stuck" => report(StepKind::Revert, restored(Standing::Before, Some("no way back"))),
