@@ -53,3 +53,6 @@ pub mod operations;
 pub use error::OperationError;
 pub use operations::{Operations, Summaries};
 pub use view::{CheckpointHead, Head, RollbackHead, Summary, View};
+
+#[cfg(test)]
+mod tests;

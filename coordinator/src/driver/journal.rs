@@ -19,6 +19,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a pause is at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How much news is read at once.
+const NEWS: u32 = 1000;
+
 /// The history of one operation.
 pub(super) struct Journal {
     store: Arc<dyn Store>,
@@ -90,9 +93,19 @@ impl Journal {
     }
 
     /// The events that were appended by others since.
-    pub(super) async fn news(&mut self) -> Result<Vec<Event>, StoreError> {
-        let stored = self.store.events(self.operation, self.position, 1000).await?;
-        self.position = Position(self.position.0 + stored.len() as u64);
+    pub(super) async fn news(&mut self) -> Result<Vec<Event>, Stopping> {
+        let mut trouble = Trouble::new(self.operation, "read");
+        let stored = loop {
+            match self.store.events(self.operation, self.position, NEWS).await {
+                Ok(stored) => break stored,
+                Err(error) => trouble.pause(&error, &self.stop).await?,
+            }
+        };
+        trouble.over();
+        if !stored.is_empty() {
+            self.position = Position(self.position.0 + stored.len() as u64);
+            self.row = None;
+        }
         Ok(stored.into_iter().map(|stored| stored.event).collect())
     }
 

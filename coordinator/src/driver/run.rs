@@ -13,7 +13,7 @@ use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
 use rfs_rollout::{Command, Draft, Event, Operation, Refusal};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::dispatch::report_to_driver;
 use super::error::OperationError;
@@ -24,7 +24,7 @@ use super::operations::Shared;
 use super::view::{self, View};
 
 /// The longest that the clock is not looked at while something is due.
-pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 /// How long a history must rest before a driver that met another one takes it for gone.
 pub const RIVAL_REST: Duration = Duration::from_secs(10);
 
@@ -98,7 +98,7 @@ struct Driver {
     stale: bool,
     wake: Wake,
     /// Since when the history rests that another driver appended to.
-    rival: Option<Instant>,
+    rival: Option<Timestamp>,
 }
 
 /// When to look up although nothing comes in.
@@ -172,7 +172,7 @@ impl Driver {
         };
         self.note_progress(std::mem::take(&mut batch.progress));
         let seen = match self.rival {
-            Some(since) => self.stand_by(since).await,
+            Some(since) => self.stand_by(since).await.ok()?,
             None => {
                 let mut seen = self.look(std::mem::take(&mut batch.look));
                 if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
@@ -238,6 +238,12 @@ impl Driver {
             let (after, events, refusals) = decide(&self.operation, &commands, self.shared.clock.now());
             self.wake.idle = events.is_empty();
             if events.is_empty() {
+                // An append proves that nothing newer is stored. Without one that must be asked before anybody is
+                // answered: to what is stored now the same words may mean something.
+                let waited_for = !batch.reports.is_empty() || !batch.decisions.is_empty();
+                if waited_for && self.follow_rival().await? {
+                    continue;
+                }
                 break refusals;
             }
             match self.journal.append(&self.operation, &after, &events).await? {
@@ -245,7 +251,7 @@ impl Driver {
                     self.becomes(after);
                     break refusals;
                 }
-                Appended::Rival(history) => self.give_way(&history)?,
+                Appended::Rival(history) => self.replace(&history)?,
                 Appended::Taken(host) => {
                     if !left.insert(host.clone()) {
                         error!(operation = %self.inbox.operation, %host, "the host can neither be taken nor left");
@@ -266,41 +272,46 @@ impl Driver {
     }
 
     /// Another driver appended something: its history holds, and it goes on with the operation.
-    fn give_way(&mut self, history: &[Event]) -> Result<(), Stopping> {
-        let operation = self.inbox.operation;
-        info!(%operation, "another driver is at the operation; this one stands by");
+    fn replace(&mut self, history: &[Event]) -> Result<(), Stopping> {
         match Operation::replay(history) {
-            Ok(replayed) => self.becomes(replayed),
+            Ok(replayed) => self.give_way(replayed),
             Err(error) => {
-                error!(%operation, %error, "the history makes no sense; the operation holds still");
+                error!(operation = %self.inbox.operation, %error, "the history makes no sense; the operation holds still");
                 return Err(Stopping);
             }
         }
-        self.rival = Some(Instant::now());
         Ok(())
+    }
+
+    /// Takes in what another driver has appended since; false if there is nothing.
+    async fn follow_rival(&mut self) -> Result<bool, Stopping> {
+        let news = self.journal.news().await?;
+        if news.is_empty() {
+            return Ok(false);
+        }
+        let operation = self.operation.as_ref().clone();
+        self.give_way(news.iter().fold(operation, Operation::evolve));
+        Ok(true)
+    }
+
+    fn give_way(&mut self, operation: Operation) {
+        if self.rival.is_none() {
+            info!(operation = %self.inbox.operation, "another driver is at the operation; this one stands by");
+        }
+        self.becomes(operation);
+        self.rival = Some(self.shared.clock.now());
     }
 
     /// While another driver is at the operation its history is followed, and nothing is sent. Once it rests, this one goes
     /// on.
-    async fn stand_by(&mut self, since: Instant) -> Vec<Command> {
-        match self.journal.news().await {
-            Ok(news) if !news.is_empty() => {
-                let operation = Arc::unwrap_or_clone(self.operation.clone());
-                self.becomes(news.iter().fold(operation, Operation::evolve));
-                self.rival = Some(Instant::now());
-            }
-            Ok(_) if since.elapsed() >= RIVAL_REST => {
-                info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
-                self.rival = None;
-                return self.look_at_everything();
-            }
-            Ok(_) => {}
-            // Tried again in a moment.
-            Err(error) => {
-                warn!(operation = %self.inbox.operation, error = %Chain(&error), "cannot read the history on");
-            }
+    async fn stand_by(&mut self, since: Timestamp) -> Result<Vec<Command>, Stopping> {
+        let rests = !self.follow_rival().await? && self.shared.clock.now().since(since) >= RIVAL_REST;
+        if !rests {
+            return Ok(Vec::new());
         }
-        Vec::new()
+        info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
+        self.rival = None;
+        Ok(self.look_at_everything())
     }
 
     /// Sends what should be in flight and has not been handed to the host's present session.

@@ -1,0 +1,275 @@
+//! Hosts with agents, in memory: each keeps a journal of what it has answered, refuses older generations, and repeats what
+//! was not acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rfs_model::time::SharedClock;
+use rfs_model::{
+    ByteCount, Digest, Generation, Health, HostId, OperationId, Reason, SnapshotId, Standing, Timestamp,
+};
+use rfs_rollout::{Answer, Captured, Failure, HostCommand, Report, Restored, Step, StepKind};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Diary;
+use crate::driver::fleet::{Fleet, FleetEvent, SendError, SessionNumber, Sighting};
+
+/// A release of what runs on a host, which is its whole state.
+pub(super) fn version(number: u8) -> SnapshotId {
+    SnapshotId(Digest::from_bytes([number; 32]))
+}
+
+/// What a host does when it is told to go somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Manner {
+    #[default]
+    Well,
+    /// It is unhealthy afterwards.
+    Sickens,
+    /// It cannot, and stays as it was.
+    Fails,
+    /// It says nothing, and does nothing before it is told to stop.
+    Dawdles,
+}
+
+struct Agent {
+    session: Option<SessionNumber>,
+    manner: Manner,
+    state: SnapshotId,
+    health: (Health, Timestamp),
+    highest: Generation,
+    journal: BTreeMap<Generation, Report>,
+    unacked: BTreeMap<Generation, Report>,
+    /// How often each step took effect.
+    effects: BTreeMap<(OperationId, StepKind), u32>,
+    /// What it was told and does not do.
+    dawdled: Option<HostCommand>,
+}
+
+/// All hosts, whichever coordinator they talk to.
+pub(super) struct Agents {
+    agents: Mutex<BTreeMap<HostId, Agent>>,
+    clock: SharedClock,
+    diary: Diary,
+    sessions: Mutex<u64>,
+}
+
+/// The hosts as one coordinator reaches them.
+pub(super) struct Link {
+    agents: Arc<Agents>,
+    events: mpsc::Sender<FleetEvent>,
+}
+
+impl Agents {
+    pub(super) fn new(hosts: &[HostId], clock: SharedClock, diary: Diary) -> Self {
+        let agent = |host: &HostId| {
+            let agent = Agent {
+                session: None,
+                manner: Manner::Well,
+                state: version(1),
+                health: (Health::Good, clock.now()),
+                highest: Generation(0),
+                journal: BTreeMap::new(),
+                unacked: BTreeMap::new(),
+                effects: BTreeMap::new(),
+                dawdled: None,
+            };
+            (host.clone(), agent)
+        };
+        let agents = Mutex::new(hosts.iter().map(agent).collect());
+        Self { agents, clock, diary, sessions: Mutex::new(0) }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<HostId, Agent>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, host: &HostId, change: impl FnOnce(&mut Agent) -> T) -> T {
+        change(self.all().get_mut(host).expect("a host of this fleet"))
+    }
+
+    pub(super) fn behaves(&self, host: &HostId, manner: Manner) {
+        self.with(host, |agent| agent.manner = manner);
+    }
+
+    /// A release goes to every host; all are healthy with it.
+    pub(super) fn deploy(&self, number: u8) {
+        let now = self.clock.now();
+        for agent in self.all().values_mut() {
+            agent.state = version(number);
+            agent.health = (Health::Good, now);
+        }
+    }
+
+    /// Which release the host has.
+    pub(super) fn version(&self, host: &HostId) -> u8 {
+        self.with(host, |agent| agent.state.0.as_bytes()[0])
+    }
+
+    /// The host does at last what it was told and has dawdled over, and gives its report.
+    pub(super) fn does_it_late(&self, host: &HostId) -> Report {
+        let now = self.clock.now();
+        self.with(host, |agent| {
+            let command = agent.dawdled.take().expect("it was told something");
+            agent.manner = Manner::Well;
+            agent.take(host, command, now).expect("it does what it is told")
+        })
+    }
+
+    /// What was reported and not acknowledged by those that are connected.
+    pub(super) fn unacked(&self) -> usize {
+        self.all().values().filter(|agent| agent.session.is_some()).map(|agent| agent.unacked.len()).sum()
+    }
+
+    /// Steps that took effect more than once.
+    pub(super) fn repeated(&self) -> Vec<String> {
+        let agents = self.all();
+        let effects = agents.iter().flat_map(|(host, agent)| agent.effects.iter().map(move |e| (host, e)));
+        let twice = effects.filter(|(_, (_, times))| **times > 1);
+        twice.map(|(host, ((_, step), times))| format!("{host}: {step} {times} times")).collect()
+    }
+}
+
+impl Link {
+    pub(super) fn new(agents: Arc<Agents>, events: mpsc::Sender<FleetEvent>) -> Self {
+        Self { agents, events }
+    }
+
+    /// The host gets a session with this coordinator, and repeats what was not acknowledged.
+    pub(super) async fn connect(&self, host: &HostId) {
+        let number = {
+            let mut sessions = self.agents.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            *sessions += 1;
+            SessionNumber(*sessions)
+        };
+        let unacked: Vec<Report> = self.agents.with(host, |agent| {
+            agent.session = Some(number);
+            agent.unacked.values().cloned().collect()
+        });
+        self.changed(host).await;
+        for report in unacked {
+            self.report(report);
+        }
+    }
+
+    pub(super) async fn disconnect(&self, host: &HostId) {
+        self.agents.with(host, |agent| agent.session = None);
+        self.changed(host).await;
+    }
+
+    pub(super) async fn changed(&self, host: &HostId) {
+        let _ = self.events.send(FleetEvent::Changed(host.clone())).await;
+    }
+
+    fn report(&self, report: Report) {
+        let (events, agents) = (self.events.clone(), self.agents.clone());
+        let (stored, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let (host, generation) = (report.host.clone(), report.generation);
+            // What it did may have changed its health.
+            let _ = events.send(FleetEvent::Changed(host.clone())).await;
+            if events.send(FleetEvent::Report { report, stored }).await.is_ok() && told.await.is_ok() {
+                agents.with(&host, |agent| agent.unacked.remove(&generation));
+            }
+        });
+    }
+}
+
+impl Fleet for Link {
+    fn send(&self, host: &HostId, command: HostCommand) -> Result<(), SendError> {
+        let now = self.agents.clock.now();
+        self.agents.diary.write(format!("sent {host} {}", command.step.kind()));
+        let report = self.agents.with(host, |agent| {
+            agent.session.ok_or(SendError::NotConnected)?;
+            Ok(agent.take(host, command, now))
+        })?;
+        if let Some(report) = report {
+            self.report(report);
+        }
+        Ok(())
+    }
+
+    fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
+        self.agents.with(host, |agent| match agent.session {
+            None => Sighting::absent(now),
+            session => {
+                let (health, since) = agent.health;
+                Sighting { session, health, since, evidence: format!("http: {health}") }
+            }
+        })
+    }
+}
+
+impl Agent {
+    /// Takes a command; an answer is journalled before it is given.
+    fn take(&mut self, host: &HostId, command: HostCommand, now: Timestamp) -> Option<Report> {
+        if self.manner == Manner::Dawdles && matches!(command.step, Step::Apply { .. }) {
+            self.dawdled = Some(command);
+            return None;
+        }
+        let HostCommand { operation, generation, ref step, .. } = command;
+        let report = match self.journal.get(&generation) {
+            Some(known) => known.clone(),
+            None => {
+                let answer = if generation < self.highest {
+                    Answer::Refused(Failure::new(Reason::StaleGeneration, "an older command"))
+                } else {
+                    self.act(operation, step, now)
+                };
+                let report = Report { host: host.clone(), operation, generation, step: step.kind(), answer };
+                self.highest = self.highest.max(generation);
+                self.journal.insert(generation, report.clone());
+                report
+            }
+        };
+        self.unacked.insert(generation, report.clone());
+        Some(report)
+    }
+
+    fn act(&mut self, operation: OperationId, step: &Step, now: Timestamp) -> Answer {
+        *self.effects.entry((operation, step.kind())).or_default() += 1;
+        match step {
+            Step::Prepare { .. } => Answer::Prepared,
+            Step::Cut { .. } if self.manner == Manner::Fails => {
+                Answer::Failed(Failure::new(Reason::NoSpace, "no space is left on the device"))
+            }
+            Step::Cut { .. } => Answer::Captured(Captured {
+                snapshot: self.state,
+                cut_at: now,
+                bytes: ByteCount(10),
+                new_bytes: ByteCount(1),
+                entries: 1,
+            }),
+            Step::Finish | Step::Abandon => Answer::Finished,
+            Step::Apply { .. } if self.manner == Manner::Fails => {
+                let failure = Failure::new(Reason::CommandFailed, "the service does not start");
+                Answer::Restored(restored(Standing::Before, None, Some(failure)))
+            }
+            Step::Apply { snapshot, .. } => {
+                let backup = std::mem::replace(&mut self.state, *snapshot);
+                let sick = self.manner == Manner::Sickens;
+                self.health = (if sick { Health::Bad } else { Health::Good }, now);
+                Answer::Restored(restored(Standing::Target, Some(backup), None))
+            }
+            Step::Cancel => Answer::Finished,
+            Step::Revert { backup, .. } => {
+                self.state = *backup;
+                self.health = (Health::Good, now);
+                Answer::Restored(restored(Standing::Target, None, None))
+            }
+        }
+    }
+}
+
+fn restored(standing: Standing, backup: Option<SnapshotId>, failure: Option<Failure>) -> Restored {
+    Restored {
+        standing,
+        backup,
+        downtime: Duration::from_millis(20),
+        phases: Vec::new(),
+        steps: 1,
+        bytes: ByteCount(1),
+        failure,
+    }
+}

@@ -1,0 +1,146 @@
+//! A store that fails, loses its answer or stands still when it is told to, and writes down what it stored.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rfs_model::{CheckpointId, HostId, OperationId, Timestamp};
+use rfs_rollout::Event;
+use tokio_util::sync::CancellationToken;
+
+use super::Diary;
+use crate::store::{
+    Append, AppendError, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation, OperationRow,
+    Page, Position, Store, StoreError, StoredEvent,
+};
+
+/// What becomes of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It fails, and nothing is stored.
+    Fails,
+    /// It is stored, but the answer says that it failed.
+    AnswerLost,
+    /// The coordinator dies before anything is stored.
+    DiesBefore,
+    /// The coordinator dies right after it is stored.
+    DiesAfter,
+}
+
+pub(super) struct Faulty {
+    inner: Arc<dyn Store>,
+    diary: Diary,
+    /// What becomes of the next appends; after them, and where there is none, all is well.
+    faults: Mutex<VecDeque<Option<Fault>>>,
+    dead: CancellationToken,
+}
+
+impl Faulty {
+    pub(super) fn new(inner: Arc<dyn Store>, diary: Diary) -> Self {
+        Self { inner, diary, faults: Mutex::default(), dead: CancellationToken::new() }
+    }
+
+    /// The append after `well` more gets this fault.
+    pub(super) fn after(&self, well: usize, fault: Fault) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.extend(std::iter::repeat_n(None, well));
+        faults.push_back(Some(fault));
+    }
+
+    /// Whether a fault has yet to happen.
+    pub(super) fn armed(&self) -> bool {
+        !self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Waits until the coordinator has died.
+    pub(super) async fn dead(&self) {
+        self.dead.cancelled().await;
+    }
+
+    async fn die<T>(&self) -> T {
+        self.dead.cancel();
+        std::future::pending().await
+    }
+
+    fn next(&self) -> Option<Fault> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
+    }
+}
+
+fn failed() -> StoreError {
+    StoreError::Database("database or disk is full".into())
+}
+
+#[tonic::async_trait]
+impl Store for Faulty {
+    async fn create(&self, new: NewOperation) -> Result<Created, CreateError> {
+        self.inner.create(new).await
+    }
+
+    async fn append(&self, append: Append) -> Result<Position, AppendError> {
+        let fault = self.next();
+        match fault {
+            Some(Fault::Fails) => return Err(failed().into()),
+            Some(Fault::DiesBefore) => return self.die().await,
+            Some(Fault::AnswerLost | Fault::DiesAfter) | None => {}
+        }
+        let events = append.events.clone();
+        let position = self.inner.append(append).await?;
+        for event in events {
+            self.diary.write(format!("stored {event}"));
+        }
+        match fault {
+            Some(Fault::AnswerLost) => Err(failed().into()),
+            Some(Fault::DiesAfter) => self.die().await,
+            Some(Fault::Fails | Fault::DiesBefore) | None => Ok(position),
+        }
+    }
+
+    async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {
+        self.inner.load(operation).await
+    }
+
+    async fn events(
+        &self,
+        operation: OperationId,
+        from: Position,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.inner.events(operation, from, limit).await
+    }
+
+    async fn open_operations(&self) -> Result<Vec<OperationId>, StoreError> {
+        self.inner.open_operations().await
+    }
+
+    async fn operation(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError> {
+        self.inner.operation(operation).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page<OperationRow>, StoreError> {
+        self.inner.list(query).await
+    }
+
+    async fn newest_complete_checkpoint(&self) -> Result<Option<CheckpointId>, StoreError> {
+        self.inner.newest_complete_checkpoint().await
+    }
+
+    async fn rollback_to(&self, checkpoint: CheckpointId) -> Result<Option<OperationId>, StoreError> {
+        self.inner.rollback_to(checkpoint).await
+    }
+
+    async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError> {
+        self.inner.delete(operation, at).await
+    }
+
+    async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError> {
+        self.inner.host_seen(seen).await
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {
+        self.inner.hosts().await
+    }
+
+    async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {
+        self.inner.host(host).await
+    }
+}
