@@ -40,6 +40,8 @@ mod inbox;
 
 mod journal;
 
+mod hand;
+
 pub mod run;
 
 mod directory;
@@ -49,6 +51,10 @@ mod dispatch;
 mod source;
 
 pub mod operations;
+
+mod create;
+
+mod watch;
 
 pub use error::OperationError;
 pub use operations::{Operations, Summaries};

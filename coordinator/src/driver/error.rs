@@ -140,9 +140,7 @@ impl OperationError {
             Self::NotYetTaken(id) => Some(format!("follow it with: rfs checkpoint show {id}")),
             Self::StillRuns(id) => Some(format!("end it first: rfs rollback abort {id}")),
             Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
-            Self::HostBusy { owner, .. } => {
-                Some(format!("wait for it, or look at it: rfs rollback show {owner}"))
-            }
+            Self::HostBusy { host, .. } => Some(format!("wait for it, or look at it: rfs host show {host}")),
             Self::NotStoredYet => {
                 Some("look again in a moment; see the coordinator's log and disk".to_owned())
             }

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::{Command, Draft, Event, Operation, Refusal};
+use rfs_rollout::{Command, Event, Operation};
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::dispatch::report_to_driver;
 use super::error::OperationError;
 use super::fleet::{Progress, SendError, SessionNumber, Sighting};
+use super::hand::{self, Hand};
 use super::inbox::{Batch, Inbox};
 use super::journal::{Appended, Journal, ReadError, Stopping};
 use super::operations::Shared;
@@ -112,15 +113,6 @@ struct Wake {
     send_again: bool,
     /// When the view is to show how far hosts are.
     show: Option<Instant>,
-}
-
-/// What is dealt with at once.
-#[derive(Debug, Default)]
-struct Hand {
-    /// What came in.
-    batch: Batch,
-    /// What was seen.
-    seen: Vec<Command>,
 }
 
 impl Driver {
@@ -231,11 +223,11 @@ impl Driver {
         let Hand { mut batch, seen } = hand;
         let mut left = BTreeSet::new();
         let refusals = loop {
-            let commands = commands(&batch, &seen);
+            let commands = hand::commands(&batch, &seen);
             if commands.is_empty() {
                 return Ok(());
             }
-            let (after, events, refusals) = decide(&self.operation, &commands, self.shared.clock.now());
+            let (after, events, refusals) = hand::decide(&self.operation, &commands, self.shared.clock.now());
             self.wake.idle = events.is_empty();
             if events.is_empty() {
                 // An append proves that nothing newer is stored. Without one that must be asked before anybody is
@@ -262,7 +254,7 @@ impl Driver {
             }
         };
         self.show();
-        answer(batch, refusals);
+        hand::answer(batch, refusals);
         Ok(())
     }
 
@@ -375,46 +367,6 @@ impl Driver {
                 report_to_driver(&shared, told).await;
             }
         });
-    }
-}
-
-/// What is in hand, as it is decided: first what is known for sure, then what was seen, then what persons want.
-fn commands(batch: &Batch, seen: &[Command]) -> Vec<Command> {
-    let superseded = batch.superseded.iter().cloned().map(Command::Superseded);
-    let reports = batch.reports.iter().map(|told| Command::Report(told.report.clone()));
-    let decisions = batch.decisions.iter().map(|asked| Command::Person(asked.person.clone()));
-    superseded.chain(reports).chain(seen.iter().cloned()).chain(decisions).collect()
-}
-
-/// Decides on commands together, and says for each why it was refused, if it was. What follows from all that hosts say is
-/// decided once; a person's decision meets the operation as it stands after that.
-fn decide(
-    operation: &Operation,
-    commands: &[Command],
-    now: Timestamp,
-) -> (Operation, Vec<Event>, Vec<Option<Refusal>>) {
-    let mut draft = Draft::of(operation.clone());
-    let mut take = |command: &Command| {
-        let decision = matches!(command, Command::Person(_));
-        if decision {
-            draft.settle(now);
-        }
-        draft.handle(command, now).err()
-    };
-    let refusals = commands.iter().map(&mut take).collect();
-    draft.settle(now);
-    let (after, events) = draft.into_parts();
-    (after, events, refusals)
-}
-
-/// Answers those who wait; `refusals` are those of the batch's commands, decisions last. Who has gone is not waited for.
-fn answer(batch: Batch, mut refusals: Vec<Option<Refusal>>) {
-    for told in batch.reports {
-        let _ = told.stored.send(());
-    }
-    let decisions = refusals.split_off(refusals.len() - batch.decisions.len());
-    for (asked, refusal) in batch.decisions.into_iter().zip(decisions) {
-        let _ = asked.reply.send(refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
     }
 }
 

@@ -72,8 +72,10 @@ fn host(name: &str) -> HostId {
 impl Bed {
     /// Hosts `a`, `b` and so on, all at release 1.
     async fn of(hosts: usize) -> Self {
-        let hosts: Vec<HostId> =
-            ('a'..='z').take(hosts).map(|name| host(name.encode_utf8(&mut [0; 4]))).collect();
+        Self::over(('a'..='z').take(hosts).map(|name| host(name.encode_utf8(&mut [0; 4]))).collect()).await
+    }
+
+    async fn over(hosts: Vec<HostId>) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
         let folder = TempDir::new().expect("a folder");
         let store = SqliteStore::open(&folder.path().join("rfs.db")).await.expect("a new store");

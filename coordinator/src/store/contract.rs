@@ -14,6 +14,10 @@ pub trait Store: Send + Sync + 'static {
     /// The same request key again returns the first operation.
     async fn create(&self, new: NewOperation) -> Result<Created, CreateError>;
 
+    /// The operation that the same request has begun before, if it has. A creation asks by itself; whoever has more to do
+    /// before it, such as to plan, asks first.
+    async fn begun_before(&self, request: &RequestKey) -> Result<Option<OperationId>, CreateError>;
+
     /// Appends events at the position that they expect, with the changes of ownership that they bring.
     async fn append(&self, append: Append) -> Result<Position, AppendError>;
 

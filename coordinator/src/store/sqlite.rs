@@ -23,7 +23,7 @@ use sqlx::sqlite::{
 
 use super::contract::{
     Append, AppendError, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation, OperationRow,
-    Page, Position, Store, StoreError, StoredEvent,
+    Page, Position, RequestKey, Store, StoreError, StoredEvent,
 };
 
 /// How long a statement waits for another process that holds the file.
@@ -87,6 +87,10 @@ fn migrator() -> Migrator {
 impl Store for SqliteStore {
     async fn create(&self, new: NewOperation) -> Result<Created, CreateError> {
         self.create_operation(new).await
+    }
+
+    async fn begun_before(&self, request: &RequestKey) -> Result<Option<OperationId>, CreateError> {
+        self.operation_of(request).await
     }
 
     async fn append(&self, append: Append) -> Result<Position, AppendError> {

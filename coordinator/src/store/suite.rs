@@ -171,11 +171,16 @@ async fn a_request_that_is_repeated_begins_nothing(store: &dyn Store) {
     let request = |text: &str| {
         Some(RequestKey { id: RequestId::new("deploy-7").expect("a valid id"), request: text.to_owned() })
     };
+    let key = |text| request(text).expect("a key");
+    assert_eq!(store.begun_before(&key("all")).await.expect("a read"), None);
     let first = store.create(NewOperation { request: request("all"), ..new(1, "a") }).await;
     assert!(matches!(first, Ok(Created::New(_))), "{first:?}");
     let again = store.create(NewOperation { request: request("all"), ..new(2, "a") }).await;
     assert_eq!(again.expect("no second creation"), Created::Before(operation(1)));
     let other = store.create(NewOperation { request: request("some"), ..new(3, "b") }).await;
+    assert!(matches!(other, Err(CreateError::RequestIdReused { .. })), "{other:?}");
+    assert_eq!(store.begun_before(&key("all")).await.expect("a read"), Some(operation(1)));
+    let other = store.begun_before(&key("some")).await;
     assert!(matches!(other, Err(CreateError::RequestIdReused { .. })), "{other:?}");
     assert_eq!(store.open_operations().await.expect("a read"), [operation(1)]);
 }

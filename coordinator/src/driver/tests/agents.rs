@@ -2,6 +2,7 @@
 //! was not acknowledged.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(super) struct Agents {
 pub(super) struct Link {
     agents: Arc<Agents>,
     events: mpsc::Sender<FleetEvent>,
+    /// The next look at a host is a fault in the code.
+    faulty: AtomicBool,
 }
 
 impl Agents {
@@ -133,7 +136,12 @@ impl Agents {
 
 impl Link {
     pub(super) fn new(agents: Arc<Agents>, events: mpsc::Sender<FleetEvent>) -> Self {
-        Self { agents, events }
+        Self { agents, events, faulty: AtomicBool::new(false) }
+    }
+
+    /// The next time that a driver looks at a host, it panics.
+    pub(super) fn fails_once(&self) {
+        self.faulty.store(true, Ordering::SeqCst);
     }
 
     /// The host gets a session with this coordinator, and repeats what was not acknowledged.
@@ -191,6 +199,7 @@ impl Fleet for Link {
     }
 
     fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
+        assert!(!self.faulty.swap(false, Ordering::SeqCst), "the fault that the test asked for");
         self.agents.with(host, |agent| match agent.session {
             None => Sighting::absent(now),
             session => {

@@ -1,5 +1,6 @@
 //! The coordinator dies, the store fails: nothing is lost, and nothing takes effect twice.
 
+use futures_util::StreamExt as _;
 use rfs_rollout::OnFailure;
 use rfs_rollout::checkpoint::Outcome;
 
@@ -162,4 +163,37 @@ async fn a_stop_waits_for_what_is_being_stored_and_the_next_start_goes_on() {
     let after = bed.start().await;
     bed.pass(&after, id, 6).await;
     bed.check(&after, id, "a1 passed | b1 passed | SUCCEEDED").await;
+}
+
+#[tokio::test]
+async fn a_driver_that_fails_is_followed_by_one_that_goes_on() {
+    let bed = Bed::of(2).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback(&coordinator, |_| {}).await;
+    bed.pass(&coordinator, id, 1).await;
+    coordinator.link.fails_once();
+    coordinator.link.changed(&host("a")).await;
+    // What was said while it failed is not acknowledged; what is said to the one that follows is.
+    while !coordinator.probe(id.into()).await {}
+    bed.pass(&coordinator, id, 5).await;
+    bed.check(&coordinator, id, "a1 passed | b1 passed | SUCCEEDED").await;
+}
+
+#[tokio::test]
+async fn a_deadline_far_off_is_met_by_a_clock_that_jumps() {
+    let bed = Bed::of(1).await;
+    let coordinator = bed.start().await;
+    bed.agents.behaves(&host("a"), Manner::Sickens);
+    let id = bed.rollback(&coordinator, |request| {
+        request.policy.gate.healthy_deadline = Duration::from_secs(3600);
+        request.policy.on_failure = OnFailure::Continue;
+    });
+    let id = id.await;
+    bed.pass(&coordinator, id, 0).await;
+    let watching = coordinator.operations.watch(id.into()).await.expect("the store answers");
+    bed.clock.advance(Duration::from_secs(3601));
+    // Nobody tells the driver; it sees it by itself.
+    let last = watching.expect("there is such a rollback").collect::<Vec<View>>().await.pop();
+    assert!(last.is_some_and(|view| view.operation.finished()));
+    bed.check(&coordinator, id, "a1 unhealthy | PARTIAL").await;
 }

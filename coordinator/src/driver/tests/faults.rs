@@ -1,6 +1,7 @@
 //! A store that fails, loses its answer or stands still when it is told to, and writes down what it stored.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rfs_model::{CheckpointId, HostId, OperationId, Timestamp};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Diary;
 use crate::store::{
     Append, AppendError, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation, OperationRow,
-    Page, Position, Store, StoreError, StoredEvent,
+    Page, Position, RequestKey, Store, StoreError, StoredEvent,
 };
 
 /// What becomes of an append.
@@ -32,11 +33,18 @@ pub(super) struct Faulty {
     /// What becomes of the next appends; after them, and where there is none, all is well.
     faults: Mutex<VecDeque<Option<Fault>>>,
     dead: CancellationToken,
+    appends: AtomicUsize,
 }
 
 impl Faulty {
     pub(super) fn new(inner: Arc<dyn Store>, diary: Diary) -> Self {
-        Self { inner, diary, faults: Mutex::default(), dead: CancellationToken::new() }
+        Self {
+            inner,
+            diary,
+            faults: Mutex::default(),
+            dead: CancellationToken::new(),
+            appends: AtomicUsize::new(0),
+        }
     }
 
     /// The append after `well` more gets this fault.
@@ -49,6 +57,11 @@ impl Faulty {
     /// Whether a fault has yet to happen.
     pub(super) fn armed(&self) -> bool {
         !self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// How many appends there were.
+    pub(super) fn appends(&self) -> usize {
+        self.appends.load(Ordering::SeqCst)
     }
 
     /// Waits until the coordinator has died.
@@ -76,7 +89,12 @@ impl Store for Faulty {
         self.inner.create(new).await
     }
 
+    async fn begun_before(&self, request: &RequestKey) -> Result<Option<OperationId>, CreateError> {
+        self.inner.begun_before(request).await
+    }
+
     async fn append(&self, append: Append) -> Result<Position, AppendError> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
         let fault = self.next();
         match fault {
             Some(Fault::Fails) => return Err(failed().into()),

@@ -220,3 +220,16 @@ async fn a_budget_holds_at_every_moment() {
     }
     assert_eq!(most, 2);
 }
+
+#[tokio::test]
+async fn a_thousand_hosts_cost_a_few_appends() {
+    let bed = Bed::over((0..1000).map(|n| host(&format!("web-{n}"))).collect()).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback(&coordinator, |request| request.strategy = Strategy::Immediate).await;
+    bed.pass(&coordinator, id, 3).await;
+    let view = coordinator.view(id).await;
+    assert_eq!(view.rollback().and_then(|rollback| rollback.outcome()), Some(machine::Outcome::Succeeded));
+    assert_eq!(bed.agents.repeated(), Vec::<String>::new());
+    let appends = coordinator.store.appends();
+    assert!(appends < 60, "{appends} appends");
+}

@@ -130,3 +130,21 @@ async fn a_checkpoint_that_something_needs_is_not_deleted() {
     let gone = operations.plan_rollback(&rollback_request(Source::Checkpoint(first))).await;
     assert_eq!(refused(gone), format!("CHECKPOINT_NOT_FOUND at checkpoint: there is no checkpoint {first}"));
 }
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_even_if_it_would_not_fit_any_more() {
+    let bed = Bed::of(1).await;
+    let coordinator = bed.start().await;
+    let operations = &coordinator.operations;
+    let first = bed.checkpoint(&coordinator).await;
+    let key = RequestId::new("rollback-7").expect("an id");
+    let request = rollback_request(Source::Checkpoint(first));
+    let begun = operations.create_rollback(request.clone(), Some(key.clone())).await.expect("it begins");
+    bed.pass(&coordinator, begun, 4).await;
+    let second = bed.checkpoint(&coordinator).await;
+    let other = operations.create_rollback(rollback_request(Source::Checkpoint(second)), None).await;
+    bed.pass(&coordinator, other.expect("it begins"), 4).await;
+    operations.delete_checkpoint(first).await.expect("nothing needs it");
+    let again = operations.create_rollback(request, Some(key)).await;
+    assert_eq!(again.expect("the first one"), begun);
+}

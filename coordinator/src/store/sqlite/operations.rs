@@ -42,6 +42,14 @@ impl SqliteStore {
         Ok(Created::New(events))
     }
 
+    pub(super) async fn operation_of(
+        &self,
+        request: &RequestKey,
+    ) -> Result<Option<OperationId>, CreateError> {
+        let mut reader = self.readers.acquire().await.map_err(StoreError::from)?;
+        begun_before(&mut reader, request).await
+    }
+
     pub(super) async fn append_events(&self, append: Append) -> Result<Position, AppendError> {
         let operation = append.operation;
         let next = Position(append.expected.0 + append.events.len() as u64);

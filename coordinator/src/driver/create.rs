@@ -1,0 +1,181 @@
+//! How operations begin: the request is checked against the fleet, and the creation is durable before anybody hears of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rfs_model::{CheckpointId, Generation, HostId, OperationId, RequestId, RollbackId, Timestamp};
+use rfs_rollout::fleet::Admission;
+use rfs_rollout::{
+    CheckpointRequest, Event, GENERATIONS, Operation, PlanError, Presence, RollbackRequest, checkpoint,
+    rollback,
+};
+use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
+
+use super::error::OperationError;
+use super::operations::{Operations, Shared};
+use super::{source, view};
+use crate::store::{Begin, CreateError, Created, NewOperation, RequestKey};
+
+impl Operations {
+    /// Begins a checkpoint. The same request id and request again give the first one.
+    pub async fn create_checkpoint(
+        &self,
+        request: CheckpointRequest,
+        request_id: Option<RequestId>,
+    ) -> Result<CheckpointId, OperationError> {
+        if request.timeout.is_zero() {
+            let problem = "must be longer than 0".to_owned();
+            return Err(OperationError::Invalid { field: "timeout", problem });
+        }
+        let key = request_key(request_id, &request);
+        if let Some(before) = self.before(key.as_ref()).await? {
+            return Ok(before.into());
+        }
+        let hosts = self.chosen(&request).await?;
+        let now = self.shared.clock.now();
+        let id: CheckpointId = self.shared.ids.next(now).into();
+        let begin = move |hosts| {
+            let created = Box::new(checkpoint::Created { id, request, hosts });
+            Event::Checkpoint(checkpoint::CheckpointEvent::Created { at: now, created })
+        };
+        Ok(self.begin(now, hosts, key, None, begin).await?.into())
+    }
+
+    /// The hosts that a checkpoint requires.
+    async fn chosen(&self, request: &CheckpointRequest) -> Result<BTreeSet<HostId>, OperationError> {
+        let known = self.shared.store.hosts().await?;
+        for (place, host) in request.selector.hosts.iter().enumerate() {
+            if !known.iter().any(|row| row.host == *host) {
+                let field = format!("selector.hosts[{place}]");
+                return Err(PlanError::UnknownHost { field, host: host.clone() }.into());
+            }
+        }
+        let offered = known.len();
+        let chosen: BTreeSet<HostId> = known
+            .into_iter()
+            .filter(|row| request.selector.matches(&row.host, &row.labels))
+            .map(|row| row.host)
+            .collect();
+        if chosen.is_empty() {
+            let (selector, origin) = (request.selector.to_string(), "the fleet".to_owned());
+            return Err(PlanError::NoHostMatches { field: "selector", selector, offered, origin }.into());
+        }
+        Ok(chosen)
+    }
+
+    /// Begins a rollback, be it to a checkpoint or an undo. The same request id and request again give the first one.
+    pub async fn create_rollback(
+        &self,
+        request: RollbackRequest,
+        request_id: Option<RequestId>,
+    ) -> Result<RollbackId, OperationError> {
+        let targets = self.shared.targets.clone().lock_owned().await;
+        let key = request_key(request_id, &request);
+        if let Some(before) = self.before(key.as_ref()).await? {
+            return Ok(before.into());
+        }
+        let plan = source::planned(&self.shared, &request).await?;
+        let now = self.shared.clock.now();
+        let id: RollbackId = self.shared.ids.next(now).into();
+        let hosts = plan.targets.keys().cloned().collect();
+        let begin = move |hosts| {
+            let created = Box::new(rollback::Created { id, request, plan, hosts });
+            Event::Rollback(rollback::RollbackEvent::Created { at: now, created })
+        };
+        Ok(self.begin(now, hosts, key, Some(targets), begin).await?.into())
+    }
+
+    /// What the same request has begun before. It is found even if the request would not fit the fleet any more.
+    async fn before(&self, key: Option<&RequestKey>) -> Result<Option<OperationId>, OperationError> {
+        match key {
+            Some(key) => Ok(self.shared.store.begun_before(key).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the creation durable and drives what was created. Goes on to its end even if the caller does not wait for it.
+    async fn begin(
+        &self,
+        now: Timestamp,
+        hosts: BTreeSet<HostId>,
+        request: Option<RequestKey>,
+        targets: Option<OwnedMutexGuard<()>>,
+        event: impl FnOnce(BTreeMap<HostId, Admission>) -> Event + Clone + Send + 'static,
+    ) -> Result<OperationId, OperationError> {
+        let presence = hosts.iter().map(|host| (host.clone(), self.presence(host, now)));
+        let presence: BTreeMap<HostId, Presence> = presence.collect();
+        let admit = move |generations: &BTreeMap<HostId, Generation>| {
+            let admit = |(host, presence): (HostId, Presence)| {
+                let generation = generations.get(&host).copied().unwrap_or_default();
+                (host, Admission { generation, presence })
+            };
+            event(presence.into_iter().map(admit).collect())
+        };
+        // The row does not depend on the generations.
+        let draft = Operation::begin(&admit.clone()(&BTreeMap::new())).expect("the event is a creation");
+        let begin: Begin = Box::new(move |generations| vec![admit(generations)]);
+        let row = view::row(&draft);
+        let new = NewOperation { row, request, hosts: hosts.clone(), generations: GENERATIONS, begin };
+        if self.shared.stop.is_cancelled() {
+            return Err(OperationError::Stopping);
+        }
+        let (shared, id) = (self.shared.clone(), draft.id());
+        let created = self.shared.tasks.spawn(async move {
+            let _targets = targets;
+            created(shared, id, &hosts, new).await
+        });
+        created.await.map_err(|_| OperationError::Stopping)?
+    }
+
+    fn presence(&self, host: &HostId, now: Timestamp) -> Presence {
+        let seen = self.shared.fleet.look(host, now);
+        Presence {
+            connected: seen.session.is_some(),
+            health: seen.health,
+            since: seen.since,
+            evidence: seen.evidence,
+        }
+    }
+}
+
+/// Stores a creation and drives what came of it.
+async fn created(
+    shared: Arc<Shared>,
+    id: OperationId,
+    hosts: &BTreeSet<HostId>,
+    new: NewOperation,
+) -> Result<OperationId, OperationError> {
+    match shared.store.create(new).await {
+        Ok(Created::New(events)) => {
+            // Operations that are over may still wait for hosts that they left out; those are this one's now.
+            for host in hosts {
+                shared.directory.of_host(host).iter().for_each(|mailbox| mailbox.superseded(host.clone()));
+            }
+            shared.drive_new(id, events);
+            Ok(id)
+        }
+        Ok(Created::Before(id)) => {
+            if shared.store.operation(id).await?.is_some_and(|row| row.open) {
+                shared.drive(id);
+            }
+            Ok(id)
+        }
+        Err(error) => {
+            // Whether it was stored although the store failed is not known; if so, nobody else would drive it.
+            if let CreateError::Store(_) = &error
+                && let Ok(Some(_)) = shared.store.operation(id).await
+            {
+                shared.drive(id);
+                return Ok(id);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// The key under which a repeated request finds what the first one began.
+fn request_key(id: Option<RequestId>, request: &impl Serialize) -> Option<RequestKey> {
+    let request = || serde_json::to_string(request).expect("a request has no map with other keys than text");
+    id.map(|id| RequestKey { id, request: request() })
+}
