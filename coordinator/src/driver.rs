@@ -12,12 +12,15 @@
 //!   another session is told again.
 //! - A reply, and the acknowledgement of a report, come after the append. A report that brings nothing new, or is of an
 //!   operation that is over or unknown, is acknowledged, too, so that its agent forgets it.
+//! - Nobody is answered from a history that is not the newest: an append proves that it is, and where nothing is to be
+//!   appended the store is asked. To what another driver stored, the same words may mean something.
 //! - An append that meets another driver's changes nothing. This driver then reads the history again, decides what it
 //!   holds anew, and stands by: it sends nothing and lets no deadline pass until the history has rested for
 //!   [`run::RIVAL_REST`].
 //! - While the store fails, an operation holds still: the same append is tried again, ever more slowly, and what comes in
 //!   meanwhile waits in bounded queues, which in the end slows the agents' sessions.
 //! - Nothing is kept here that is not in the store, except how far hosts say they are: a restart loses only that.
+//! - A fault in a driver ends that driver alone; another one starts from the history.
 //! - Time is the `Clock`'s. Timers of the runtime only say when to look at it, so a clock that jumps is followed within
 //!   [`run::LOOK_AT_CLOCK`].
 //!

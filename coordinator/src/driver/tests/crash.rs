@@ -197,3 +197,32 @@ async fn a_deadline_far_off_is_met_by_a_clock_that_jumps() {
     assert!(last.is_some_and(|view| view.operation.finished()));
     bed.check(&coordinator, id, "a1 unhealthy | PARTIAL").await;
 }
+
+#[tokio::test]
+async fn nobody_is_answered_before_it_is_stored() {
+    let bed = Bed::of(1).await;
+    let coordinator = bed.start().await;
+    let checkpoint = bed.checkpoint(&coordinator).await;
+    bed.agents.behaves(&host("a"), Manner::Dawdles);
+    let request = rollback_request(Source::Checkpoint(checkpoint));
+    let id = coordinator.operations.create_rollback(request, None).await.expect("it begins");
+    bed.pass(&coordinator, id, 0).await;
+
+    coordinator.store.after(0, Fault::DiesBefore);
+    let report = bed.agents.does_it_late(&host("a"));
+    let (stored, mut told) = oneshot::channel();
+    coordinator.events.send(FleetEvent::Report { report, stored }).await.expect("somebody listens");
+    coordinator.store.dead().await;
+    assert!(told.try_recv().is_err(), "the report is not stored");
+    coordinator.stop.cancel();
+
+    let after = bed.start().await;
+    bed.settle(&after, id.into()).await;
+    after.store.after(0, Fault::DiesBefore);
+    tokio::select! {
+        biased;
+        answer = after.person(id, PersonAction::Pause) => panic!("answered {answer:?}, and nothing is stored"),
+        () = after.store.dead() => {}
+    }
+    assert!(!after.history(id).await.iter().any(|line| line.starts_with("paused")));
+}
