@@ -24,6 +24,10 @@ mod read;
 mod show;
 mod watch;
 
+use std::sync::LazyLock;
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use rfs_link::{Chain, Failure};
 use rfs_model::Reason;
 use rfs_proto::convert::FieldError;
@@ -31,6 +35,16 @@ use rfs_proto::convert::FieldError;
 use crate::store::{PageToken, StoreError};
 
 pub(crate) use page::fingerprint;
+
+/// The descriptors of what the coordinator serves: all but the agent's own API on its host.
+pub fn descriptors() -> &'static [u8] {
+    static SERVED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut set = FileDescriptorSet::decode(rfs_proto::DESCRIPTORS).expect("our own descriptors decode");
+        set.file.retain(|file| file.package() != "rfs.agent.v1");
+        set.encode_to_vec()
+    });
+    &SERVED
+}
 
 /// What a caller is told when the store fails; the log has the cause.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {

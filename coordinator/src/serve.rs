@@ -16,15 +16,15 @@ use rfs_link::server::{self, DescriptorError, Limits};
 use rfs_link::{CredentialsError, Failure, Identity, LiveCredentials, SpiffeId, TrustDomain, incoming};
 use rfs_model::Reason;
 use rfs_model::time::SharedClock;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tracing::info;
-
+use rfs_proto::agentlink::v1::agent_link_server::AgentLinkServer;
 use rfs_proto::v1::checkpoint_service_server::CheckpointServiceServer;
 use rfs_proto::v1::host_service_server::HostServiceServer;
 use rfs_proto::v1::rollback_service_server::RollbackServiceServer;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tracing::info;
 
 use crate::api::authz::{Authorize, CurrentRoles, Roles};
 use crate::api::checkpoint::Checkpoints;
@@ -32,7 +32,7 @@ use crate::api::host::Hosts;
 use crate::api::rollback::Rollbacks;
 use crate::config::Config;
 use crate::driver::{Operations, fleet};
-use crate::hub::Hub;
+use crate::hub::{Door, Hub};
 use crate::store::{SqliteStore, Store, StoreError};
 
 /// A coordinator that serves.
@@ -120,7 +120,7 @@ impl Serving {
         let hub = Hub::open(store.clone(), clock.clone(), events, stop.clone()).await?;
         let operations =
             Operations::open(store.clone(), Arc::new(hub.clone()), clock.clone(), told, stop.clone()).await?;
-        let routes = routes(&hub, &operations, store.clone(), limits.message_bytes())?;
+        let routes = routes(&hub, &operations, store.clone(), limits.message_bytes()).await?;
         let router = server::builder(&limits).layer(Authorize(roles.clone())).add_routes(routes);
         credentials.follow(stop.clone());
         let incoming = incoming::mutual_tls(listener, credentials, &limits, close.clone());
@@ -168,19 +168,23 @@ impl Serving {
 }
 
 /// Every service that the table of roles names.
-fn routes(
+async fn routes(
     hub: &Hub,
     operations: &Operations,
     store: Arc<dyn Store>,
     largest: usize,
 ) -> Result<Routes, ServeError> {
-    // Health is good while the process serves; what it reports is whether it can be reached.
-    let (routes, _always_serving) = server::standard(&[rfs_proto::DESCRIPTORS])?;
+    let (routes, health) = server::standard(&[crate::api::descriptors()])?;
     let hosts = HostServiceServer::new(Hosts::new(hub.clone(), store)).max_decoding_message_size(largest);
     let checkpoints =
         CheckpointServiceServer::new(Checkpoints::new(operations.clone())).max_decoding_message_size(largest);
     let rollbacks = RollbackServiceServer::new(Rollbacks::new(operations.clone(), hub.clone()))
         .max_decoding_message_size(largest);
+    // Once it answers, it serves; when it stops, it does not answer.
+    health.set_serving::<HostServiceServer<Hosts>>().await;
+    health.set_serving::<CheckpointServiceServer<Checkpoints>>().await;
+    health.set_serving::<RollbackServiceServer<Rollbacks>>().await;
+    health.set_serving::<AgentLinkServer<Door>>().await;
     Ok(routes
         .add_service(hub.door().service(largest))
         .add_service(hosts)

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     fn served() -> BTreeSet<String> {
-        let mut pool = DescriptorPool::decode(rfs_proto::DESCRIPTORS).expect("our own descriptors");
+        let mut pool = DescriptorPool::decode(crate::api::descriptors()).expect("our own descriptors");
         for others in [
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -256,8 +256,7 @@ mod tests {
         ] {
             pool.decode_file_descriptor_set(others).expect("their own descriptors");
         }
-        let services = pool.services().filter(|service| service.package_name() != "rfs.agent.v1");
-        let paths = services.flat_map(|service| {
+        let paths = pool.services().flat_map(|service| {
             let methods =
                 service.methods().map(|method| format!("/{}/{}", service.full_name(), method.name()));
             methods.collect::<Vec<_>>()

@@ -7,12 +7,11 @@ use rfs_proto::v1::checkpoint_service_server::CheckpointService;
 use rfs_proto::v1::{self, Checkpoint};
 use tonic::{Request, Response, Status};
 
-use crate::driver::{OperationError, Operations, View};
-use crate::store::{ListQuery, OperationKind};
-
 use super::page::{List, Size};
 use super::watch::{Answers, answers};
 use super::{invalid, page_after, read, show};
+use crate::driver::{OperationError, Operations, View};
+use crate::store::{ListQuery, OperationKind};
 
 const PAGE: Size = Size { default: 50, most: 1000 };
 

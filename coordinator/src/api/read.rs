@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rfs_link::{Failure, Identity, Peer};
-use rfs_model::{DeploymentId, Reason, RequestId, RollbackId, Selector};
+use rfs_model::{DeploymentId, HostId, Reason, RequestId, RollbackId, Selector};
 use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1::{self, amount, checkpoint, rollback_spec};
 use rfs_rollout::{
@@ -78,12 +78,13 @@ pub(super) fn rollback_request(
 pub(super) fn undo_request(
     of: RollbackId,
     undone: &RollbackRequest,
+    changed: &BTreeSet<HostId>,
     spec: Option<v1::RollbackSpec>,
     requester: String,
 ) -> Result<RollbackRequest, FieldError> {
     let (strategy, policy) = match spec {
         Some(spec) => (strategy(&spec)?, policy(spec)?),
-        None => (undone.strategy.clone(), undone.policy.clone()),
+        None => (among(undone.strategy.clone(), changed), undone.policy.clone()),
     };
     Ok(RollbackRequest {
         source: Source::Undo(of),
@@ -94,6 +95,19 @@ pub(super) fn undo_request(
         reason: format!("undo of {}", convert::rollback_name(of)),
         requester,
     })
+}
+
+/// The same strategy for those hosts alone: a canary that was not changed cannot go first on the way back.
+fn among(mut strategy: Strategy, hosts: &BTreeSet<HostId>) -> Strategy {
+    if let Strategy::Gradual(waves) = &mut strategy
+        && let Canary::Hosts(canaries) = &mut waves.canary
+    {
+        canaries.retain(|canary| hosts.contains(canary));
+        if canaries.is_empty() {
+            waves.canary = Canary::None;
+        }
+    }
+    strategy
 }
 
 /// Reads what of a snapshot is meant.
@@ -316,22 +330,28 @@ mod tests {
         let undone = read(|spec| {
             spec.selector = Some(v1::Selector { hosts: vec!["web-1".into()], ..Default::default() });
             spec.selection = Some(v1::Selection { components: vec!["site".into()], ..Default::default() });
-            spec.waves = Some(v1::WavePolicy { sizes: vec![percent(25)], ..Default::default() });
+            let canary_hosts = vec!["web-1".into(), "web-2".into()];
+            spec.waves =
+                Some(v1::WavePolicy { canary_hosts, sizes: vec![percent(25)], ..Default::default() });
         });
         let undone = undone.expect("a good spec");
         let of: RollbackId = "0193b5a0-0000-7000-8000-000000000002".parse().expect("an id");
-        let undo = undo_request(of, &undone, None, "operator/bob".into()).expect("an undo");
+        let changed = BTreeSet::from(["web-1".parse().expect("a name")]);
+        let undo = undo_request(of, &undone, &changed, None, "operator/bob".into()).expect("an undo");
         assert_eq!(undo.source, Source::Undo(of));
         assert_eq!(
             undo.selector,
             Selector::default(),
             "the hosts that it changed are the ones that have backups"
         );
-        assert_eq!((&undo.selection, &undo.strategy), (&undone.selection, &undone.strategy));
+        assert_eq!(undo.selection, undone.selection);
+        let Strategy::Gradual(waves) = undo.strategy else { panic!("not gradual") };
+        assert_eq!(waves.sizes, [Amount::Percent(25)]);
+        assert_eq!(waves.canary, Canary::Hosts(changed.clone()), "web-2 was not changed");
         assert_eq!(undo.requester, "operator/bob");
         let spec =
             v1::RollbackSpec { strategy: rollback_spec::Strategy::Immediate.into(), ..Default::default() };
-        let undo = undo_request(of, &undone, Some(spec), "operator/bob".into()).expect("an undo");
+        let undo = undo_request(of, &undone, &changed, Some(spec), "operator/bob".into()).expect("an undo");
         assert_eq!((undo.strategy, undo.selection), (Strategy::Immediate, undone.selection));
     }
 

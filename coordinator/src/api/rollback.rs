@@ -156,8 +156,10 @@ impl RollbackService for Rollbacks {
         let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
         let undone = self.operations.get(of.into()).await.map_err(Failure::from)?;
         let undone = undone.as_ref().and_then(View::rollback).ok_or_else(|| unknown(of))?;
+        let changed = undone.backups().into_keys().collect();
         let beneath = |error: FieldError| invalid(error.beneath("spec"));
-        let request = read::undo_request(of, &undone.request, wire.spec, requester).map_err(beneath)?;
+        let request =
+            read::undo_request(of, &undone.request, &changed, wire.spec, requester).map_err(beneath)?;
         let id = self.create(request, request_id).await?;
         Ok(Response::new(self.shown(id).await?))
     }

@@ -1,8 +1,10 @@
 //! `rfs rollback`: bring hosts back to a checkpoint, and steer it.
 
+mod care;
 mod plan;
 mod show;
 mod spec;
+mod values;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -20,27 +22,28 @@ use super::names;
 use super::output::Output;
 use super::watch::{Shown, watch};
 use super::words::{id, paint};
+use care::Care;
 use spec::Spec;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RollbackCommand {
     /// Say what a rollback would do, down to the steps on each host; change nothing.
     Plan {
-        #[command(flatten)]
-        spec: Spec,
         /// Print every step, not the first of each host.
         #[arg(long)]
         all_steps: bool,
+        #[command(flatten)]
+        spec: Spec,
     },
     /// Start a rollback, and watch it to its end.
     Start {
-        #[command(flatten)]
-        spec: Spec,
-        #[command(flatten)]
-        starting: Starting,
         /// Why, for people.
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
+        #[command(flatten)]
+        starting: Starting,
+        #[command(flatten)]
+        spec: Spec,
     },
     /// List rollbacks, newest first.
     List {
@@ -67,11 +70,15 @@ pub(super) enum RollbackCommand {
     /// End it: hosts at work go back to where they were, no other host starts.
     Abort(Which),
     /// Bring the changed hosts back to the backups that a rollback took.
+    ///
+    /// It is done as carefully as the rollback was. If any option about care is given, they alone count.
     Undo {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         starting: Starting,
+        #[command(flatten)]
+        care: Care,
     },
 }
 
@@ -121,7 +128,8 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
             let started = client.answer(client.rollbacks().create_rollback(soon(request)).await)?;
             follow_started(&client, output, &started, starting.no_wait).await
         }
-        RollbackCommand::Undo { which, starting } => {
+        RollbackCommand::Undo { which, starting, care } => {
+            let spec = care.given()?;
             starting.need_consent(output)?;
             let client = connection.open().await?;
             let name = names::rollback(&client, &which.rollback).await?;
@@ -129,7 +137,7 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
                 confirm(&format!("bring the hosts that {name} changed back to their backups?"))?;
             }
             let request_id = starting.request_id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
-            let request = v1::UndoRollbackRequest { name, request_id, spec: None };
+            let request = v1::UndoRollbackRequest { name, request_id, spec };
             let started = client.answer(client.rollbacks().undo_rollback(soon(request)).await)?;
             follow_started(&client, output, &started, starting.no_wait).await
         }

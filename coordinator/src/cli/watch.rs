@@ -57,7 +57,7 @@ pub(super) async fn watch<W: Watched>(
             (None, None) => Failure::new(Reason::Unreachable, "the coordinator ended the stream"),
         };
         if lost.is_new() && may_pass(&failure) {
-            view.note(&format!("{failure}; trying again"));
+            view.note("the connection to the coordinator is lost; trying again");
         }
         let pause = lost.pause(failure, next)?;
         tokio::select! {

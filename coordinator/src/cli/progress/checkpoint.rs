@@ -101,7 +101,7 @@ fn row(host: &v1::HostSnapshot) -> [String; 3] {
         (Some(failure), _) => paint::bad(&failure.message),
         (None, host_snapshot::State::Durable) => {
             let took = host.duration.map(|took| format!(" in {}", show_wire(took))).unwrap_or_default();
-            format!("{} of {}{took}", ByteCount(host.new_bytes), ByteCount(host.bytes))
+            format!("{}, {} stored anew{took}", ByteCount(host.bytes), ByteCount(host.new_bytes))
         }
         (None, _) => String::new(),
     };
@@ -144,7 +144,7 @@ mod tests {
             plain(watched.picture(9, Timestamp(3_200))),
             [
                 "checkpoints/c  incomplete  1 of 2 hosts durable  2.2 s",
-                "  web-1  durable  10 B of 2.0 KiB",
+                "  web-1  durable  2.0 KiB, 10 B stored anew",
                 "  db     failed   /var/lib/rfs is full",
             ]
         );
@@ -154,7 +154,11 @@ mod tests {
         );
         assert_eq!(
             plain(watched.changes(None)),
-            ["checkpoints/c: 2 hosts", "web-1 durable 10 B of 2.0 KiB", "db failed /var/lib/rfs is full",]
+            [
+                "checkpoints/c: 2 hosts",
+                "web-1 durable 2.0 KiB, 10 B stored anew",
+                "db failed /var/lib/rfs is full",
+            ]
         );
         assert_eq!(
             plain(watched.closing())[..2],

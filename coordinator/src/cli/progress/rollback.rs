@@ -11,7 +11,7 @@ use crate::cli::words::{self, count, id, paint};
 
 impl Watched for v1::Rollback {
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
-        let mut lines = vec![header(self, now)];
+        let mut lines = header(self, now).to_vec();
         if let Some(cause) = self.cause.as_ref() {
             lines.push(format!("  {}", paint::bad(&cause.message)));
         }
@@ -31,8 +31,12 @@ impl Watched for v1::Rollback {
         }
         let was = before.map_or(rollback::State::Running, v1::Rollback::state);
         if self.state() != was && self.state() != rollback::State::Finished {
-            let cause = self.cause.as_ref().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
-            lines.push(format!("{}{cause}", words::rollback_state(self.state())));
+            lines.push(match &self.cause {
+                // What a person did says the state in its first word.
+                Some(cause) if cause.reason == Reason::Cancelled.as_str() => paint::doubt(&cause.message),
+                Some(cause) => format!("{}: {}", words::rollback_state(self.state()), cause.message),
+                None => words::rollback_state(self.state()),
+            });
         }
         lines
     }
@@ -120,7 +124,8 @@ fn extent(rollback: &v1::Rollback) -> String {
     format!("{} in {}", count(hosts(rollback).count(), "host"), count(rollback.waves.len(), "wave"))
 }
 
-fn header(rollback: &v1::Rollback, now: Timestamp) -> String {
+/// Two lines: with both ids on one, it would not fit.
+fn header(rollback: &v1::Rollback, now: Timestamp) -> [String; 2] {
     let done = hosts(rollback).filter(|host| settled(host.state())).count();
     let state = match rollback.state() {
         rollback::State::Finished => words::outcome(rollback.outcome()),
@@ -128,7 +133,10 @@ fn header(rollback: &v1::Rollback, now: Timestamp) -> String {
     };
     let name = paint::label(&rollback.name);
     let took = elapsed(rollback.create_time, rollback.finish_time, now);
-    format!("{name} to {}  {state}  {done} of {} done{took}", target(rollback), extent(rollback))
+    [
+        format!("{name}  {state}  {done} of {} done{took}", extent(rollback)),
+        format!("  to {}", target(rollback)),
+    ]
 }
 
 fn settled(state: host_progress::State) -> bool {
@@ -164,7 +172,8 @@ fn host_change(host: &v1::HostProgress, before: Option<&v1::HostProgress>) -> Op
     use host_progress::State as S;
     let was = before.map_or(S::Untouched, v1::HostProgress::state);
     if host.state() != was {
-        let down = host.downtime.filter(|_| matches!(host.state(), S::Applied | S::Reverted));
+        let known = before.and_then(|before| before.downtime);
+        let down = host.downtime.filter(|down| known != Some(*down) && !matches!(host.state(), S::Unchanged));
         let down = down.map(|down| format!(", services were down {}", show_wire(down))).unwrap_or_default();
         let why = host.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
         return Some(format!("{} {}{down}{why}", host.host, words::progress_state(host.state())));
@@ -214,7 +223,8 @@ mod tests {
         assert_eq!(
             plain(watched.picture(20, Timestamp(0))),
             [
-                "rollbacks/r to checkpoints/c  running  1 of 3 hosts in 2 waves done",
+                "rollbacks/r  running  1 of 3 hosts in 2 waves done",
+                "  to checkpoints/c",
                 "wave 1 (canary)  passed  1 host",
                 "  a       passed          good  down 210 ms",
                 "wave 2  changing  2 hosts",
@@ -230,11 +240,12 @@ mod tests {
         let second = format!("CHANGING{many} bad:LOST busy:APPLYING");
         let waiting = format!("PENDING{}", many.replace("PASSED", "UNTOUCHED"));
         let watched = rollback(rollback::State::Running, &["PASSED a:PASSED", &second, &waiting, &waiting]);
-        let picture = plain(watched.picture(10, Timestamp(0)));
+        let picture = plain(watched.picture(11, Timestamp(0)));
         assert_eq!(
             picture,
             [
-                "rollbacks/r to checkpoints/c  running  52 of 153 hosts in 4 waves done",
+                "rollbacks/r  running  52 of 153 hosts in 4 waves done",
+                "  to checkpoints/c",
                 "wave 1  passed  1 host",
                 "wave 2  changing  52 hosts",
                 "  bad   lost      good",

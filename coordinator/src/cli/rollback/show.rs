@@ -1,7 +1,7 @@
 //! Rollbacks as a list, and one with its record.
 
 use rfs_link::Exit;
-use rfs_proto::v1::{self, rollback};
+use rfs_proto::v1::{self, host_progress, rollback};
 
 use crate::cli::connect::{Client, soon};
 use crate::cli::duration::show_wire;
@@ -105,7 +105,9 @@ fn hosts(rollback: &v1::Rollback) -> Table {
     for (number, wave) in (1..).zip(&rollback.waves) {
         for host in &wave.hosts {
             let short = |digest: &str| digest.chars().take(12).collect::<String>();
-            let why = host.failure.as_ref().map_or(&host.evidence, |failure| &failure.message);
+            let doubt = host.health() != v1::Health::Good && host.state() != host_progress::State::Untouched;
+            let evidence = if doubt { host.evidence.as_str() } else { "" };
+            let why = host.failure.as_ref().map_or(evidence, |failure| &failure.message);
             table.row([
                 format!("{number}{}", if wave.canary { " canary" } else { "" }),
                 host.host.clone(),
@@ -115,7 +117,7 @@ fn hosts(rollback: &v1::Rollback) -> Table {
                 host.downtime.map(show_wire).unwrap_or_default(),
                 short(&host.snapshot),
                 short(&host.backup),
-                why.clone(),
+                why.to_owned(),
             ]);
         }
     }
