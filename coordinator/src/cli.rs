@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, output: &mut Output) -> Result<Exit, CliError> {
     match command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments, output),
         Command::Pki(command) => pki::run(command, output),
         Command::Host(command) => block_on(host::run(command, output)),
         Command::Checkpoint(command) => block_on(checkpoint::run(command, output)),

@@ -5,11 +5,13 @@
 //!                                                                 stop ─▶ drain ─▶ cut ─▶ drivers end ─▶ store closed
 //! ```
 //!
+//! One coordinator at a time has a store: a lock beside the file sees to that.
 //! The listener is bound before anything is promised: once [`Serving::start`] returns, a connection is taken.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rfs_link::server::{self, DescriptorError, Limits};
@@ -68,6 +70,17 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// Another coordinator has the store.
+    #[error("another coordinator has the store {}", .0.display())]
+    StoreInUse(PathBuf),
+    /// The store's lock cannot be taken.
+    #[error("cannot lock {}", path.display())]
+    Lock {
+        /// The file that is locked.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The store cannot be opened, or does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,6 +107,10 @@ impl ServeError {
                 "see who listens there: ss -ltnp 'sport = :{}'; or change listen",
                 address.port()
             )),
+            Self::StoreInUse(_) => Failure::new(Reason::StoreLocked, text)
+                .next("stop the other one first; two would each call the other's hosts unreachable"),
+            Self::Lock { path, .. } => Failure::new(Reason::Io, text)
+                .next(format!("see that the folder of {} exists and can be written to", path.display())),
             Self::Store(StoreError::Open { path, .. }) => Failure::new(Reason::Io, text).next(format!(
                 "see that the folder of {path} exists and can be written to; then start again"
             )),
@@ -115,6 +132,7 @@ impl Serving {
         let (limits, roles) = (Limits::default(), CurrentRoles::new(config.roles));
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
 
+        let lock = lock(&config.store.path)?;
         let store = Arc::new(SqliteStore::open(&config.store.path).await?);
         let (events, told) = fleet::channel();
         let hub = Hub::open(store.clone(), clock.clone(), events, stop.clone()).await?;
@@ -132,6 +150,7 @@ impl Serving {
                 stop.cancel();
                 operations.ended().await;
                 store.close().await;
+                drop(lock);
                 served
             }
         };
@@ -202,6 +221,20 @@ fn open_credentials(config: &Config, clock: SharedClock) -> Result<Arc<LiveCrede
         return Err(ServeError::NotACoordinator { file, found, expected: config.trust_domain.clone() });
     }
     Ok(credentials)
+}
+
+/// Keeps a second coordinator from the store for as long as the file is held; the kernel lets go of it after any end.
+fn lock(store: &Path) -> Result<File, ServeError> {
+    let mut path = store.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |source| ServeError::Lock { path: path.clone(), source };
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::StoreInUse(store.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -137,3 +137,11 @@ async fn hosts_are_known_again_after_a_restart() {
     until("it is back", async || health(&operator).await.starts_with("fleet: 1 good").then_some(())).await;
     drop(web);
 }
+
+#[tokio::test]
+async fn a_second_coordinator_is_kept_from_the_store() {
+    let fleet = Fleet::start().await;
+    let error = fleet.second().await.expect_err("one has it");
+    assert!(error.message.starts_with("another coordinator has the store "), "{}", error.message);
+    assert_eq!(error.reason, Reason::StoreLocked);
+}

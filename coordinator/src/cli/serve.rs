@@ -13,16 +13,17 @@ use tracing_subscriber::EnvFilter;
 
 use super::arguments::ServeArguments;
 use super::error::CliError;
+use super::output::Output;
 use crate::config::{Config, ConfigError};
 use crate::serve::{Serving, write_ready_file};
 
-pub(super) fn run(arguments: ServeArguments) -> Result<Exit, CliError> {
+pub(super) fn run(arguments: ServeArguments, output: &mut Output) -> Result<Exit, CliError> {
     let config =
         Config::read(&arguments.config).map_err(|error| config_failure(&arguments.config, &error))?;
     log();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::runtime)?;
-    let served = runtime.block_on(serve(config, &arguments));
+    let served = runtime.block_on(serve(config, &arguments, output));
     // What still blocks a thread must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served
@@ -46,10 +47,10 @@ fn log() {
         .init();
 }
 
-async fn serve(config: Config, arguments: &ServeArguments) -> Result<Exit, CliError> {
+async fn serve(config: Config, arguments: &ServeArguments, output: &mut Output) -> Result<Exit, CliError> {
     let mut signals = Signals::new().map_err(CliError::runtime)?;
     let mut serving = Serving::start(config, Arc::new(SystemClock)).await.map_err(|error| error.failure())?;
-    anstream::eprintln!("rfs listens on {}", serving.address());
+    output.line(format!("rfs listens on {}", serving.address()))?;
     if let Some(path) = &arguments.ready_file {
         write_ready_file(path, serving.address()).map_err(|error| {
             Failure::new(Reason::Io, format!("cannot write {}: {error}", path.display()))

@@ -248,3 +248,54 @@ fn take_progress(hub: &Hub, session: &Session, wire: link::Progress) {
     // The next one says more; nobody waits for this one.
     let _ = hub.shared.events.try_send(FleetEvent::Progress(progress));
 }
+
+#[cfg(test)]
+mod tests {
+    use rfs_link::Identity;
+
+    use super::*;
+
+    fn session() -> (Session, Queue) {
+        let host = HostId::new("web-1").expect("a name");
+        let identity = Identity::Agent(host.clone());
+        let peer =
+            Peer { identity, serial: "1".into(), not_after: Timestamp(0), addr: ([127, 0, 0, 1], 1).into() };
+        Session::new(SessionNumber(0), &peer, host, &link::Hello::default(), Timestamp(0))
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_does_not_read_is_disconnected_and_told_why() {
+        let (session, queue) = session();
+        let ping = || session.send(Down::Ping(link::Ping { nonce: 1 }));
+        for _ in 0..QUEUE {
+            assert_eq!(ping(), Ok(()));
+        }
+        assert_eq!(ping(), Err(SendError::Full), "nobody waits for it");
+        assert_eq!(ping(), Err(SendError::NotConnected));
+        let session = Arc::new(session);
+        let mut down = Box::pin(downward(session, queue));
+        let told = down.next().await.expect("the end is told").expect_err("not a message");
+        let failure = Failure::from_status(&told);
+        assert_eq!(failure.reason, Reason::Overloaded);
+        assert_eq!(failure.message, "64 messages wait and none is read");
+        assert!(down.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn messages_go_down_in_order_until_the_session_ends() {
+        let (session, queue) = session();
+        let session = Arc::new(session);
+        let mut down = Box::pin(downward(session.clone(), queue));
+        for nonce in 0..3 {
+            session.ping(nonce, Timestamp(0));
+        }
+        for nonce in 0..3 {
+            let message = down.next().await.expect("open").expect("a message").message;
+            assert_eq!(message, Some(Down::Ping(link::Ping { nonce })));
+        }
+        session.close(Failure::new(Reason::Unreachable, "the first reason counts"));
+        session.close(Failure::new(Reason::Internal, "a later one does not"));
+        let told = down.next().await.expect("the end is told").expect_err("not a message");
+        assert_eq!(told.message(), "the first reason counts");
+    }
+}

@@ -49,6 +49,13 @@ impl Fleet {
         fleet
     }
 
+    /// Tries to serve from the same store, on another address.
+    pub async fn second(&self) -> Result<(), Failure> {
+        let mut config = Config::read(&self.path("coordinator.toml")).expect("a good configuration");
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Serving::start(config, Arc::new(SystemClock)).await.map(drop).map_err(|error| error.failure())
+    }
+
     /// Serves on the same address and from the same store as before.
     pub async fn resume(&mut self) {
         assert!(self.serving.is_none(), "it serves already");
