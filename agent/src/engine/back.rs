@@ -1,4 +1,7 @@
 //! The way back: everything that was changed is put back, or the host says that it cannot be.
+//!
+//! What a service wrote meanwhile at paths that the restore did not change stays: it is the service's own, and may be worth
+//! more than a tree that is equal to the byte.
 
 use std::collections::BTreeSet;
 use std::thread;

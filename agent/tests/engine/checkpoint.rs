@@ -1,0 +1,120 @@
+//! The steps of a checkpoint: quiet, cut, running again, whatever comes between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs_agent::commander::{Refusal, Selection};
+use rfs_agent::engine::Engine;
+use rfs_model::time::SystemClock;
+use rfs_model::{Clock as _, Reason, Timestamp};
+
+use crate::bed::{Bed, capture, everything, operation, order, try_restore, until};
+
+const QUIET: &str = "quiesce = \"echo quiet >> ROOT/log; echo flushed >> ROOT/site/data\"\nresume = \"echo resumed >> ROOT/log\"";
+
+fn quiet_bed(keys: &str) -> Bed {
+    let mut bed = Bed::new();
+    bed.site_keys = keys.into();
+    bed
+}
+
+fn soon() -> Timestamp {
+    SystemClock.now().plus(Duration::from_secs(30))
+}
+
+fn prepare(engine: &Engine, number: u128, until: Timestamp) -> Result<(), Refusal> {
+    engine.prepare(operation(number), &Selection::default(), until)
+}
+
+#[test]
+fn a_checkpoint_is_quiet_from_prepare_to_finish_and_holds_what_was_flushed() {
+    let bed = quiet_bed(QUIET);
+    let engine = bed.engine();
+    prepare(&engine, 1, soon()).expect("prepares");
+    assert_eq!(bed.told(), ["quiet"]);
+    let cut = engine.cut_checkpoint(operation(1), "nightly").expect("cuts");
+    assert_eq!(bed.told(), ["quiet"]);
+    engine.finish(operation(1)).expect("finishes");
+    assert_eq!(bed.told(), ["quiet", "resumed"]);
+    engine.finish(operation(1)).expect("once more is nothing");
+    assert_eq!(bed.told(), ["quiet", "resumed"]);
+
+    assert_eq!(engine.store().snapshots().expect("lists").len(), 1, "what was stored ahead is gone");
+    std::fs::remove_file(bed.path("site/data")).expect("it was flushed");
+    assert!(try_restore(&engine, order(cut.info.id, everything())).expect("begins").failure.is_none());
+    assert_eq!(bed.read("site/data"), "flushed\n");
+}
+
+#[test]
+fn a_hook_that_fails_leaves_nothing_quiet() {
+    let bed =
+        quiet_bed("quiesce = \"echo quiet >> ROOT/log; exit 5\"\nresume = \"echo resumed >> ROOT/log\"");
+    let engine = bed.engine();
+    let refusal = prepare(&engine, 1, soon()).expect_err("fails");
+    assert_eq!(refusal.reason, Reason::CommandFailed);
+    assert!(
+        refusal.message.contains("site could not be made quiet") && refusal.message.contains("exit code 5"),
+        "{refusal:?}"
+    );
+    assert_eq!(bed.told(), ["quiet", "resumed"]);
+    assert_eq!(
+        engine.cut_checkpoint(operation(1), "x").expect_err("not prepared").reason,
+        Reason::WrongState
+    );
+    capture(&Arc::new(quiet_bed("").open().engine));
+}
+
+#[test]
+fn a_checkpoint_that_is_not_finished_in_time_resumes_by_itself() {
+    let bed = quiet_bed(QUIET);
+    let engine = bed.engine();
+    let commander = rfs_agent::commander::Commander::start(engine.clone()).expect("starts");
+    use rfs_agent::commander::{Command, Intake as _, Step};
+    let step = |step| Command {
+        operation: operation(1),
+        generation: rfs_model::Generation(1),
+        timeout: Duration::from_millis(700),
+        reason: "x".into(),
+        step,
+    };
+    commander.receive(step(Step::Prepare { selection: Selection::default() })).expect("takes it");
+    until("it resumes", || bed.told().iter().any(|line| line == "resumed"));
+    commander.receive(step(Step::Cut)).expect("takes it");
+    until("it is answered", || commander.unacknowledged().expect("readable").len() == 2);
+    let answers = commander.unacknowledged().expect("readable");
+    assert!(matches!(answers[1].outcome, rfs_agent::commander::Outcome::Failed(_)), "{answers:?}");
+}
+
+#[test]
+fn a_restart_resumes_what_was_quiet() {
+    let bed = quiet_bed(QUIET);
+    prepare(&bed.engine(), 1, soon()).expect("prepares");
+    assert_eq!(bed.told(), ["quiet"]);
+    let engine = bed.engine();
+    assert_eq!(bed.told(), ["quiet", "resumed"]);
+    assert_eq!(
+        engine.cut_checkpoint(operation(1), "x").expect_err("its time is over").reason,
+        Reason::WrongState
+    );
+}
+
+#[test]
+fn a_checkpoint_owns_the_host_until_a_newer_operation_takes_it() {
+    let bed = quiet_bed(QUIET);
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    prepare(&engine, 1, soon()).expect("prepares");
+    let busy = try_restore(
+        &engine,
+        rfs_agent::engine::Order { operation: operation(7), ..order(good, everything()) },
+    );
+    assert_eq!(busy.expect_err("it is owned").reason, Reason::HostBusy);
+    prepare(&engine, 2, soon()).expect("a newer command takes over");
+    assert_eq!(engine.cut_checkpoint(operation(1), "x").expect_err("given up").reason, Reason::WrongState);
+    engine.cut_checkpoint(operation(2), "x").expect("cuts");
+    engine.finish(operation(2)).expect("finishes");
+    let told: Vec<String> = bed.told();
+    let quiet = told.iter().filter(|line| *line == "quiet").count();
+    let resumed = told.iter().filter(|line| *line == "resumed").count();
+    assert_eq!(quiet, resumed, "{told:?}");
+}

@@ -1,0 +1,195 @@
+//! The coordinator's commands: once each, fenced, answered from the journal, whatever happens between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rfs_agent::commander::{Command, Commander, Intake as _, Outcome, Report, Selection, Step};
+use rfs_agent::engine::Engine;
+use rfs_model::{Generation, OperationId, Reason, SnapshotId, Standing};
+
+use crate::bed::{Bed, capture, operation, until};
+
+fn command(operation: OperationId, generation: u64, step: Step) -> Command {
+    let timeout = Duration::from_secs(60);
+    Command { operation, generation: Generation(generation), timeout, reason: "test".into(), step }
+}
+
+fn apply(snapshot: SnapshotId) -> Step {
+    Step::Apply { snapshot, selection: Selection::default() }
+}
+
+fn revert(snapshot: SnapshotId) -> Step {
+    Step::Revert { snapshot, selection: Selection::default() }
+}
+
+/// Sends a command and waits for its report.
+fn ask(commander: &Arc<Commander>, command: &Command) -> Report {
+    commander.receive(command.clone()).expect("takes it");
+    answer(commander, command)
+}
+
+fn answer(commander: &Arc<Commander>, command: &Command) -> Report {
+    let mut found = None;
+    until("the report comes", || {
+        let reports = commander.unacknowledged().expect("readable");
+        found = reports.into_iter().find(|report| {
+            (report.operation, report.step, report.generation)
+                == (command.operation, command.step.kind(), command.generation)
+        });
+        found.is_some()
+    });
+    found.expect("it came")
+}
+
+fn standing(report: &Report) -> Standing {
+    match &report.outcome {
+        Outcome::Restored(receipt) => receipt.standing,
+        other => panic!("not restored: {other:?}"),
+    }
+}
+
+fn refused(report: &Report) -> Reason {
+    match &report.outcome {
+        Outcome::Refused(refusal) | Outcome::Failed(refusal) => refusal.reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn start(engine: &Arc<Engine>) -> Arc<Commander> {
+    Commander::start(engine.clone()).expect("starts")
+}
+
+#[test]
+fn a_repeated_command_has_one_effect_and_the_same_answer() {
+    let bed = Bed::new();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.deploy("v2");
+    let commander = start(&engine);
+    let once = command(operation(1), 1, apply(good));
+    let first = ask(&commander, &once);
+    assert_eq!(standing(&first), Standing::Target, "{first:?}");
+    for _ in 0..3 {
+        assert_eq!(ask(&commander, &once), first);
+    }
+    commander.acknowledge(first.sequence).expect("acknowledges");
+    assert!(commander.unacknowledged().expect("readable").is_empty());
+    assert_eq!(ask(&commander, &once), first, "an acknowledged report is sent again when it is asked for");
+    assert_eq!(bed.told(), ["stop", "start"]);
+}
+
+#[test]
+fn an_older_generation_has_no_effect() {
+    let bed = Bed::new();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    let commander = start(&engine);
+    ask(&commander, &command(operation(2), 5, Step::Finish));
+    bed.deploy("v2");
+    let before = bed.state();
+    for stale in [command(operation(1), 4, apply(good)), command(operation(3), 5, apply(good))] {
+        let report = ask(&commander, &stale);
+        assert_eq!(refused(&report), Reason::StaleGeneration);
+        assert_eq!(ask(&commander, &stale), report, "and says so as often as it is asked");
+    }
+    assert_eq!((bed.state(), bed.told()), (before, Vec::<String>::new()));
+    assert_eq!(commander.state().generation, Generation(5));
+}
+
+#[test]
+fn a_revert_brings_back_what_its_apply_undid() {
+    let bed = Bed::new();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.deploy("v2");
+    let before = bed.state();
+    let commander = start(&engine);
+    let applied = ask(&commander, &command(operation(1), 1, apply(good)));
+    let Outcome::Restored(receipt) = &applied.outcome else { panic!("{applied:?}") };
+    let backup = receipt.backup.expect("a backup");
+    let reverted = ask(&commander, &command(operation(1), 1, revert(backup)));
+    assert_eq!(standing(&reverted), Standing::Target, "at what it was asked for: the backup");
+    assert_eq!(bed.state(), before);
+}
+
+#[test]
+fn a_cancellation_stops_a_running_restore_and_one_that_was_not_begun() {
+    let mut bed = Bed::new();
+    bed.start = "touch starting; if grep -q v1 site/index.html; then sleep 15; fi; touch up".into();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.deploy("v2");
+    let before = bed.state();
+    let commander = start(&engine);
+    let running = command(operation(1), 1, apply(good));
+    commander.receive(running.clone()).expect("takes it");
+    until("the service starts", || bed.path("starting").exists());
+    let cancelled = ask(&commander, &command(operation(1), 1, Step::Cancel));
+    let Outcome::Cancelled { standing: cancelled, backup } = cancelled.outcome else {
+        panic!("{cancelled:?}")
+    };
+    assert_eq!((cancelled, backup.is_some()), (Standing::Before, true));
+    let Outcome::Restored(receipt) = answer(&commander, &running).outcome else { panic!("it was begun") };
+    assert_eq!(receipt.failure.map(|failure| failure.reason), Some(Reason::Cancelled));
+    assert_eq!(bed.state(), before);
+
+    // A cancellation that overtakes its restore.
+    let early = ask(&commander, &command(operation(2), 2, Step::Cancel));
+    assert!(matches!(early.outcome, Outcome::Cancelled { standing: Standing::Before, backup: None }));
+    assert_eq!(refused(&ask(&commander, &command(operation(2), 2, apply(good)))), Reason::Cancelled);
+    assert_eq!(bed.state(), before);
+}
+
+#[test]
+fn a_command_that_a_crash_left_behind_is_taken_up_once() {
+    let bed = Bed::new();
+    let good = {
+        let engine = bed.engine();
+        let good = capture(&engine).info.id;
+        let key = |operation, step: &str| rfs_store::journal::CommandKey {
+            operation,
+            generation: Generation(1),
+            step: step.to_owned(),
+        };
+        // The process ended between the journal and the queue.
+        let now = engine.clock().now();
+        let stored = |command: Command, step| rfs_store::journal::StoredCommand {
+            key: key(command.operation, step),
+            arrived_at: now,
+            deadline: now.plus(Duration::from_secs(60)),
+            body: command,
+        };
+        let journal = engine.journal();
+        journal.admit(&stored(command(operation(1), 1, apply(good)), "apply")).expect("admits");
+        journal.admit(&stored(command(operation(1), 1, Step::Cut), "cut")).expect("admits");
+        good
+    };
+    bed.deploy("v2");
+    let engine = bed.engine();
+    let commander = start(&engine);
+    let report = answer(&commander, &command(operation(1), 1, apply(good)));
+    assert_eq!(standing(&report), Standing::Target, "{report:?}");
+    let report = answer(&commander, &command(operation(1), 1, Step::Cut));
+    assert_eq!(refused(&report), Reason::Interrupted, "a cut's moment has passed");
+    drop((commander, engine));
+
+    // The report survives the next restart too, and nothing is done again.
+    until("the worker lets go of the store", || {
+        rfs_store::Store::open(&bed.path("store"), crate::bed::clock()).is_ok()
+    });
+    let commander = start(&bed.engine());
+    assert_eq!(standing(&answer(&commander, &command(operation(1), 1, apply(good)))), Standing::Target);
+    assert_eq!(bed.told(), ["stop", "start"]);
+}
+
+#[test]
+fn what_cannot_be_begun_is_refused_with_its_reason() {
+    let bed = Bed::new();
+    let engine = bed.engine();
+    let commander = start(&engine);
+    let unknown = SnapshotId(rfs_model::Digest::from_bytes([9; 32]));
+    let report = ask(&commander, &command(operation(1), 1, apply(unknown)));
+    assert_eq!(refused(&report), Reason::SnapshotNotFound);
+    let report = ask(&commander, &command(operation(1), 1, Step::Cut));
+    assert_eq!(refused(&report), Reason::WrongState);
+}

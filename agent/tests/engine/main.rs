@@ -1,0 +1,12 @@
+//! The engine and the commander on real files, with services that are real commands.
+
+mod bed;
+
+mod contract;
+
+mod back;
+mod restore;
+mod space;
+
+mod checkpoint;
+mod commands;
