@@ -143,12 +143,20 @@ viewer = ["viewer"]
 
     /// Waits until so many hosts are connected and their health is good.
     pub fn await_connected(&self, count: usize) {
-        until("all hosts are connected and healthy", || {
-            let said = self.rfs(["host", "list", "--output", "json"]);
-            let hosts = said.json()?;
-            let hosts = hosts.get("hosts")?.as_array()?.clone();
-            let well = |h: &&Value| h["connected"] == true && h["health"] == "GOOD";
-            (hosts.iter().filter(well).count() == count).then_some(())
+        let well = |host: &Value| host["connected"] == true && host["health"] == "GOOD";
+        self.await_hosts("connected and healthy", count, &well);
+    }
+
+    /// Waits until so many hosts are connected.
+    pub fn await_connected_in_any_health(&self, count: usize) {
+        self.await_hosts("connected", count, &|host| host["connected"] == true);
+    }
+
+    fn await_hosts(&self, what: &str, count: usize, is: &dyn Fn(&Value) -> bool) {
+        until(&format!("{count} hosts are {what}"), || {
+            let listed = self.rfs(["host", "list", "--output", "json"]).json()?;
+            let hosts = listed.get("hosts")?.as_array()?;
+            (hosts.iter().filter(|host| is(host)).count() == count).then_some(())
         });
     }
 
@@ -168,6 +176,19 @@ viewer = ["viewer"]
             .env("RFS_KEY", self.path().join(format!("{who}.key")))
             .env("RFS_CONFIG", self.path().join("client.toml"));
         command
+    }
+
+    /// The newest rollback as JSON, with its whole record.
+    pub fn rollback(&self) -> Value {
+        let said = self.rfs(["rollback", "show", "latest", "--output", "json"]);
+        said.json().unwrap_or_else(|| panic!("rfs rollback show: {said:?}"))
+    }
+
+    /// Waits until the newest rollback is in a state, such as `PAUSED`.
+    pub fn await_rollback(&self, state: &str) -> Value {
+        until(&format!("the rollback is {state}"), || {
+            Some(self.rollback()).filter(|rollback| rollback["state"] == state)
+        })
     }
 
     /// Takes a checkpoint of everything and returns its id.
@@ -231,6 +252,15 @@ impl BedHost {
     pub fn site(&self, what: &str) -> i32 {
         let words = self.site_command(what);
         run(Command::new(&words[0]).args(&words[1..])).code
+    }
+
+    /// How often the site was started and stopped since it was last asked.
+    pub fn count_starts_and_stops(&self) -> (usize, usize) {
+        let log = self.folder.join("site.log");
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let _ = fs::remove_file(&log);
+        let count = |what: &str| text.lines().filter(|line| *line == what).count();
+        (count("start"), count("stop"))
     }
 
     fn site_command(&self, what: &str) -> [String; 8] {
@@ -322,6 +352,14 @@ impl Said {
         let line = self.out.lines().last().unwrap_or_default();
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
+}
+
+/// Every host of a rollback in JSON, with the index of its wave.
+pub fn hosts_of(rollback: &Value) -> Vec<(u64, &Value)> {
+    let waves = rollback["waves"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let hosts = |wave: &'_ Value| wave["hosts"].as_array().map(Vec::as_slice).unwrap_or_default().len();
+    let index = |wave: &Value| wave["index"].as_u64().unwrap_or_default();
+    waves.iter().flat_map(|wave| (0..hosts(wave)).map(move |i| (index(wave), &wave["hosts"][i]))).collect()
 }
 
 /// Runs a command to its end.

@@ -6,6 +6,8 @@
 //!
 //! `GET /` answers with the `index.html` that was there when it started, so that only a restart brings a new release.
 //! `GET /healthz` answers 200 while `health.txt` says `ok`, and 503 otherwise.
+//!
+//! Each start and each stop that found something to do adds a line to a file beside FILE, with the ending `.log`, so that they can be counted.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -94,6 +96,7 @@ impl Site {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        self.note("start")?;
         let start = Instant::now();
         while TcpStream::connect_timeout(&self.listen, LIMIT).is_err() || self.pid()?.is_none() {
             if let Some(status) = child.try_wait()? {
@@ -113,6 +116,7 @@ impl Site {
 
     fn stop(&self) -> Result<()> {
         let Some(pid) = self.pid()? else { return Ok(()) };
+        self.note("stop")?;
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         pidfd_send_signal(&process, Signal::TERM)?;
         let limit = Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
@@ -121,6 +125,11 @@ impl Site {
         }
         let _ = fs::remove_file(&self.pid_file);
         Ok(())
+    }
+
+    fn note(&self, what: &str) -> Result<()> {
+        let log = self.pid_file.with_extension("log");
+        Ok(writeln!(File::options().append(true).create(true).open(log)?, "{what}")?)
     }
 
     fn serve(&self) -> Result<()> {
