@@ -43,9 +43,11 @@ impl Running {
         kill_process(id, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
     }
 
-    /// Sends SIGKILL and waits for the end.
+    /// Sends SIGKILL, unless it has ended by itself, and waits for the end.
     pub fn kill_9(mut self) {
-        self.signal(Signal::KILL);
+        if self.is_running() {
+            self.signal(Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 

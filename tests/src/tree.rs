@@ -10,6 +10,9 @@ use crate::tools;
 /// Empty when they are equal; none when `rsync` is not installed.
 pub fn difference(left: &Path, right: &Path) -> Option<String> {
     let rsync = tools::judge("rsync")?;
+    if !left.exists() && !right.exists() {
+        return Some(String::new());
+    }
     let one_way = |from: &Path, to: &Path| {
         let output = Command::new(&rsync)
             .args(["-aHAXn", "--checksum", "--delete", "--itemize-changes"])
