@@ -195,7 +195,7 @@ viewer = ["viewer"]
     pub fn checkpoint(&self) -> String {
         let said = self.rfs(["checkpoint", "create", "--output", "json"]);
         assert_eq!(said.code, 0, "{said:?}");
-        let last = said.last_json();
+        let last = said.json().unwrap_or_else(|| panic!("{said:?}"));
         assert_eq!(last["state"], "COMPLETE", "{last}");
         last["name"].as_str().expect("a checkpoint has a name").to_owned()
     }
@@ -345,12 +345,6 @@ impl Said {
     /// The output as one JSON document.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_str(&self.out).ok()
-    }
-
-    /// The last line of the output as a JSON document, for what is watched.
-    pub fn last_json(&self) -> Value {
-        let line = self.out.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 }
 

@@ -5,7 +5,6 @@ use rfs_model::{ComponentName, Reason};
 use rfs_store::journal::JournalError;
 use rfs_store::{Stopped, StoreError};
 
-use super::health::Unhealthy;
 use super::phase::Phase;
 use super::receipt::Failure;
 use crate::commander::Refusal;
@@ -33,9 +32,6 @@ pub(super) enum Cause {
         /// The first of them.
         first: String,
     },
-    /// The host was not well after the restore.
-    #[error("the host is not well: {0}")]
-    Unhealthy(#[from] Unhealthy),
     /// It was asked to stop, or its time was up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -55,7 +51,6 @@ impl Cause {
             Self::Journal(error) => journal_reason(error),
             Self::Store(error) => store_reason(error),
             Self::Differs { .. } => Reason::VerificationFailed,
-            Self::Unhealthy(_) => Reason::Unhealthy,
             Self::Stopped(stopped) => stopped_reason(*stopped),
             Self::Interrupted(_) => Reason::Interrupted,
             #[cfg(feature = "failpoints")]

@@ -1,5 +1,7 @@
 //! The way to the target.
 
+use std::time::{Duration, Instant};
+
 use rfs_model::Standing;
 use rfs_store::{Snapshot, SnapshotNote};
 
@@ -12,13 +14,19 @@ use super::{back, label};
 use crate::component::services::Turn;
 use crate::local::SnapshotKind;
 
+/// How long an administrator's restore waits for the host's checks to be good once the target is reached.
+const HEALTH_WAIT: Duration = Duration::from_secs(10);
+
 /// A cause, and the phase in which it came.
 type Failed = (Cause, Phase);
 
 /// Restores, or goes back; either way the receipt says where the host stands.
 pub(super) fn restore<'e>(mut run: Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Receipt {
     match forward(&mut run, target, chosen) {
-        Ok(()) => tidy(run),
+        Ok(()) => {
+            tell_health(&run);
+            tidy(run)
+        }
         Err((cause, phase)) => back::go_back(run, cause.failure(phase), phase),
     }
 }
@@ -190,7 +198,7 @@ fn start(run: &mut Run<'_>) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Proves that the host is at the target, and that it is well.
+/// Proves that the host is at the target.
 fn verify<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Cause> {
     let engine = run.engine;
     for (component, state) in choice::observe(chosen, &engine.store, &run.cancel)? {
@@ -209,15 +217,25 @@ fn verify<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Resu
         }
     }
     run.cancel.check()?;
-    let well = engine.health.wait_until_good(run.until, &|| run.cancel.check().is_err());
-    // That it was stopped says more than that the host was not well by then.
-    run.cancel.check()?;
-    well?;
     for (_, staged) in &run.ready.changes {
         staged.settle()?;
     }
     run.cancel.check()?;
     Ok(())
+}
+
+/// After the commit: tells an administrator whether the host is well.
+///
+/// That is no reason to go back. A backup may well be of an ill host, and what follows from health in a fleet operation is
+/// for the coordinator's gate and its policy to say.
+fn tell_health(run: &Run<'_>) {
+    if run.goal.command.is_some() {
+        return;
+    }
+    let until = run.until.min(Instant::now() + HEALTH_WAIT);
+    if let Err(ill) = run.engine.health.wait_until_good(until, &|| run.cancel.check().is_err()) {
+        tracing::warn!(health = %ill, "the host is at its target, and it is not well");
+    }
 }
 
 /// After the commit: removes what was displaced. Nothing here can fail the restore.

@@ -1,4 +1,4 @@
-//! Local health, as the engine asks for it before it commits.
+//! Local health, as the engine asks for it after a restore.
 
 use std::sync::Arc;
 use std::time::Instant;
