@@ -234,9 +234,26 @@ impl Engine {
         let receipt = forward::restore(run, &snapshot, &chosen);
         self.set_current(None);
         if held.is_some() && receipt.failure.is_none() {
+            self.tidy_held();
             self.release()?;
         }
         Ok(receipt)
+    }
+
+    /// Removes what the restore that was stuck had staged and displaced: its backup has it all, and the host is at a target.
+    ///
+    /// What cannot be told to be superfluous stays where it is, and is named.
+    fn tidy_held(&self) {
+        let Ok(Some(held)) = self.journal.held() else { return };
+        let facts: Option<run::Facts> = self.journal.fact(held.run, run::FACTS).ok().flatten();
+        for (name, journalled) in facts.into_iter().flat_map(|facts| facts.changes) {
+            let Some(component) = self.components.iter().find(|known| *known.name() == name) else {
+                continue;
+            };
+            if let Err(error) = component.staged(&journalled).and_then(|staged| staged.discard()) {
+                tracing::warn!(component = %name, error = %Chain(&error), "leftovers of the restore that was stuck remain");
+            }
+        }
     }
 
     /// The receipts of an operation's restores that have ended, oldest first, with what asked for each.

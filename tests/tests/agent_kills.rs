@@ -143,12 +143,13 @@ impl Host {
             // It had ended before it was killed.
             None => status["last_restore"].as_str().unwrap_or_default().to_owned(),
         };
-        let side =
-            match (standing.to_lowercase().contains("target"), standing.to_lowercase().contains("before")) {
-                (true, false) => &self.target,
-                (false, true) => &self.before,
-                _ => panic!("{case}: it does not say where it stands: {said:?}"),
-            };
+        let side = match standing.as_str() {
+            "BEFORE" => &self.before,
+            "TARGET" => &self.target,
+            text if text.contains(": as before, not at target") => &self.before,
+            text if text.contains(": at target") => &self.target,
+            _ => panic!("{case}: it does not say where it stands: {said:?}"),
+        };
         self.compare(&case, side);
         assert_eq!(host.site("status"), 0, "{case}: the service runs");
     }

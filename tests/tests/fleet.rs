@@ -208,7 +208,11 @@ fn bad_requests_get_one_clear_message_with_the_next_thing_to_do_and_change_nothi
     check(&["checkpoint", "create", "--selector", "role=nobody"], 3, "role=nobody");
     check(&["rollback", "start", "--checkpoint", nobody, "--yes"], 3, nobody);
     let order = ["--order", "role=web,role=db", "--order", "role=db,role=web"];
-    check(&[&["rollback", "plan", "--checkpoint", "latest"], &order[..]].concat(), 2, "cannot each come before the next");
+    check(
+        &[&["rollback", "plan", "--checkpoint", "latest"], &order[..]].concat(),
+        2,
+        "cannot each come before the next",
+    );
     check(&["rollback", "start", "--checkpoint", "latest", "--wave", "101%", "--yes"], 2, "101%");
     check(&["rollback", "plan", "--checkpoint", "latest", "--canary", "nobody"], 3, "nobody");
     check(&["rollback", "show", nobody], 3, nobody);
