@@ -23,6 +23,7 @@ use rfs_store::{Cancel, Capture, Snapshot, Store};
 
 use crate::commander::Selection;
 use crate::config::{ComponentSpec, Config, Hook};
+use crate::host::Lead;
 use crate::local::PlanLine;
 
 pub use error::ComponentError;
@@ -159,7 +160,9 @@ pub fn all(config: &Config) -> Vec<Box<dyn Component>> {
         let name = component.name.clone();
         components.push(match &component.spec {
             ComponentSpec::Files(spec) => Box::new(files::Files::new(name, spec)),
-            ComponentSpec::Services(spec) => Box::new(services::Service::new(name, spec)),
+            ComponentSpec::Services(spec) => {
+                Box::new(services::Service::new(name, spec, Lead::of(&config.store)))
+            }
         });
     }
     let place =

@@ -45,6 +45,7 @@ use rfs_store::{Cancel, Snapshot, Store};
 use crate::commander::{Inconsistent, Refusal, Selection};
 use crate::component::{self, Component, store_reason};
 use crate::config::Config;
+use crate::host::Lead;
 use crate::local::{PlanView, Progress};
 use board::Board;
 use cause::{Cause, refuse, refuse_for};
@@ -73,6 +74,7 @@ pub struct Engine {
     /// The checkpoint that owns the host between its steps.
     checkpoint: Mutex<Option<Checkpoint>>,
     board: Board,
+    lead: Lead,
 }
 
 /// An engine, and what it had to bring to an end when it was opened.
@@ -117,6 +119,9 @@ impl Engine {
                 _ => refused(error.into()),
             })?;
         let journal = Journal::open(&config.store).map_err(|error| refused(error.into()))?;
+        let lead = Lead::of(&config.store);
+        // The store is locked, so whoever ran it is gone.
+        lead.end();
         let engine = Self {
             host: config.host.clone(),
             components: component::all(&config),
@@ -129,9 +134,11 @@ impl Engine {
             current: Mutex::default(),
             checkpoint: Mutex::default(),
             board: Board::default(),
+            lead,
         };
         let recovered = recover::recover(&engine, &|_| {})?;
         engine.resume_all();
+        engine.forget_stored_ahead();
         Ok(Opened { engine, recovered })
     }
 

@@ -7,7 +7,12 @@
 //! has. A daemon should redirect its output, as daemons do; what it writes to the output that it inherited is kept in
 //! memory until it ends. Under systemd the agent's unit needs `KillMode=process`, or systemd ends what the agent started.
 //!
+//! An agent that is killed leaves the program that it was running to run on. [`Lead`] keeps such a program on a line, so
+//! that the next agent ends it before it does anything else: a start that is still under way must not end after a stop.
+//!
 //! Invariant: no secret is in an argument or in the environment, and no output is logged; it is returned, and cut.
+
+mod lead;
 
 use std::fmt;
 use std::fs::File;
@@ -24,6 +29,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::config::{Hook, Program};
+
+pub use lead::Lead;
 
 /// How much of a program's output is kept: the end of it.
 pub const OUTPUT_KEPT: u64 = 64 << 10;
@@ -100,12 +107,23 @@ pub enum RunError {
 
 /// Runs the hook's program until it ends, at most until its timeout; any exit is an answer.
 pub fn run(hook: &Hook, environment: &[(&str, &str)], cancel: &Cancel) -> Result<Finished, RunError> {
+    run_led(hook, environment, cancel, None)
+}
+
+fn run_led(
+    hook: &Hook,
+    environment: &[(&str, &str)],
+    cancel: &Cancel,
+    lead: Option<&Lead>,
+) -> Result<Finished, RunError> {
     let name = hook.program.to_string();
     let spawn_error = |source: io::Error| RunError::Spawn { program: name.clone(), source };
     let output = Output::new().map_err(spawn_error)?;
     let started = Instant::now();
     let mut running = Running::start(&hook.program, environment, &output).map_err(spawn_error)?;
+    let held = lead.map(|lead| lead.hold(running.child.id()));
     let ended = running.wait(hook.timeout, cancel, &output);
+    drop(held);
     let took = started.elapsed();
     match ended {
         Ok(status) => Ok(Finished { exit: status.into(), output: output.end(), took }),
@@ -115,9 +133,14 @@ pub fn run(hook: &Hook, environment: &[(&str, &str)], cancel: &Cancel) -> Result
     }
 }
 
-/// Runs the hook's program like [`run`]; only an exit with 0 is an answer.
-pub fn run_well(hook: &Hook, environment: &[(&str, &str)], cancel: &Cancel) -> Result<Finished, RunError> {
-    let finished = run(hook, environment, cancel)?;
+/// Runs the hook's program, which changes something, on a lead; only an exit with 0 is an answer.
+pub fn run_well(
+    hook: &Hook,
+    environment: &[(&str, &str)],
+    cancel: &Cancel,
+    lead: &Lead,
+) -> Result<Finished, RunError> {
+    let finished = run_led(hook, environment, cancel, Some(lead))?;
     match finished.exit {
         Exit::Code(0) => Ok(finished),
         exit => Err(RunError::Failed { program: hook.program.to_string(), exit, output: finished.output }),
@@ -295,7 +318,8 @@ mod tests {
     #[test]
     fn a_failure_shows_the_end_of_the_output() {
         let hook = shell("echo one; echo two; echo three; echo four; exit 7", Duration::from_secs(20));
-        let error = run_well(&hook, &[], &Cancel::new()).expect_err("exit 7");
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = run_well(&hook, &[], &Cancel::new(), &Lead::of(folder.path())).expect_err("exit 7");
         assert!(error.to_string().ends_with("ended with exit code 7: two | three | four"), "{error}");
     }
 

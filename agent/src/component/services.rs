@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Component, ComponentError, Measure, Planned, Present, Side, Staged};
 use crate::commander::Selection;
 use crate::config::ServicesConfig;
-use crate::host::{self, Exit, RunError};
+use crate::host::{self, Exit, Lead, RunError};
 use crate::local::PlanLine;
 
 /// One service.
@@ -23,6 +23,7 @@ use crate::local::PlanLine;
 pub struct Service {
     name: ComponentName,
     config: ServicesConfig,
+    lead: Lead,
 }
 
 /// Whether a service runs; what a snapshot holds of it.
@@ -38,8 +39,8 @@ const ASK_LAST: Duration = Duration::from_millis(250);
 
 impl Service {
     /// The service of that name.
-    pub fn new(name: ComponentName, config: &ServicesConfig) -> Self {
-        Self { name, config: config.clone() }
+    pub fn new(name: ComponentName, config: &ServicesConfig, lead: Lead) -> Self {
+        Self { name, config: config.clone(), lead }
     }
 
     /// Whether a change of any of these components concerns it.
@@ -88,11 +89,8 @@ impl Service {
             false => (&self.config.stop, "stopped", "still"),
         };
         let asked = Instant::now();
-        host::run_well(hook, &self.environment(), cancel).map_err(|source| ComponentError::Command {
-            component: self.name.clone(),
-            done,
-            source,
-        })?;
+        host::run_well(hook, &self.environment(), cancel, &self.lead)
+            .map_err(|source| ComponentError::Command { component: self.name.clone(), done, source })?;
         let mut pause = ASK_FIRST;
         while self.is_running(cancel)? != up {
             if asked.elapsed() >= hook.timeout {

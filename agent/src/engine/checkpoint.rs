@@ -10,7 +10,7 @@ use rfs_model::{ComponentName, OperationId, Reason, SnapshotId, Timestamp};
 use rfs_store::Cancel;
 
 use super::cause::{refuse, refuse_for};
-use super::{Captured, Engine, refuse_held};
+use super::{Captured, Engine, label, refuse_held};
 use crate::commander::{Refusal, Selection};
 use crate::local::SnapshotKind;
 
@@ -24,6 +24,9 @@ pub(super) struct Checkpoint {
     /// What was stored ahead of the cut, so that the cut is short.
     warm: Option<SnapshotId>,
 }
+
+/// Why a snapshot was made that only makes a later one short.
+const STORED_AHEAD: &str = "stored ahead of a cut";
 
 impl Engine {
     /// Stores ahead what can be, and makes the components quiet. The host is the checkpoint's from then on.
@@ -45,7 +48,7 @@ impl Engine {
         self.set_checkpoint(Some(checkpoint.clone()));
         // Only where something will be quiet is a short cut worth reading the state twice.
         if chosen.iter().any(|component| component.hooks().quiesce.is_some()) {
-            let warm = self.cut(&chosen, SnapshotKind::Checkpoint, "stored ahead", Some(operation), &cancel);
+            let warm = self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel);
             match warm {
                 Ok(captured) => checkpoint.warm = Some(captured.info.id),
                 // Its writer does not rest: that is what being quiet is for.
@@ -154,6 +157,13 @@ impl Engine {
         if let Err(error) = self.store.forget(warm) {
             tracing::warn!(snapshot = %warm, error = %rfs_link::Chain(&error), "stays, though it is needed no more");
         }
+    }
+
+    /// Forgets what a crash left of checkpoints that were not cut.
+    pub(super) fn forget_stored_ahead(&self) {
+        let label = label::write(SnapshotKind::Checkpoint, STORED_AHEAD);
+        let left = self.store.snapshots().unwrap_or_default().into_iter().filter(|info| info.label == label);
+        left.for_each(|info| self.forget_warm(info.id));
     }
 
     pub(super) fn checkpoint(&self) -> MutexGuard<'_, Option<Checkpoint>> {

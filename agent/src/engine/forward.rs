@@ -155,8 +155,7 @@ fn quiesce(run: &mut Run<'_>) -> Result<(), Cause> {
 
 /// Exchanges what is staged with what is live.
 fn flip(run: &mut Run<'_>) -> Result<(), Cause> {
-    let facts = run.facts()?;
-    run.arrow(Phase::Flipping, &facts, |run| {
+    run.arrow(Phase::Flipping, &[], |run| {
         for index in 0..run.ready.changes.len() {
             let (_, staged) = &run.ready.changes[index];
             staged.flip()?;
@@ -180,6 +179,7 @@ fn settle<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Resu
         run.note_facts()?;
         let states = back_up(run, chosen)?;
         stage(run, target, states)?;
+        run.note_facts()?;
         quiesce(run)
     })
 }

@@ -34,10 +34,16 @@ impl Engine {
             let quiet = Quiet { component: component.name().clone(), operation, until };
             self.journal.quiet(&quiet).map_err(|error| Cause::Journal(error).refusal())?;
             let name = component.name();
-            host::run_well(hook, &[("RFS_COMPONENT", name.as_str())], cancel).map_err(|source| {
-                Cause::from(ComponentError::Command { component: name.clone(), done: "made quiet", source })
+            host::run_well(hook, &[("RFS_COMPONENT", name.as_str())], cancel, &self.lead).map_err(
+                |source| {
+                    Cause::from(ComponentError::Command {
+                        component: name.clone(),
+                        done: "made quiet",
+                        source,
+                    })
                     .refusal()
-            })?;
+                },
+            )?;
         }
         Ok(())
     }
@@ -69,7 +75,8 @@ impl Engine {
         let name = &quiet.component;
         let component = self.components.iter().find(|component| component.name() == name);
         if let Some(hook) = component.and_then(|component| component.hooks().resume) {
-            let run = || host::run_well(hook, &[("RFS_COMPONENT", name.as_str())], &Cancel::new());
+            let run =
+                || host::run_well(hook, &[("RFS_COMPONENT", name.as_str())], &Cancel::new(), &self.lead);
             let mut tried = run();
             for pause in PAUSES {
                 if tried.is_ok() {
