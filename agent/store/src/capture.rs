@@ -12,7 +12,7 @@ use crate::error::{CaptureError, StoreError};
 use crate::files;
 use crate::manifest::{Component, Content, Manifest, SnapshotNote};
 use crate::objects::Keeper;
-use crate::scan::{self, CaptureStats};
+use crate::scan::{CaptureStats, Scan};
 use crate::segment::{self, RootList, SegmentRef};
 use crate::snapshot::{self, SnapshotInfo};
 use crate::spec::{FilesSpec, Scope};
@@ -47,8 +47,9 @@ impl Capture {
             let keeper = &self.keeper;
             (keeper.objects_new.load(Ordering::Relaxed), keeper.bytes_stored.load(Ordering::Relaxed))
         };
+        let caches = Some((self.store.layout.cache.as_path(), true));
         let before = counts();
-        let (tree, mut stats) = scan::scan(&scope, &self.keeper, cancel)?;
+        let (tree, mut stats) = Scan { scope: &scope, caches, sink: &self.keeper, cancel }.run()?;
         let content = Content::Tree(keep_tree(&tree, &self.keeper)?);
         let after = counts();
         (stats.objects_new, stats.bytes_stored) = (after.0 - before.0, after.1 - before.1);
@@ -68,14 +69,12 @@ impl Capture {
     pub fn commit(self, note: SnapshotNote) -> Result<SnapshotInfo, StoreError> {
         let Self { store, keeper, components } = self;
         let components = components.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Held until the manifest is durable: until then nothing else says that the objects are needed.
-        let (packs, _uses) = keeper.finish()?;
+        let _uses = keeper.finish()?;
         let _catalogue = store.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = snapshot::next_sequence(&store)?;
         let manifest = Manifest::new(note, sequence, store.clock.0.now(), components);
         let (id, bytes) = manifest.encode();
         files::replace(&store.layout.snapshots.join(id.to_string()), &bytes)?;
-        store.index_mut().add_finished(&packs);
         Ok(SnapshotInfo::new(id, &manifest, crate::marks::Marks::default()))
     }
 

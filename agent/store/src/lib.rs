@@ -1,6 +1,7 @@
 //! The host's snapshots: what a host was, kept so that it can be put back, at almost no cost and without loss.
 
 mod bytes;
+mod cache;
 mod cancel;
 mod capture;
 mod collect;

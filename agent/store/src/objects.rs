@@ -11,7 +11,7 @@ use zstd::zstd_safe::{CCtx, compress_bound};
 
 use crate::content::{Sink, digest_of};
 use crate::error::StoreError;
-use crate::index::DigestHasher;
+use crate::index::{DigestHasher, Index};
 use crate::pack::{Encoding, Finished, Location, PackId, PackWriter, RECORD_LENGTH, RecordHeader, unpack};
 use crate::store::Inner;
 
@@ -111,6 +111,8 @@ struct UsesState {
 pub(crate) struct Use {
     number: u64,
     packs: Arc<Mutex<BTreeSet<PackId>>>,
+    /// The pack that was noted last.
+    last: AtomicU64,
     store: Arc<Inner>,
 }
 
@@ -121,7 +123,7 @@ impl Uses {
         state.next += 1;
         let packs = Arc::<Mutex<BTreeSet<PackId>>>::default();
         state.running.insert(number, packs.clone());
-        Use { number, packs, store: store.clone() }
+        Use { number, packs, last: AtomicU64::new(u64::MAX), store: store.clone() }
     }
 
     /// Everything that a running capture counts on, or one that ended since the collection started.
@@ -157,7 +159,16 @@ impl Drop for CollectionGuard<'_> {
 }
 
 impl Use {
+    /// Counts on packs that it has made itself.
+    pub(crate) fn add_finished(&self, packs: &[Finished]) {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner).extend(packs.iter().map(|pack| pack.id));
+    }
+
     fn add(&self, pack: PackId) {
+        // Objects that are met together mostly lie together.
+        if self.last.swap(pack.0, Ordering::Relaxed) == pack.0 {
+            return;
+        }
         self.packs.lock().unwrap_or_else(PoisonError::into_inner).insert(pack);
     }
 }
@@ -200,17 +211,20 @@ impl Keeper {
         }
     }
 
-    /// Makes everything durable. The uses last until the snapshot is committed.
-    pub(crate) fn finish(self) -> Result<(Vec<Finished>, Use), StoreError> {
-        Ok((self.writer.finish()?, self.uses))
+    /// Makes everything durable, and known to everyone. What is returned must last until the snapshot is committed:
+    /// before that, nothing else says that the objects are needed.
+    pub(crate) fn finish(self) -> Result<Use, StoreError> {
+        let packs = self.writer.finish()?;
+        self.uses.add_finished(&packs);
+        self.store.index_mut().add_finished(&packs);
+        Ok(self.uses)
     }
 
-    fn has(&self, digest: &Digest) -> bool {
-        let index = self.store.index();
-        let Some(location) = index.find(digest) else { return false };
-        // Noted while the index is held, so that the collector sees the note or the capture a miss.
-        self.uses.add(location.pack);
-        true
+    /// Whether the store has the object. Noted while the index is held, so that the collector sees the note or the
+    /// capture a miss.
+    fn has(&self, index: &Index, digest: &Digest) -> bool {
+        let found = index.find(digest);
+        found.inspect(|location| self.uses.add(location.pack)).is_some()
     }
 }
 
@@ -218,7 +232,7 @@ impl Sink for Keeper {
     fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
         let digest = digest_of(content);
         let shard = &self.new[usize::from(digest.as_bytes()[31]) % SHARDS];
-        if self.has(&digest)
+        if self.has(&self.store.index(), &digest)
             || shard.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, ()).is_some()
         {
             return Ok(digest);
@@ -238,6 +252,11 @@ impl Sink for Keeper {
         self.objects_new.fetch_add(1, Ordering::Relaxed);
         self.bytes_stored.fetch_add(location.record_length(), Ordering::Relaxed);
         Ok(digest)
+    }
+
+    fn known(&self, ask: &mut dyn FnMut(&dyn Fn(&Digest) -> bool)) {
+        let index = self.store.index();
+        ask(&|digest| self.has(&index, digest));
     }
 }
 

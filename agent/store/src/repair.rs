@@ -19,7 +19,7 @@ use crate::files;
 use crate::index::Index;
 use crate::objects::{CollectionGuard, Keeper};
 use crate::pack::{Location, PackId};
-use crate::scan;
+use crate::scan::Scan;
 use crate::spec::{FilesSpec, Scope};
 use crate::store::{Inner, Store};
 use crate::verify::{DamagedThing, Share, VerifyReport};
@@ -42,7 +42,8 @@ impl Store {
         self.0.layout.require_writable()?;
         let mut quarantined = Vec::new();
         let _alone = CollectionGuard::start(&self.0);
-        for id in damaged_packs(report, &self.0) {
+        let known: BTreeSet<PackId> = self.0.index().packs().map(|(id, _)| id).collect();
+        for id in damaged_packs(report, &self.0).intersection(&known).copied() {
             quarantined.push(set_aside(&self.0, id, report, cancel)?);
         }
         if !quarantined.is_empty() {
@@ -83,11 +84,11 @@ impl Store {
             if salvage.is_complete() {
                 break;
             }
-            let (tree, _) = scan::scan(&Scope::new(spec)?, &salvage, cancel)?;
+            let scope = Scope::new(spec)?;
+            let (tree, _) = Scan { scope: &scope, caches: None, sink: &salvage, cancel }.run()?;
             keep_tree(&tree, &salvage)?;
         }
-        let (packs, _uses) = salvage.keeper.finish()?;
-        self.0.index_mut().add_finished(&packs);
+        salvage.keeper.finish()?;
         Ok(salvage.found.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -153,5 +154,9 @@ impl Sink for Salvage {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         }
         Ok(digest)
+    }
+
+    fn known(&self, ask: &mut dyn FnMut(&dyn Fn(&Digest) -> bool)) {
+        ask(&|digest| !self.lost.contains(digest));
     }
 }

@@ -17,7 +17,7 @@ use crate::index::Index;
 use crate::layout::Layout;
 use crate::objects::Uses;
 use crate::pack::PackFiles;
-use crate::scan;
+use crate::scan::Scan;
 use crate::snapshot::{self, Snapshot, SnapshotInfo};
 use crate::space::Reserve;
 use crate::spec::{FilesSpec, Scope};
@@ -107,7 +107,9 @@ impl Store {
     /// The live state as a tree, to be compared with a snapshot's. Stores nothing.
     pub fn scan(&self, spec: &FilesSpec, cancel: &Cancel) -> Result<Tree, CaptureError> {
         let scope = Scope::new(spec)?;
-        Ok(scan::scan(&scope, &NameOnly, cancel)?.0)
+        let may_write = self.0.layout.require_writable().is_ok();
+        let caches = Some((self.0.layout.cache.as_path(), may_write));
+        Ok(Scan { scope: &scope, caches, sink: &NameOnly, cancel }.run()?.0)
     }
 
     /// Every snapshot, the oldest first. One whose manifest is damaged is left out: verify names it.

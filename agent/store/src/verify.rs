@@ -19,6 +19,7 @@ use crate::cancel::Cancel;
 use crate::error::StoreError;
 use crate::index::Index;
 use crate::pack::PackId;
+use crate::snapshot;
 use crate::store::{Inner, Store};
 
 /// How much is read again.
@@ -98,6 +99,8 @@ impl Store {
 }
 
 fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, StoreError> {
+    // Listed first: what a snapshot needs is there before the snapshot is.
+    let snapshots = snapshot::ids(store)?;
     // The disk is asked, not what is remembered of it.
     let index = Index::load(&store.layout)?;
     let ids: Vec<PackId> = index.packs().map(|(id, _)| id).collect();
@@ -124,7 +127,7 @@ fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, 
         checkers.into_iter().try_for_each(join)
     })?;
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    snapshots::check(store, &index, cancel, &mut report)?;
+    snapshots::check(store, &snapshots, &index, cancel, &mut report)?;
     report.damage.sort_by(|a, b| (a.what, &a.path).cmp(&(b.what, &b.path)));
     Ok(report)
 }

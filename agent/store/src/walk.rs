@@ -1,7 +1,7 @@
 //! Walks the live state beneath a root: what is there, without reading any content.
 //!
 //! ```text
-//! root ─▶ listing of each folder, by several threads ─▶ one listing per folder, its children sorted by name
+//! root ─▶ listing of each folder, by several threads, compared with the stat cache ─▶ one listing per folder
 //! ```
 //! Invariants
 //! - Every path is opened beneath the root's own descriptor, through no symbolic link and into no other mount, so that a
@@ -21,85 +21,92 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
+use crate::cache::Cache;
 use crate::cancel::Cancel;
+use crate::content::Sink;
 use crate::error::CaptureError;
 use crate::spec::Scope;
 
 pub(crate) use beneath::{Found, Live, LiveRoot, Parent, Xattrs, join, xattrs_of};
-pub(crate) use list::{Child, Listing};
+pub(crate) use list::{Below, Child, Listing, content_is_known};
 
-/// A root and all the folders beneath it.
-#[derive(Debug)]
-pub(crate) struct Walked {
-    pub(crate) root: LiveRoot,
-    /// The root itself.
-    pub(crate) top: Live,
-    /// The root's is the first, if the root is a folder. A folder that vanished has none.
-    pub(crate) listings: Vec<Option<Listing>>,
+/// What a walk goes by.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) root: &'a LiveRoot,
+    pub(crate) cache: Option<&'a Cache>,
+    /// Says which content need not be read.
+    pub(crate) sink: &'a dyn Sink,
+    pub(crate) cancel: &'a Cancel,
+    queue: &'a Queue,
 }
 
 /// More walkers gain nothing while the kernel has everything in memory, and much when it has not.
 const WALKERS: usize = 4;
 
-/// Walks one root. `None`: nothing is there.
-pub(crate) fn walk(scope: &Scope, root: &Path, cancel: &Cancel) -> Result<Option<Walked>, CaptureError> {
-    let Some((root, top)) = LiveRoot::open(root)? else { return Ok(None) };
-    if top.found != Found::Directory {
-        return Ok(Some(Walked { root, top, listings: Vec::new() }));
-    }
-    let queue = Queue::new();
-    let results = std::thread::scope(|threads| {
-        let walkers: Vec<_> =
-            (0..WALKERS).map(|_| threads.spawn(|| walk_folders(scope, &root, &queue, cancel))).collect();
-        walkers
-            .into_iter()
-            .map(|walker| walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<Vec<_>>()
-    });
-    let mut listings: Vec<Option<Listing>> = Vec::new();
-    listings.resize_with(queue.numbers.load(Ordering::Relaxed) as usize, || None);
-    for result in results {
-        for (number, listing) in result? {
-            listings[number as usize] = Some(listing);
-        }
-    }
-    Ok(Some(Walked { root, top, listings }))
-}
-
-fn walk_folders(
+/// Lists the folders beneath a root that is one: the root's own listing is the first. A folder that vanished has none.
+pub(crate) fn walk(
     scope: &Scope,
     root: &LiveRoot,
-    queue: &Queue,
+    top: &Live,
+    cache: Option<&Cache>,
+    sink: &dyn Sink,
     cancel: &Cancel,
-) -> Result<Vec<(u32, Listing)>, CaptureError> {
-    let mut listings = Vec::new();
-    let mut buffer = Vec::with_capacity(list::BUFFER);
-    while let Some(job) = queue.next() {
-        let outcome = cancel.check().map_err(CaptureError::from);
-        let outcome =
-            outcome.and_then(|()| list::list(scope, root, &job.path, &mut buffer, &mut || queue.number()));
-        match outcome {
-            Ok(Some(listing)) => {
-                let below = listing.children.iter().filter_map(|child| {
-                    let path = beneath::join(&job.path, listing.name(child));
-                    child.listing.map(|number| Job { number, path })
-                });
-                queue.done(below);
-                listings.push((job.number, listing));
-            }
-            Ok(None) => queue.done(std::iter::empty()),
-            Err(error) => {
-                queue.stop();
-                return Err(error);
-            }
-        }
+) -> Result<Vec<Option<Listing>>, CaptureError> {
+    let cached = cache.and_then(Cache::top).filter(|cached| cached.live.found == Found::Directory);
+    let below = Below {
+        listing: 0,
+        mounted: false,
+        group: cached.map(|cached| cached.at),
+        trusted: cached.is_some_and(|cached| !cached.young && cached.live.is(top)),
+    };
+    let queue = Queue::new(below);
+    let walk = Walk { scope, root, cache, sink, cancel, queue: &queue };
+    let results = std::thread::scope(|threads| {
+        let walkers: Vec<_> = (0..WALKERS).map(|_| threads.spawn(|| walk.list_folders())).collect();
+        let join = |walker: std::thread::ScopedJoinHandle<'_, _>| {
+            walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        walkers.into_iter().map(join).collect::<Result<Vec<_>, CaptureError>>()
+    })?;
+    let mut listings: Vec<Option<Listing>> = Vec::new();
+    listings.resize_with(queue.numbers.load(Ordering::Relaxed) as usize, || None);
+    for (number, listing) in results.into_iter().flatten() {
+        listings[number as usize] = Some(listing);
     }
     Ok(listings)
 }
 
+impl Walk<'_> {
+    fn list_folders(&self) -> Result<Vec<(u32, Listing)>, CaptureError> {
+        let mut listings = Vec::new();
+        let mut buffer = Vec::with_capacity(list::BUFFER);
+        while let Some(job) = self.queue.next() {
+            let number = job.below.listing;
+            let listed = self.cancel.check().map_err(CaptureError::from);
+            match listed.and_then(|()| list::list(self, job, &mut buffer)) {
+                Ok(Some(listing)) => {
+                    self.queue.done(listing.children.iter().filter_map(|child| {
+                        let path = || beneath::join(&listing.path, listing.name(child));
+                        child.below.map(|below| Job { below, path: path() })
+                    }));
+                    listings.push((number, listing));
+                }
+                Ok(None) => self.queue.done(std::iter::empty()),
+                Err(error) => {
+                    self.queue.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(listings)
+    }
+}
+
 /// A folder that waits for a walker.
 struct Job {
-    number: u32,
+    below: Below,
     path: Vec<u8>,
 }
 
@@ -118,8 +125,8 @@ struct Waiting {
 
 impl Queue {
     /// The root's folder waits, as number 0.
-    fn new() -> Self {
-        let jobs = vec![Job { number: 0, path: Vec::new() }];
+    fn new(root: Below) -> Self {
+        let jobs = vec![Job { below: root, path: Vec::new() }];
         let state = Mutex::new(Waiting { jobs, busy: 0, stopped: false });
         Self { state, changed: Condvar::new(), numbers: AtomicU32::new(1) }
     }
@@ -152,7 +159,7 @@ impl Queue {
         waiting.jobs.extend(below);
         waiting.busy -= 1;
         match waiting.jobs.len() - before {
-            0 if waiting.busy == 0 => self.changed.notify_all(),
+            0 if waiting.busy == 0 && waiting.jobs.is_empty() => self.changed.notify_all(),
             0 => {}
             1 => self.changed.notify_one(),
             _ => self.changed.notify_all(),
@@ -175,7 +182,7 @@ pub(crate) fn vanished(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::STALE)
 }
 
-/// Whether something else stands there now.
+/// Whether something else stands there now, or what stood there was moved away.
 pub(crate) fn swapped(errno: Errno) -> bool {
-    matches!(errno, Errno::LOOP | Errno::NOTDIR | Errno::NXIO)
+    matches!(errno, Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::XDEV)
 }

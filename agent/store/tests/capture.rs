@@ -144,3 +144,176 @@ fn cancelled_work_stops_and_commits_nothing() {
     assert!(matches!(error, CaptureError::Stopped(_)), "{error}");
     assert_eq!(store.snapshots().expect("lists"), []);
 }
+
+#[test]
+fn only_what_changed_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir_all(live.join("sub")).expect("makes");
+    for name in ["a", "b", "sub/c", "sub/d"] {
+        fs::write(live.join(name), format!("content of {name}")).expect("writes");
+    }
+    symlink("a", live.join("link")).expect("links");
+    let store = open(&path);
+    let read = |store: &Store| {
+        let making = store.begin().expect("begins");
+        let (tree, stats) = making.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+        let id = making.commit(note("test")).expect("commits").id;
+        assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+        assert_eq!(common::contents(store, &tree).expect("reads").len(), 4);
+        (stats.files_read, stats.objects_new, tree)
+    };
+    // What was written a moment ago is read again, until it is old enough to trust.
+    let settle = |store: &Store| {
+        let begun = std::time::Instant::now();
+        while read(store).0 > 0 {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "is trusted some time");
+        }
+    };
+    let (files, _, first) = read(&store);
+    assert_eq!(files, 4);
+    settle(&store);
+    assert_eq!(read(&store), (0, 0, first.clone()));
+
+    // The same length, and the time put back: the change time tells.
+    let before = fs::metadata(live.join("sub/c")).expect("is there").modified().expect("has a time");
+    fs::write(live.join("sub/c"), "CONTENT OF sub/c").expect("writes");
+    fs::File::options()
+        .write(true)
+        .open(live.join("sub/c"))
+        .expect("opens")
+        .set_modified(before)
+        .expect("sets");
+    let (files, new, changed) = read(&store);
+    assert_eq!((files, new), (1, 3), "the file, its segment, the list");
+    assert_ne!(changed, first);
+    settle(&store);
+    fs::rename(live.join("a"), live.join("moved")).expect("renames");
+    assert_eq!(read(&store).0, 1, "it has another name");
+
+    settle(&store);
+    drop(store);
+    for cache in common::files_beneath(&path.join("cache")) {
+        let mut bytes = fs::read(&cache).expect("reads");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&cache, bytes).expect("writes");
+    }
+    let store = open(&path);
+    assert_eq!(read(&store).0, 4, "a damaged cache is as good as none");
+    assert_eq!(read(&store).0, 0);
+    drop(store);
+    for pack in common::files_beneath(&path.join("packs")) {
+        fs::remove_file(pack).expect("removes");
+    }
+    assert_eq!(read(&open(&path)).0, 4, "what the store has lost is read again");
+}
+
+/// Stops a thread beside the test, also when the test fails.
+struct Stop(std::sync::atomic::AtomicBool);
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+struct StopAtEnd<'a>(&'a Stop);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_file_that_keeps_changing_is_named_and_never_kept_torn() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let live = dir.path().join("live");
+    fs::create_dir(&live).expect("makes");
+    let file = fs::File::create(live.join("busy")).expect("makes");
+    let block = |byte: u8| vec![byte; 1 << 20];
+    file.write_all_at(&block(0).repeat(6), 0).expect("writes");
+    let store = open(&dir.path().join("store"));
+    let stop = Stop(false.into());
+    std::thread::scope(|threads| {
+        let at_end = StopAtEnd(&stop);
+        threads.spawn(|| {
+            for round in (0u8..=255).cycle().take_while(|_| !stop.is_set()) {
+                for part in 0..6 {
+                    file.write_all_at(&block(round), part << 20).expect("writes");
+                }
+            }
+        });
+        let error = store.begin().expect("begins").files(&site(), &spec(&live), &Cancel::new());
+        let error = error.expect_err("never holds still");
+        assert!(matches!(&error, CaptureError::Unstable { path } if path.ends_with("busy")), "{error}");
+        drop(at_end);
+    });
+    let (_, tree) = capture(&store, &live);
+    assert_eq!(tree.roots[0].entries.len(), 2, "once its writer rests, it is captured");
+}
+
+#[test]
+fn paths_longer_than_the_kernel_takes_at_once_are_captured() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let live = dir.path().join("live");
+    fs::create_dir(&live).expect("makes");
+    let mut folder = fs::File::open(&live).expect("opens");
+    let name = "d".repeat(200);
+    for _ in 0..30 {
+        use rustix::fs::{Mode, OFlags, mkdirat, openat};
+        mkdirat(&folder, &*name, Mode::from_raw_mode(0o755)).expect("makes");
+        folder =
+            openat(&folder, &*name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("opens").into();
+    }
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    let file =
+        rustix::fs::openat(&folder, "deep", flags, rustix::fs::Mode::from_raw_mode(0o644)).expect("makes");
+    rustix::io::write(&file, b"deep down").expect("writes");
+    let store = open(&dir.path().join("store"));
+    let (_, tree) = capture(&store, &live);
+    let last = tree.roots[0].entries.last().expect("is there");
+    assert_eq!(last.path.len(), 30 * 201 + 4);
+    assert_eq!(common::contents(&store, &tree).expect("reads")[0].1, b"deep down");
+}
+
+#[test]
+fn a_folder_swapped_for_a_link_leads_nowhere() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, secret) = (dir.path().join("live"), dir.path().join("secret"));
+    fs::create_dir_all(live.join("sub")).expect("makes");
+    fs::create_dir(&secret).expect("makes");
+    fs::write(live.join("sub/file"), "ours").expect("writes");
+    fs::write(secret.join("file"), "not ours").expect("writes");
+    symlink(&secret, dir.path().join("link")).expect("links");
+    let store = open(&dir.path().join("store"));
+    let stop = Stop(false.into());
+    std::thread::scope(|threads| {
+        let _at_end = StopAtEnd(&stop);
+        threads.spawn(|| {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            let (link, sub) = (dir.path().join("link"), live.join("sub"));
+            while !stop.is_set() {
+                rustix::fs::renameat_with(rustix::fs::CWD, &link, rustix::fs::CWD, &sub, flags)
+                    .expect("swaps");
+            }
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        for round in 0..400 {
+            let making = store.begin().expect("begins");
+            match making.files(&site(), &spec(&live), &Cancel::new()) {
+                Ok((tree, _)) => {
+                    making.commit(note("test")).expect("commits");
+                    for (path, content) in common::contents(&store, &tree).expect("reads") {
+                        assert_eq!(content, b"ours", "{} in round {round}", String::from_utf8_lossy(&path));
+                    }
+                    seen.insert(tree.roots[0].entries.len());
+                }
+                Err(CaptureError::Unstable { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert!(!seen.is_empty());
+    });
+}

@@ -18,6 +18,7 @@ use crate::store::Inner;
 /// Adds to the report what is wrong with snapshots, and says of all damage which snapshots it harms.
 pub(super) fn check(
     store: &Inner,
+    ids: &[SnapshotId],
     index: &Index,
     cancel: &Cancel,
     report: &mut VerifyReport,
@@ -28,7 +29,7 @@ pub(super) fn check(
         report.damage.iter().filter_map(|damage| lost(index, packs, damage)).collect();
     let mut checking = Checking { store, index, bad, segments: HashMap::new() };
     let mut harms: BTreeMap<Digest, BTreeSet<SnapshotId>> = BTreeMap::new();
-    for id in snapshot::ids(store)? {
+    for id in ids.iter().copied() {
         let path = snapshot::manifest_path(store, id);
         let damage =
             |what, reason, path: &Path| Damage { what, path: path.to_owned(), reason, harms: [id].into() };
@@ -47,7 +48,10 @@ pub(super) fn check(
                 .damage
                 .push(Damage { harms: BTreeSet::new(), ..damage(DamagedThing::Marks(id), reason, &path) });
         }
-        for lost in checking.snapshot(&manifest, cancel)? {
+        let lost = checking.snapshot(&manifest, cancel)?;
+        // One that was forgotten meanwhile needs nothing.
+        let is_there = lost.is_empty() || snapshot::manifest_path(store, id).exists();
+        for lost in lost.into_iter().filter(|_| is_there) {
             harms.entry(lost).or_default().insert(id);
         }
     }

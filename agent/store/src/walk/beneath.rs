@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use crate::cache::Grain;
 use crate::error::CaptureError;
 
 /// Attributes, sorted by name.
@@ -83,6 +84,11 @@ impl Live {
         fs::statx(folder, name, flags, wanted()).map(|stat| Self::from_statx(&stat))
     }
 
+    /// Whether this is the same inode in the same state, whatever mount it is seen through.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Self { mount: 0, ..*self } == Self { mount: 0, ..*other }
+    }
+
     /// Whether nothing about the inode has changed in a way that its content or attributes could have.
     pub(crate) fn same_state(&self, other: &Self) -> bool {
         self.ino == other.ino
@@ -121,6 +127,25 @@ impl LiveRoot {
         };
         let live = Live::of(fd.as_fd()).map_err(CaptureError::unreadable("examine", path.to_owned()))?;
         Ok(Some((Self { path: path.to_owned(), fd, mount: live.mount }, live)))
+    }
+
+    /// What tells this file system from others, across mounts where it can.
+    pub(crate) fn file_system(&self) -> u64 {
+        match fs::fstatvfs(&self.fd) {
+            Ok(found) if found.f_fsid != 0 => found.f_fsid,
+            _ => fs::fstat(&self.fd).map_or(0, |stat| stat.st_dev),
+        }
+    }
+
+    /// How finely the file system tells times apart.
+    pub(crate) fn grain(&self) -> Grain {
+        const EXACT: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+        let kind = fs::fstatfs(&self.fd).map_or(0, |found| found.f_type as u64 & 0xffff_ffff);
+        let release = rustix::system::uname();
+        let release = release.release().to_string_lossy();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
+        let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if EXACT.contains(&kind) && version >= (6, 13) { Grain::Exact } else { Grain::Steps }
     }
 
     /// Whether this is on the root's own mount.

@@ -1,14 +1,16 @@
-//! Lists one folder: the names in it, what each is, and the folder's own attributes.
+//! Lists one folder: the names in it, what each is, and which of them are what they were.
 
 use std::os::fd::AsFd;
 
+use rfs_model::Digest;
 use rustix::fs::RawDir;
-use rustix::io::Errno;
 
-use super::beneath::{self, Found, Live, LiveRoot, Xattrs};
-use super::{full_path, swapped, vanished};
+use super::beneath::{self, Found, Live, Xattrs};
+use super::{Job, Walk, full_path, swapped, vanished};
+use crate::cache::Group;
 use crate::error::CaptureError;
-use crate::spec::{STAGING_PREFIX, Scope};
+use crate::spec::STAGING_PREFIX;
+use crate::tree::{EntryKind, Extent};
 
 /// The names of a folder are fetched in pieces of this size.
 pub(crate) const BUFFER: usize = 64 << 10;
@@ -20,16 +22,53 @@ pub(crate) struct Listing {
     pub(crate) path: Vec<u8>,
     pub(crate) xattrs: Xattrs,
     pub(crate) children: Vec<Child>,
+    /// Something is not as the cache says.
+    pub(crate) changed: bool,
     names: Vec<u8>,
 }
 
 /// Something in a folder.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Child {
     name: (u32, u32),
     pub(crate) live: Live,
-    /// The number of its own listing, if it is a folder.
-    pub(crate) listing: Option<u32>,
+    /// What it is, unless it is a folder: at first only where it is what it was.
+    pub(crate) resolved: Option<(Xattrs, EntryKind)>,
+    /// Its listing, if it is a folder.
+    pub(crate) below: Option<Below>,
+}
+
+/// A folder that is listed too.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Below {
+    pub(crate) listing: u32,
+    /// Something is mounted there, which is not ours.
+    pub(super) mounted: bool,
+    /// Its group in the cache.
+    pub(super) group: Option<usize>,
+    /// Its own attributes are what they were.
+    pub(super) trusted: bool,
+}
+
+impl Child {
+    /// Whether it must be looked at closely.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.below.is_none() && self.resolved.is_none()
+    }
+
+    /// Whether it was still there when it was looked at closely.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.is_unknown()
+    }
+}
+
+/// Whether all of a file's content is known.
+pub(crate) fn content_is_known(kind: &EntryKind, known: &dyn Fn(&Digest) -> bool) -> bool {
+    let EntryKind::File { content, .. } = kind else { return true };
+    content.iter().all(|extent| match extent {
+        Extent::Data { digest, .. } => known(digest),
+        Extent::Hole { .. } => true,
+    })
 }
 
 impl Listing {
@@ -39,65 +78,127 @@ impl Listing {
 }
 
 /// Lists a folder. `None`: it vanished.
-pub(crate) fn list(
-    scope: &Scope,
-    root: &LiveRoot,
-    path: &[u8],
-    buffer: &mut Vec<u8>,
-    number: &mut dyn FnMut() -> u32,
-) -> Result<Option<Listing>, CaptureError> {
-    let empty = |xattrs| Listing { path: path.to_vec(), xattrs, children: Vec::new(), names: Vec::new() };
-    let failed = |action, errno| Err(CaptureError::unreadable(action, full_path(&root.path, path))(errno));
-    let folder = match root.open_folder(path) {
+pub(super) fn list(walk: &Walk<'_>, job: Job, buffer: &mut Vec<u8>) -> Result<Option<Listing>, CaptureError> {
+    if job.below.mounted {
+        return Ok(Some(Listing::empty(job.path, Vec::new())));
+    }
+    let path = || full_path(&walk.root.path, &job.path);
+    let folder = match walk.root.open_folder(&job.path) {
         Ok(folder) => folder,
         Err(errno) if vanished(errno) => return Ok(None),
-        // A mount point: what is mounted there is not ours.
-        Err(Errno::XDEV) => return Ok(Some(empty(Vec::new()))),
-        Err(errno) if swapped(errno) => {
-            return Err(CaptureError::Unstable { path: full_path(&root.path, path) });
+        Err(errno) if swapped(errno) => return Err(CaptureError::Unstable { path: path() }),
+        Err(errno) => return Err(CaptureError::unreadable("open folder", path())(errno)),
+    };
+    let group = walk.cache.zip(job.below.group).and_then(|(cache, number)| cache.group(number));
+    let (xattrs, group) = match group {
+        Some((xattrs, group)) if job.below.trusted => (xattrs, Some(group)),
+        group => {
+            let read = beneath::xattrs_of(folder.as_fd());
+            let read = read.map_err(CaptureError::unreadable("read the attributes of", path()))?;
+            (read, group.map(|(_, group)| group))
         }
-        Err(errno) => return failed("open folder", errno),
     };
-    let xattrs = match beneath::xattrs_of(folder.as_fd()) {
-        Ok(xattrs) => xattrs,
-        Err(errno) => return failed("read the attributes of", errno),
-    };
-    let mut listing = empty(xattrs);
+    let mut listing = Listing::empty(job.path, xattrs);
     let mut names = RawDir::new(&folder, buffer.spare_capacity_mut());
     while let Some(entry) = names.next() {
-        let entry = match entry {
-            Ok(entry) => entry,
+        match entry {
+            Ok(entry) => listing.add(walk, folder.as_fd(), entry.file_name())?,
             Err(errno) if vanished(errno) => break,
-            Err(errno) => return failed("list folder", errno),
-        };
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let child_path = || beneath::join(path, name.to_bytes());
-        let is_staging = name.to_bytes().starts_with(STAGING_PREFIX);
-        if is_staging || (scope.has_patterns() && scope.excludes(&root.path, &child_path())) {
-            continue;
-        }
-        let live = match Live::at(folder.as_fd(), name) {
-            Ok(live) => live,
-            Err(errno) if vanished(errno) => continue,
             Err(errno) => {
-                let path = full_path(&root.path, &child_path());
+                let path = full_path(&walk.root.path, &listing.path);
+                return Err(CaptureError::unreadable("list folder", path)(errno));
+            }
+        }
+    }
+    listing.sort();
+    match group {
+        Some(group) => listing.compare(walk, group),
+        None => listing.changed = true,
+    }
+    Ok(Some(listing))
+}
+
+impl Listing {
+    fn empty(path: Vec<u8>, xattrs: Xattrs) -> Self {
+        Self { path, xattrs, children: Vec::new(), changed: false, names: Vec::new() }
+    }
+
+    fn add(
+        &mut self,
+        walk: &Walk<'_>,
+        folder: std::os::fd::BorrowedFd<'_>,
+        name: &std::ffi::CStr,
+    ) -> Result<(), CaptureError> {
+        let bytes = name.to_bytes();
+        if matches!(bytes, b"." | b"..") || bytes.starts_with(STAGING_PREFIX) {
+            return Ok(());
+        }
+        let path = || beneath::join(&self.path, bytes);
+        if walk.scope.has_patterns() && walk.scope.excludes(&walk.root.path, &path()) {
+            return Ok(());
+        }
+        let live = match Live::at(folder, name) {
+            Ok(live) => live,
+            Err(errno) if vanished(errno) => return Ok(()),
+            Err(errno) => {
+                let path = full_path(&walk.root.path, &path());
                 return Err(CaptureError::unreadable("examine", path)(errno));
             }
         };
-        let folder = live.found == Found::Directory;
-        if !folder && !root.holds(&live) {
-            continue;
+        let is_folder = live.found == Found::Directory;
+        if !is_folder && !walk.root.holds(&live) {
+            return Ok(());
         }
-        let start = listing.names.len() as u32;
-        listing.names.extend_from_slice(name.to_bytes());
-        let name = (start, listing.names.len() as u32);
-        listing.children.push(Child { name, live, listing: folder.then(&mut *number) });
+        let start = self.names.len() as u32;
+        self.names.extend_from_slice(bytes);
+        let name = (start, self.names.len() as u32);
+        let below = is_folder.then(|| Below {
+            listing: walk.queue.number(),
+            mounted: !walk.root.holds(&live),
+            group: None,
+            trusted: false,
+        });
+        self.children.push(Child { name, live, resolved: None, below });
+        Ok(())
     }
-    let Listing { names, children, .. } = &mut listing;
-    let name = |child: &Child| &names[child.name.0 as usize..child.name.1 as usize];
-    children.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-    Ok(Some(listing))
+
+    fn sort(&mut self) {
+        let names = &self.names;
+        let name = |child: &Child| &names[child.name.0 as usize..child.name.1 as usize];
+        self.children.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+    }
+
+    /// Finds the children that are what they were.
+    fn compare(&mut self, walk: &Walk<'_>, group: Group<'_>) {
+        let Some(cache) = walk.cache else { return };
+        let mut group = group.peekable();
+        for child in &mut self.children {
+            let name = &self.names[child.name.0 as usize..child.name.1 as usize];
+            while group.next_if(|cached| cached.name < name).is_some() {
+                self.changed = true;
+            }
+            let Some(cached) = group.next_if(|cached| cached.name == name) else { continue };
+            let same = !cached.young && cached.live.is(&child.live);
+            match &mut child.below {
+                Some(below) if cached.live.found == Found::Directory => {
+                    (below.group, below.trusted) = (Some(cached.at), same);
+                }
+                None if same => {
+                    child.resolved = cache.resolve(child.live.found, child.live.size, cached.at);
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.changed |= group.next().is_some();
+        walk.sink.known(&mut |known| {
+            for child in &mut self.children {
+                if child.resolved.as_ref().is_some_and(|(_, kind)| !content_is_known(kind, known)) {
+                    child.resolved = None;
+                }
+            }
+        });
+        let is_same =
+            |child: &Child| child.resolved.is_some() || child.below.is_some_and(|below| below.trusted);
+        self.changed |= !self.children.iter().all(is_same);
+    }
 }

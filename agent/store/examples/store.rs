@@ -1,0 +1,73 @@
+//! The store from a shell, for measuring it: one process, one step, one line of figures.
+//!
+//! `store capture STORE PATH…`, `scan STORE PATH…`, `verify STORE`, `collect STORE`, `load STORE`, `drill STORE SCRATCH`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rfs_model::time::SystemClock;
+use rfs_model::{ComponentName, HostId};
+use rfs_store::{Cancel, FilesSpec, KeepPolicy, Share, SnapshotNote, Store};
+
+type Outcome = Result<String, Box<dyn std::error::Error>>;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [step, path, rest @ ..] = &words[..] else { return Err("store STEP STORE [PATH…]".into()) };
+    let begun = Instant::now();
+    let store = Store::open(Path::new(path), Arc::new(SystemClock))?;
+    let opened = begun.elapsed();
+    let spec = FilesSpec { paths: rest.iter().map(PathBuf::from).collect(), exclude: Vec::new() };
+    let figures = match step.as_str() {
+        "capture" => capture(&store, &spec)?,
+        "scan" => format!(
+            "{} entries",
+            store.scan(&spec, &Cancel::new())?.roots.iter().map(|r| r.entries.len()).sum::<usize>()
+        ),
+        "verify" => verify(&store)?,
+        "collect" => format!(
+            "{:?}",
+            store.collect(&KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 }, &Cancel::new())?.freed
+        ),
+        "load" => load(&store)?,
+        "drill" => drill(&store, &spec)?,
+        _ => return Err("an unknown step".into()),
+    };
+    println!(
+        "{step} {:.3} s, opened in {:.3} s: {figures}",
+        begun.elapsed().as_secs_f64(),
+        opened.as_secs_f64()
+    );
+    Ok(())
+}
+
+fn capture(store: &Store, spec: &FilesSpec) -> Outcome {
+    let begun = Instant::now();
+    let capture = store.begin()?;
+    let (_, stats) = capture.files(&ComponentName::new("bench")?, spec, &Cancel::new())?;
+    let read = begun.elapsed();
+    capture.commit(SnapshotNote {
+        host: HostId::new("bench")?,
+        label: "bench".to_owned(),
+        operation: None,
+    })?;
+    Ok(format!("{stats:?}, files {:.3} s", read.as_secs_f64()))
+}
+
+fn verify(store: &Store) -> Outcome {
+    let report = store.verify(Share::Whole, &Cancel::new())?;
+    Ok(format!("{} objects, {}, {} damaged", report.objects, report.bytes, report.damage.len()))
+}
+
+fn load(store: &Store) -> Outcome {
+    let last = store.snapshots()?.pop().ok_or("no snapshot")?;
+    let begun = Instant::now();
+    let tree = store.snapshot(last.id)?.tree(&ComponentName::new("bench")?)?;
+    Ok(format!("{} entries, tree {:.3} s", tree.roots[0].entries.len(), begun.elapsed().as_secs_f64()))
+}
+
+fn drill(store: &Store, spec: &FilesSpec) -> Outcome {
+    let last = store.snapshots()?.pop().ok_or("no snapshot")?;
+    Ok(format!("{:?}", store.drill(last.id, spec.paths.first().ok_or("no scratch")?, &Cancel::new())?))
+}

@@ -1,0 +1,317 @@
+//! Reads what is not known: the content of files that changed, where links point, attributes.
+//!
+//! A file is read between two looks at its inode. If they differ, it is read again; if that happens too often, it is
+//! [`CaptureError::Unstable`], for a torn file must never be kept.
+//!
+//! The kernel stamps an inode when a write begins, so that a write may go on unseen between the two looks. A file that
+//! changed a moment ago must therefore read the same twice, and is not trusted by the next scan. What is written through
+//! a memory map is stamped later still: such files need a quiesce hook.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::{Scan, Walked};
+use crate::cache::Trust;
+use crate::content::{self, ContentError, WHOLE};
+use crate::error::CaptureError;
+use crate::tree::{EntryKind, Extent};
+use crate::walk::{self, Child, Found, Listing, Live, Parent, Xattrs, full_path, swapped, vanished};
+
+/// Many readers keep a cold disk busy; those beyond the cores wait, and cost little.
+const READERS: usize = 8;
+/// A reader takes up to so many children of a folder at once.
+const BATCH: usize = 64;
+const ATTEMPTS: usize = 8;
+/// How long a file that changed, or is young, is left alone before it is looked at again.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Children of one listing that one reader takes at once.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    root: usize,
+    listing: usize,
+    from: usize,
+    to: usize,
+}
+
+/// What a child turned out to be when it was looked at closely.
+#[derive(Debug)]
+struct Resolved {
+    live: Live,
+    what: (Xattrs, EntryKind),
+}
+
+/// A child, by root, listing and position, with what it turned out to be. `None`: it vanished.
+type Done = ((usize, usize, usize), Option<Resolved>);
+
+pub(super) struct Reading<'a, 'w> {
+    scan: &'a Scan<'a>,
+    walked: &'a mut [&'w mut Walked],
+    small: Vec<Job>,
+    large: Vec<Job>,
+}
+
+impl<'a, 'w> Reading<'a, 'w> {
+    /// Plans what must be read, and reads the roots that are no folders.
+    pub(super) fn new(scan: &'a Scan<'a>, walked: &'a mut [&'w mut Walked]) -> Result<Self, CaptureError> {
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        for (root, walked) in walked.iter().enumerate() {
+            for (number, listing) in walked.listings.iter().enumerate() {
+                if let Some(listing) = listing.as_ref().filter(|listing| listing.changed) {
+                    plan(root, number, listing, &mut small, &mut large);
+                }
+            }
+        }
+        Ok(Self { scan, walked, small, large })
+    }
+
+    /// Reads everything, and says how many files and bytes that were.
+    pub(super) fn run(self) -> Result<(u64, u64), CaptureError> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let readers = READERS.max(cores).min(self.small.len() + self.large.len());
+        let walked: Vec<&Walked> = self.walked.iter().map(|walked| &**walked).collect();
+        let pool = Pool {
+            scan: self.scan,
+            walked: &walked,
+            small: &self.small,
+            large: &self.large,
+            next_small: AtomicUsize::new(0),
+            next_large: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            done: Mutex::new(Vec::new()),
+        };
+        let mut roots = Vec::new();
+        for walked in &walked {
+            let is_known = walked.top.found == Found::Directory || walked.itself.is_some();
+            roots.push(if is_known { None } else { Some(pool.resolve_root(walked)?) });
+        }
+        let read = |number: usize| pool.read(number < cores);
+        let read = &read;
+        std::thread::scope(|threads| -> Result<(), CaptureError> {
+            let readers: Vec<_> = (0..readers).map(|number| threads.spawn(move || read(number))).collect();
+            let join = |reader: std::thread::ScopedJoinHandle<'_, _>| {
+                reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            readers.into_iter().map(join).fold(Ok(()), Result::and)
+        })?;
+        let read = (pool.files.into_inner(), pool.bytes.into_inner());
+        for ((root, listing, child), resolved) in
+            pool.done.into_inner().unwrap_or_else(PoisonError::into_inner)
+        {
+            let Some(listing) = &mut self.walked[root].listings[listing] else { continue };
+            if let Some(resolved) = resolved {
+                listing.children[child].live = resolved.live;
+                listing.children[child].resolved = Some(resolved.what);
+            }
+        }
+        for (walked, resolved) in self.walked.iter_mut().zip(roots) {
+            if let Some(resolved) = resolved {
+                walked.itself = resolved.map(|resolved| {
+                    walked.top = resolved.live;
+                    resolved.what
+                });
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Divides what must be read in a listing among jobs.
+fn plan(root: usize, number: usize, listing: &Listing, small: &mut Vec<Job>, large: &mut Vec<Job>) {
+    let close = |from: usize, to: usize, jobs: &mut Vec<Job>| {
+        if listing.children[from..to].iter().any(Child::is_unknown) {
+            jobs.push(Job { root, listing: number, from, to });
+        }
+    };
+    let mut from = 0;
+    let mut size = 0;
+    for (i, child) in listing.children.iter().enumerate().filter(|(_, child)| child.is_unknown()) {
+        if child.live.found == Found::File && child.live.size > WHOLE {
+            close(from, i, small);
+            close(i, i + 1, large);
+            (from, size) = (i + 1, 0);
+            continue;
+        }
+        size += child.live.size;
+        if i + 1 - from >= BATCH || size > WHOLE {
+            close(from, i + 1, small);
+            (from, size) = (i + 1, 0);
+        }
+    }
+    close(from, listing.children.len(), small);
+}
+
+/// What the readers share.
+struct Pool<'a> {
+    scan: &'a Scan<'a>,
+    walked: &'a [&'a Walked],
+    small: &'a [Job],
+    large: &'a [Job],
+    next_small: AtomicUsize,
+    next_large: AtomicUsize,
+    failed: AtomicBool,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    done: Mutex<Vec<Done>>,
+}
+
+impl Pool<'_> {
+    /// One reader. Only as many as there are cores take large files, for these need large buffers.
+    fn read(&self, takes_large: bool) -> Result<(), CaptureError> {
+        let mut buffer = Vec::new();
+        let mut done = Vec::new();
+        while !self.failed.load(Ordering::Relaxed) {
+            let large = if takes_large { take(self.large, &self.next_large) } else { None };
+            let Some(job) = large.or_else(|| take(self.small, &self.next_small)) else { break };
+            if let Err(error) = self.read_job(job, &mut buffer, &mut done) {
+                self.failed.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut done);
+        Ok(())
+    }
+
+    fn read_job(&self, job: &Job, buffer: &mut Vec<u8>, done: &mut Vec<Done>) -> Result<(), CaptureError> {
+        self.scan.cancel.check()?;
+        let walked = self.walked[job.root];
+        let Some(listing) = &walked.listings[job.listing] else { return Ok(()) };
+        let folder = match walked.root.parent(&listing.path) {
+            Ok(folder) => folder,
+            Err(errno) if vanished(errno) => return Ok(()),
+            Err(errno) if swapped(errno) => {
+                return Err(CaptureError::Unstable { path: full_path(&walked.root.path, &listing.path) });
+            }
+            Err(errno) => return Err(failure("open folder", walked, &listing.path, errno)),
+        };
+        for (i, child) in listing.children.iter().enumerate().take(job.to).skip(job.from) {
+            if child.is_unknown() {
+                let resolved = self.resolve(walked, &folder, listing, child, buffer)?;
+                done.push(((job.root, job.listing, i), resolved));
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve(
+        &self,
+        walked: &Walked,
+        folder: &Parent,
+        listing: &Listing,
+        child: &Child,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Resolved>, CaptureError> {
+        let name = listing.name(child);
+        let path = || walk::join(&listing.path, name);
+        if child.live.found == Found::File {
+            return self.read_file(walked, &path, &|| folder.open_file(name), buffer);
+        }
+        let kind = match child.live.found {
+            Found::Symlink => folder.read_link(name).map(EntryKind::Symlink),
+            other => Ok(node(other)),
+        };
+        match kind.and_then(|kind| Ok((folder.xattrs(name)?, kind))) {
+            Ok(what) => Ok(Some(Resolved { live: child.live, what })),
+            Err(errno) if vanished(errno) => Ok(None),
+            // What was a link is none any more.
+            Err(Errno::INVAL) => Err(CaptureError::Unstable { path: full_path(&walked.root.path, &path()) }),
+            Err(errno) => Err(failure("read", walked, &path(), errno)),
+        }
+    }
+
+    fn resolve_root(&self, walked: &Walked) -> Result<Option<Resolved>, CaptureError> {
+        let root = &walked.root;
+        if walked.top.found == Found::File {
+            return self.read_file(walked, &Vec::new, &|| root.open_itself(), &mut Vec::new());
+        }
+        let kind = match walked.top.found {
+            Found::Symlink => root.read_link_itself().map(EntryKind::Symlink),
+            other => Ok(node(other)),
+        };
+        let what = kind.and_then(|kind| Ok((root.xattrs_itself()?, kind)));
+        let what = what.map_err(|errno| failure("read", walked, &[], errno))?;
+        Ok(Some(Resolved { live: walked.top, what }))
+    }
+
+    /// Reads a file until it has held still. `None`: it vanished.
+    fn read_file(
+        &self,
+        walked: &Walked,
+        path: &dyn Fn() -> Vec<u8>,
+        open: &dyn Fn() -> Result<OwnedFd, Errno>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Resolved>, CaptureError> {
+        let full = || full_path(&walked.root.path, &path());
+        let mut last: Option<Vec<Extent>> = None;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 && last.is_none() {
+                self.scan.cancel.check()?;
+                std::thread::sleep(PATIENCE);
+            }
+            let file = match open() {
+                Ok(fd) => File::from(fd),
+                Err(errno) if vanished(errno) => return Ok(None),
+                Err(errno) if swapped(errno) => return Err(CaptureError::Unstable { path: full() }),
+                Err(errno) => return Err(failure("open", walked, &path(), errno)),
+            };
+            let examine = || Live::of(file.as_fd()).map_err(CaptureError::unreadable("examine", full()));
+            let before = examine()?;
+            if before.found != Found::File {
+                return Err(CaptureError::Unstable { path: full() });
+            }
+            let trust = Trust::now(walked.grain);
+            if trust.is_young(&before) && attempt < ATTEMPTS / 2 {
+                continue;
+            }
+            let xattrs = walk::xattrs_of(file.as_fd())
+                .map_err(|errno| failure("read the attributes of", walked, &path(), errno))?;
+            let content = match content::read(&file, before.size, self.scan.sink, buffer, self.scan.cancel) {
+                Ok(content) => content,
+                Err(ContentError::Store(error)) => return Err(error.into()),
+                Err(ContentError::Read(source)) => {
+                    return Err(CaptureError::Unreadable { action: "read", path: full(), source });
+                }
+            };
+            let Some(content) = content.filter(|_| examine().is_ok_and(|after| after.same_state(&before)))
+            else {
+                last = None;
+                continue;
+            };
+            if trust.is_fresh(&before) && last.as_ref() != Some(&content) {
+                last = Some(content);
+                continue;
+            }
+            self.files.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(before.size, Ordering::Relaxed);
+            let kind = EntryKind::File { size: before.size, content, link: None };
+            return Ok(Some(Resolved { live: before, what: (xattrs, kind) }));
+        }
+        Err(CaptureError::Unstable { path: full() })
+    }
+}
+
+fn take<'a>(jobs: &'a [Job], next: &AtomicUsize) -> Option<&'a Job> {
+    jobs.get(next.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What is known of an inode by its kind alone.
+fn node(found: Found) -> EntryKind {
+    match found {
+        Found::Fifo => EntryKind::Fifo,
+        Found::Socket => EntryKind::Socket,
+        Found::CharDevice { major, minor } => EntryKind::CharDevice { major, minor },
+        Found::BlockDevice { major, minor } => EntryKind::BlockDevice { major, minor },
+        Found::Directory | Found::File | Found::Symlink => EntryKind::Directory,
+    }
+}
+
+fn failure(action: &'static str, walked: &Walked, path: &[u8], errno: Errno) -> CaptureError {
+    CaptureError::unreadable(action, full_path(&walked.root.path, path))(errno)
+}
