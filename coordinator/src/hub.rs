@@ -23,6 +23,7 @@ mod fleet;
 mod health;
 mod offset;
 mod questions;
+mod register;
 mod roster;
 mod session;
 mod wheel;
@@ -42,6 +43,7 @@ pub use door::Door;
 pub use health::Grouping;
 pub use roster::HostCard;
 
+use register::Register;
 use roster::Roster;
 
 /// How often an agent sends its health when nothing changes.
@@ -51,7 +53,7 @@ pub const STALE: Duration = Duration::from_secs(45);
 
 /// How many agents are let in at once; the others wait at the door, so that a fleet that comes back all at once is taken
 /// in at the pace of the store.
-const ENTERING: usize = 64;
+const ENTERING: usize = 256;
 
 /// The sessions of agents. Cheap to clone.
 #[derive(Clone)]
@@ -61,7 +63,7 @@ pub struct Hub {
 
 struct Shared {
     roster: Roster,
-    store: Arc<dyn Store>,
+    register: Register,
     clock: SharedClock,
     events: mpsc::Sender<FleetEvent>,
     entering: Semaphore,
@@ -77,8 +79,8 @@ impl Hub {
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let roster = Roster::new(store.hosts().await?, clock.now());
-        let entering = Semaphore::new(ENTERING);
-        let hub = Self { shared: Arc::new(Shared { roster, store, clock, events, entering, stop }) };
+        let (entering, register) = (Semaphore::new(ENTERING), Register::keep(store));
+        let hub = Self { shared: Arc::new(Shared { roster, register, clock, events, entering, stop }) };
         tokio::spawn(wheel::turn(hub.clone()));
         Ok(hub)
     }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::roster::{Admitted, Component, Details, Facts};
 use super::session::{Queue, Session, downward, listen};
 use super::{HEALTH_INTERVAL, Hub};
-use crate::api::{fingerprint, store_failure};
+use crate::api::fingerprint;
 use crate::driver::fleet::FleetEvent;
 use crate::store::HostSeen;
 
@@ -120,7 +120,7 @@ impl Door {
             inconsistent: facts.inconsistent,
             details: serde_json::to_string(&facts.details).unwrap_or_default(),
         };
-        shared.store.host_seen(seen).await.map_err(|error| store_failure(&error))?;
+        shared.register.write(seen).await?;
 
         let (session, queue) = Session::new(shared.roster.next_number(), peer, host.clone(), &hello, now);
         // Queued before anybody can find the session, so that it is the first message.

@@ -1,10 +1,9 @@
 //! The hub as the drivers see it.
 
-use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_rollout::HostCommand;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::session::Session;
 use super::{Hub, convert};
@@ -48,9 +47,7 @@ impl Hub {
             inconsistent,
             details: serde_json::to_string(&facts.details).unwrap_or_default(),
         };
-        if let Err(error) = self.shared.store.host_seen(seen).await {
-            // The agent says it again with its next hello.
-            warn!(%host, error = %Chain(&error), "the host's standing was not stored");
-        }
+        // The agent says it again with its next hello, so that a failure here loses nothing.
+        let _ = self.shared.register.write(seen).await;
     }
 }

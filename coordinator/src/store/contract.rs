@@ -53,6 +53,15 @@ pub trait Store: Send + Sync + 'static {
     /// Records that a host was seen, with what it says of itself. Its generations never fall below what it has accepted.
     async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError>;
 
+    /// The same for many hosts: cheaper than one by one, for a fleet that comes back all at once. In order; the last word
+    /// about a host counts.
+    async fn hosts_seen(&self, seen: Vec<HostSeen>) -> Result<(), StoreError> {
+        for seen in seen {
+            self.host_seen(seen).await?;
+        }
+        Ok(())
+    }
+
     /// Every host that was ever seen, by name.
     async fn hosts(&self) -> Result<Vec<HostRow>, StoreError>;
 

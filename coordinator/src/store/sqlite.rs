@@ -135,7 +135,11 @@ impl Store for SqliteStore {
     }
 
     async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError> {
-        self.record_host(seen).await
+        self.record_hosts(vec![seen]).await
+    }
+
+    async fn hosts_seen(&self, seen: Vec<HostSeen>) -> Result<(), StoreError> {
+        self.record_hosts(seen).await
     }
 
     async fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {

@@ -15,31 +15,12 @@ const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsi
                      ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
 
 impl SqliteStore {
-    pub(super) async fn record_host(&self, seen: HostSeen) -> Result<(), StoreError> {
-        let labels = serde_json::to_string(&seen.labels).map_err(|error| damaged("labels")(error.into()))?;
+    pub(super) async fn record_hosts(&self, seen: Vec<HostSeen>) -> Result<(), StoreError> {
         let mut writer = self.writer.acquire().await?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "INSERT INTO host (name, last_seen, labels, inconsistent, details) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
-             inconsistent = excluded.inconsistent, details = excluded.details",
-        )
-        .bind(seen.host.as_str())
-        .bind(seen.at.0)
-        .bind(labels)
-        .bind(i64::from(seen.inconsistent))
-        .bind(seen.details)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT INTO ownership (host, generation) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET \
-             generation = CASE WHEN excluded.generation > ownership.generation THEN excluded.generation \
-             ELSE ownership.generation END",
-        )
-        .bind(seen.host.as_str())
-        .bind(column(seen.generation.0)?)
-        .execute(&mut *transaction)
-        .await?;
+        for seen in seen {
+            record(&mut transaction, seen).await?;
+        }
         Ok(transaction.commit().await?)
     }
 
@@ -54,6 +35,32 @@ impl SqliteStore {
         let row = sqlx::query(query).bind(name.as_str()).fetch_optional(&self.readers).await?;
         row.as_ref().map(host).transpose()
     }
+}
+
+async fn record(transaction: &mut SqliteConnection, seen: HostSeen) -> Result<(), StoreError> {
+    let labels = serde_json::to_string(&seen.labels).map_err(|error| damaged("labels")(error.into()))?;
+    sqlx::query(
+        "INSERT INTO host (name, last_seen, labels, inconsistent, details) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
+         inconsistent = excluded.inconsistent, details = excluded.details",
+    )
+    .bind(seen.host.as_str())
+    .bind(seen.at.0)
+    .bind(labels)
+    .bind(i64::from(seen.inconsistent))
+    .bind(seen.details)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "INSERT INTO ownership (host, generation) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET \
+         generation = CASE WHEN excluded.generation > ownership.generation THEN excluded.generation \
+         ELSE ownership.generation END",
+    )
+    .bind(seen.host.as_str())
+    .bind(column(seen.generation.0)?)
+    .execute(transaction)
+    .await?;
+    Ok(())
 }
 
 fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
