@@ -35,7 +35,9 @@ fn a_coordinator_that_is_killed_at_random_moments_finishes_and_repeats_nothing()
             done += 1;
             Some(length.mul_f64(dice.below(1000) as f64 / 1000.0))
         };
+        let begun = Instant::now();
         roll_back(&mut bed, round, &mut random);
+        println!("rollback {round}: {:?}, {done} kills so far", begun.elapsed());
     }
     println!("{done} kills in {round} rollbacks over {HOSTS} hosts; an undisturbed one took {length:?}");
 }

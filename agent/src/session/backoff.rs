@@ -4,7 +4,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 const BASE: Duration = Duration::from_millis(500);
-const CAP: Duration = Duration::from_secs(30);
+/// Ten thousand hosts that come back within it are a thousand handshakes a second: under half a core.
+const CAP: Duration = Duration::from_secs(10);
 
 /// Exponential, with full jitter: anything from nothing to the present bound.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_cap_and_are_spread_over_their_whole_range() {
-        let bounds = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
+        let bounds = [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000];
         let mut sums = [0.0; 8];
         for seed in 0..1000 {
             let mut backoff = Backoff::seeded(1, seed);
@@ -93,7 +94,7 @@ mod tests {
         };
         assert!(longest(2, false) <= Duration::from_millis(500));
         assert!(longest(3, false) > Duration::from_millis(500));
-        assert!(longest(20, false) > Duration::from_secs(10));
+        assert!(longest(20, false) > Duration::from_secs(8));
         assert!(longest(20, true) <= Duration::from_millis(500));
     }
 
