@@ -1,0 +1,6 @@
+//! The real program on a real host, typed as an administrator types it.
+
+mod host;
+
+mod answers;
+mod killed;
