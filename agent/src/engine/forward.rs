@@ -76,6 +76,7 @@ fn prepare<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
 
 /// Captures and commits the present state; what was captured is what the plan starts from.
 fn back_up<'e>(run: &mut Run<'e>, chosen: &Chosen<'e>) -> Result<States<'e>, Cause> {
+    run.hold_target()?;
     let capture = run.engine.store.begin()?;
     let mut states: States<'e> = Vec::new();
     for component in chosen {

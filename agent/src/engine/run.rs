@@ -132,6 +132,7 @@ impl<'e> Run<'e> {
 
     /// Ends the restore with its receipt.
     pub(super) fn end(self, phase: Phase, receipt: Receipt, hold: Option<&str>) -> Receipt {
+        self.let_go(&receipt);
         if let Err(error) = self.engine.journal.end(self.id, phase.as_str(), receipt.ended_at, &receipt, hold)
         {
             // The next start finds the restore open, and comes to the same end.
@@ -139,6 +140,35 @@ impl<'e> Run<'e> {
         }
         failpoint::pause(phase, Edge::Before);
         receipt
+    }
+
+    /// Keeps the target for as long as the restore runs.
+    pub(super) fn hold_target(&self) -> Result<(), Cause> {
+        Ok(self.engine.store.protect(self.goal.target, &self.target_holder(), "the target of a restore")?)
+    }
+
+    /// The target is needed no longer, nor is the backup of a host that is as it was. That a snapshot is kept too long is
+    /// no reason for anything to fail.
+    fn let_go(&self, receipt: &Receipt) {
+        let store = &self.engine.store;
+        let mut done = store.release(self.goal.target, &self.target_holder());
+        match (receipt.standing, self.backup) {
+            (Standing::Before, Some(backup)) => {
+                done = done.and(store.release(backup, &self.operation.to_string()));
+            }
+            (Standing::Target, _) if self.goal.selection.is_everything() => {
+                let took = receipt.ended_at.since(receipt.started_at);
+                done = done.and(store.prove(self.goal.target, receipt.ended_at, took));
+            }
+            (Standing::Before | Standing::Target | Standing::Inconsistent, _) => {}
+        }
+        if let Err(error) = done {
+            tracing::warn!(error = %rfs_link::Chain(&error), "a snapshot's marks could not be brought up to date");
+        }
+    }
+
+    fn target_holder(&self) -> String {
+        format!("{} target", self.operation)
     }
 
     fn taken<T>(

@@ -4,3 +4,4 @@ mod host;
 
 mod answers;
 mod killed;
+mod moments;

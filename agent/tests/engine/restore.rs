@@ -44,7 +44,13 @@ fn a_restore_brings_files_and_service_back_and_its_backup_brings_back_what_it_un
     assert_eq!(phases, way);
     assert_eq!(bed.leftovers(), Vec::<PathBuf>::new());
 
-    let undone = restore(&engine, receipt.backup.expect("a backup was made"));
+    let backup = receipt.backup.expect("a backup was made");
+    let marks =
+        |id| engine.snapshot(id).and_then(|s| Ok(s.info().expect("readable").marks)).expect("it is there");
+    assert_eq!(marks(backup).in_use.len(), 1, "the way back is kept");
+    assert!(marks(good).in_use.is_empty() && marks(good).proof.is_some(), "the target has been proven");
+
+    let undone = restore(&engine, backup);
     assert_eq!(undone.standing, Standing::Target, "{undone:?}");
     assert_eq!(bed.state(), before);
     assert_eq!(bed.read("served"), "v2");
