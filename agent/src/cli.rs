@@ -21,6 +21,7 @@ mod run;
 mod snapshots;
 mod status;
 
+mod interrupt;
 mod words;
 
 use std::process::ExitCode;

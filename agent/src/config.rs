@@ -7,6 +7,12 @@
 //! - A [`Config`] that exists is consistent: names are unique, paths are absolute and normal, no two components share
 //!   a path, none contains the store or lies in it, and every glob compiles.
 //! - The agent's own files (configuration, certificates, key) are always among what is never restored.
+//!
+//! Every key there is:
+//!
+//! ```toml
+#![doc = include_str!("config/example.toml")]
+//! ```
 
 mod judge;
 mod program;

@@ -281,6 +281,13 @@ impl Engine {
         }
     }
 
+    /// Stops whatever restore runs, before its commit.
+    pub fn cancel_any(&self) {
+        if let Some((_, cancel)) = &*self.current.lock().unwrap_or_else(PoisonError::into_inner) {
+            cancel.cancel();
+        }
+    }
+
     fn set_current(&self, current: Option<(OperationId, Cancel)>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }

@@ -6,9 +6,10 @@ use rfs_link::Exit;
 use rfs_model::Standing;
 use serde_json::{Value, json};
 
+use super::door::Door;
 use super::output::{self, Output};
 use super::words::{Count, Length, counted};
-use super::{Ended, arguments, door};
+use super::{Ended, arguments, door, interrupt};
 use crate::commander::Selection;
 use crate::config::Config;
 use crate::local::{PlanView, RestoreOrder, RestoreView};
@@ -33,6 +34,9 @@ pub(super) fn run(config: &Config, arguments: &arguments::Restore, output: &Outp
         timeout: arguments.timeout,
         force: arguments.force,
     };
+    if let Door::Here(here) = &door {
+        interrupt::goes_back(here.engine.clone());
+    }
     let restored = door.administration().restore(&order, &|progress| output.progress(progress))?;
     show(config, &arguments.snapshot, &restored, output);
     Ok(match restored.standing {

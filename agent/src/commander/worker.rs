@@ -84,7 +84,7 @@ impl Worker {
                     Err(refusal) => Outcome::Failed(refusal),
                 }
             }
-            Step::Cut => match self.engine.cut_checkpoint(operation, reason) {
+            Step::Cut => match self.engine.cut_checkpoint(operation, reason, command.deadline) {
                 Ok(captured) => Outcome::Cut {
                     snapshot: captured.info.id,
                     cut_at: captured.cut_at,

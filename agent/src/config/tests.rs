@@ -61,6 +61,18 @@ fn the_documented_configuration_is_understood() {
 }
 
 #[test]
+fn the_example_has_every_key() {
+    let example = include_str!("example.toml");
+    judge(example).expect("valid");
+    // The names of the keys are those of the fields that hold them.
+    let keys = include_str!("raw.rs").lines().filter_map(|line| line.trim().strip_prefix("pub(super) "));
+    let keys = keys.filter(|line| !line.starts_with("struct ")).filter_map(|line| line.split_once(": "));
+    for (key, _) in keys.filter(|(key, _)| *key != "units") {
+        assert!(example.contains(key), "the example does not show {key}");
+    }
+}
+
+#[test]
 fn a_host_without_a_coordinator_is_configured_without_its_sections() {
     let start = GOOD.find("[coordinator]").expect("a section");
     let end = GOOD.find("[store]").expect("a section");

@@ -68,10 +68,20 @@ impl Engine {
         })
     }
 
-    /// Captures and commits. The host must be prepared, and its time not up.
-    pub fn cut_checkpoint(&self, operation: OperationId, reason: &str) -> Result<Captured, Refusal> {
+    /// Captures and commits. The host must be prepared, and its time not up; it has until `until` now, if that is later.
+    pub fn cut_checkpoint(
+        &self,
+        operation: OperationId,
+        reason: &str,
+        until: Timestamp,
+    ) -> Result<Captured, Refusal> {
         let alone = self.alone()?;
-        let checkpoint = self.own_checkpoint(operation)?;
+        let mut checkpoint = self.own_checkpoint(operation)?;
+        if until > checkpoint.until {
+            checkpoint.until = until;
+            checkpoint.cancel = Cancel::at(until, self.clock.clone());
+            self.set_checkpoint(Some(checkpoint.clone()));
+        }
         let chosen = self.chosen(&checkpoint.components)?;
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
         if let Some(warm) = checkpoint.warm {

@@ -131,12 +131,6 @@ pub(super) fn observe<'e>(chosen: &Chosen<'e>, store: &Store, cancel: &Cancel) -
 const SHOWN: usize = 1000;
 
 impl Plan<'_> {
-    /// How many steps there are; the turns of services count as one each.
-    pub(super) fn step_count(&self) -> u64 {
-        let steps: u64 = self.changes.iter().map(|(_, planned)| planned.step_count()).sum();
-        steps + self.services.len() as u64
-    }
-
     /// The plan in words, in the order in which the executor takes the steps.
     pub(super) fn view(&self) -> PlanView {
         let mut view = PlanView { step_count: 0, ..PlanView::default() };

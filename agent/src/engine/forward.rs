@@ -96,17 +96,19 @@ fn back_up<'e>(run: &mut Run<'e>, chosen: &Chosen<'e>) -> Result<States<'e>, Cau
     };
     let backup = capture.commit(note)?.id;
     run.engine.store.protect(backup, &run.operation.to_string(), "the way back of a restore")?;
-    run.backup = Some(backup);
+    if let Some(earlier) = run.backup.replace(backup) {
+        // It was taken while services still wrote; this one has all that it has.
+        run.engine.store.release(earlier, &run.operation.to_string())?;
+    }
     Ok(states)
 }
 
 fn stage<'e>(run: &mut Run<'e>, target: &Snapshot, states: States<'e>) -> Result<(), Cause> {
     let engine = run.engine;
     let plan = choice::plan(&engine.components, states, target, &run.goal.selection, &run.cancel)?;
-    run.tally.planned = plan.step_count();
     run.tally.applied = 0;
     run.tally.staged.0 = plan.changes.iter().map(|(_, planned)| planned.bytes().0).sum();
-    run.show(Phase::Staging);
+    let steps: u64 = plan.changes.iter().map(|(_, planned)| planned.step_count()).sum();
     for (component, planned) in plan.changes {
         let staged = planned.stage(&engine.store, &run.label(component.name()), &run.cancel)?;
         run.ready.changes.push((component, staged));
@@ -117,6 +119,7 @@ fn stage<'e>(run: &mut Run<'e>, target: &Snapshot, states: States<'e>) -> Result
             run.ready.services.push((service, name.clone(), turn));
         }
     }
+    run.tally.planned = steps + run.ready.services.len() as u64;
     run.cancel.check()?;
     Ok(())
 }

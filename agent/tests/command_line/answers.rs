@@ -1,6 +1,10 @@
 //! What the program answers: exit codes, documents, and what to type next.
 
-use crate::host::{Host, Said};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::host::{Host, Said, until};
 
 const START: &str = "if test -f broken; then exit 1; fi; cat site/index.html > served; touch up";
 
@@ -134,11 +138,30 @@ fn a_store_that_another_program_holds_is_left_alone() {
     let host = Host::new("touch starting; while ! test -f go; do sleep 0.05; done; touch up");
     let snapshot = host.capture();
     host.write("site/index.html", "v2\n");
-    let mut first =
-        host.agent(&["restore", &snapshot]).stdout(std::process::Stdio::null()).spawn().expect("it runs");
-    crate::host::until("the first is at work", || host.file("starting").exists());
+    let mut first = host.agent(&["restore", &snapshot]).stdout(Stdio::null()).spawn().expect("it runs");
+    until("the first is at work", || host.file("starting").exists());
     failed(&host.run(&["capture"]), 3, "is held by another process", "the agent is running");
     host.write("go", "");
     assert!(first.wait().expect("it is ours").success());
     host.capture();
+}
+
+#[test]
+fn an_interrupted_restore_goes_back() {
+    let host = Host::new("case $(cat site/index.html) in v1) touch starting; sleep 20;; esac; touch up");
+    let snapshot = host.capture();
+    host.write("site/index.html", "v2\n");
+    let restore = host.agent(&["restore", &snapshot, "--output", "json"]).stdout(Stdio::piped()).spawn();
+    let restore = restore.expect("it runs");
+    until("the service starts", || host.file("starting").exists());
+    let id = i32::try_from(restore.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(id, Signal::INT).expect("it runs");
+    let ended = restore.wait_with_output().expect("it is ours");
+    let document: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("a document");
+    assert_eq!(ended.status.code(), Some(1), "{document}");
+    assert_eq!(
+        (&document["standing"], &document["failure"]["reason"]),
+        (&"BEFORE".into(), &"CANCELLED".into())
+    );
+    assert_eq!((host.read("site/index.html"), host.file("up").exists()), ("v2\n".into(), true));
 }

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::host::Host;
 

@@ -32,7 +32,7 @@ fn a_checkpoint_is_quiet_from_prepare_to_finish_and_holds_what_was_flushed() {
     let engine = bed.engine();
     prepare(&engine, 1, soon()).expect("prepares");
     assert_eq!(bed.told(), ["quiet"]);
-    let cut = engine.cut_checkpoint(operation(1), "nightly").expect("cuts");
+    let cut = engine.cut_checkpoint(operation(1), "nightly", soon()).expect("cuts");
     assert_eq!(bed.told(), ["quiet"]);
     engine.finish(operation(1)).expect("finishes");
     assert_eq!(bed.told(), ["quiet", "resumed"]);
@@ -58,7 +58,7 @@ fn a_hook_that_fails_leaves_nothing_quiet() {
     );
     assert_eq!(bed.told(), ["quiet", "resumed"]);
     assert_eq!(
-        engine.cut_checkpoint(operation(1), "x").expect_err("not prepared").reason,
+        engine.cut_checkpoint(operation(1), "x", soon()).expect_err("not prepared").reason,
         Reason::WrongState
     );
     capture(&Arc::new(quiet_bed("").open().engine));
@@ -93,7 +93,7 @@ fn a_restart_resumes_what_was_quiet() {
     let engine = bed.engine();
     assert_eq!(bed.told(), ["quiet", "resumed"]);
     assert_eq!(
-        engine.cut_checkpoint(operation(1), "x").expect_err("its time is over").reason,
+        engine.cut_checkpoint(operation(1), "x", soon()).expect_err("its time is over").reason,
         Reason::WrongState
     );
 }
@@ -110,8 +110,11 @@ fn a_checkpoint_owns_the_host_until_a_newer_operation_takes_it() {
     );
     assert_eq!(busy.expect_err("it is owned").reason, Reason::HostBusy);
     prepare(&engine, 2, soon()).expect("a newer command takes over");
-    assert_eq!(engine.cut_checkpoint(operation(1), "x").expect_err("given up").reason, Reason::WrongState);
-    engine.cut_checkpoint(operation(2), "x").expect("cuts");
+    assert_eq!(
+        engine.cut_checkpoint(operation(1), "x", soon()).expect_err("given up").reason,
+        Reason::WrongState
+    );
+    engine.cut_checkpoint(operation(2), "x", soon()).expect("cuts");
     engine.finish(operation(2)).expect("finishes");
     let told: Vec<String> = bed.told();
     let quiet = told.iter().filter(|line| *line == "quiet").count();

@@ -45,8 +45,7 @@ fn a_restore_brings_files_and_service_back_and_its_backup_brings_back_what_it_un
     assert_eq!(bed.leftovers(), Vec::<PathBuf>::new());
 
     let backup = receipt.backup.expect("a backup was made");
-    let marks =
-        |id| engine.snapshot(id).and_then(|s| Ok(s.info().expect("readable").marks)).expect("it is there");
+    let marks = |id| engine.snapshot(id).map(|s| s.info().expect("readable").marks).expect("it is there");
     assert_eq!(marks(backup).in_use.len(), 1, "the way back is kept");
     assert!(marks(good).in_use.is_empty() && marks(good).proof.is_some(), "the target has been proven");
 
@@ -214,6 +213,13 @@ fn what_a_service_writes_as_it_stops_is_in_the_backup() {
     assert!(receipt.phases.iter().any(|span| span.phase == Phase::Settling), "{receipt:?}");
     assert_eq!(receipt.applied, receipt.planned);
     assert_eq!(bed.told(), ["stop", "start"], "once");
+
+    let held = engine.store().snapshots().expect("lists").into_iter().filter(|s| !s.marks.in_use.is_empty());
+    assert_eq!(
+        held.map(|s| s.id).collect::<Vec<_>>(),
+        receipt.backup.into_iter().collect::<Vec<_>>(),
+        "one way back"
+    );
 
     let undone = restore(&engine, receipt.backup.expect("a backup"));
     assert_eq!(undone.standing, Standing::Target, "{undone:?}");
