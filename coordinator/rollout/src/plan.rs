@@ -75,8 +75,9 @@ impl WaveIndex {
 }
 
 impl fmt::Display for WaveIndex {
+    /// For people, who count from 1.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        (self.0 + 1).fmt(f)
     }
 }
 

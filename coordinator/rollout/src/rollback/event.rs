@@ -126,8 +126,11 @@ impl fmt::Display for RollbackEvent {
                 let Created { request, .. } = created.as_ref();
                 write!(
                     f,
-                    "{} asked for {hosts} hosts in {waves} waves to {}",
-                    request.requester, request.source
+                    "{} asked for a rollback of {hosts} host{} in {waves} wave{} to {}",
+                    request.requester,
+                    plural(hosts),
+                    plural(waves),
+                    request.source
                 )
             }
             Self::HostConnected { host, .. } => write!(f, "{host}: connected"),
@@ -170,4 +173,9 @@ impl fmt::Display for RollbackEvent {
             Self::Finished { outcome, cause: None, .. } => write!(f, "{outcome}"),
         }
     }
+}
+
+/// The ending of a word for so many.
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }

@@ -28,18 +28,18 @@ fn unknown_health_holds_the_gate_and_fails_it_only_at_the_deadline() {
     check("a b; ok a; dim a; wait 59", "a applied, b untouched | running");
     check(
         "a b; ok a; dim a; wait 60",
-        "a unhealthy, b untouched | paused: wave 0: 1 failed and 0 may: a: health unknown 60s after its change: no answer",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: no answer",
     );
     check(
         "a b; ok a; wait 5; off a; wait 100",
-        "a unhealthy, b untouched | paused: wave 0: 1 failed and 0 may: a: health unknown 60s after its change: no \
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: no \
          connection",
     );
 }
 
 #[test]
 fn a_wave_whose_host_stays_unhealthy_does_what_the_policy_says_and_later_waves_are_never_touched() {
-    let why = "wave 0: 1 failed and 0 may: a: unhealthy 60s after its change: 503";
+    let why = "wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503";
     check("a b c; ok a; bad a; wait 60", &format!("a unhealthy, b untouched, c untouched | paused: {why}"));
     check("a b c failure=continue; ok a; bad a; wait 60", "a unhealthy, b applying, c untouched | running");
     check(
@@ -68,7 +68,7 @@ fn a_gate_fails_at_once_when_more_hosts_have_failed_than_may() {
     );
     check(
         "a b c d sizes=3 max-failed=1; back a; back b",
-        "a unchanged, b unchanged, c applying, d untouched | paused: wave 0: 2 failed and 1 may: a: start failed; b: start \
+        "a unchanged, b unchanged, c applying, d untouched | paused: wave 1: 2 failed and 1 may: a: start failed; b: start \
          failed",
     );
     check(
@@ -85,7 +85,7 @@ fn enough_healthy_hosts_open_a_gate_and_too_few_shut_it() {
     );
     check(
         "a b c d sizes=3 healthy=3 max-failed=3; back a",
-        "a unchanged, b applying, c applying, d untouched | paused: wave 0: 2 can become healthy and 3 must: a: start failed",
+        "a unchanged, b applying, c applying, d untouched | paused: wave 1: 2 can become healthy and 3 must: a: start failed",
     );
     check(
         "a b c d sizes=3 healthy=3 max-failed=3 failure=continue; back a; ok b c; wait 10",
@@ -97,14 +97,14 @@ fn enough_healthy_hosts_open_a_gate_and_too_few_shut_it() {
 fn hosts_of_earlier_waves_keep_counting() {
     check(
         "a b c; ok a; wait 10; bad a",
-        "a unhealthy, b applying, c untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy again after it had \
+        "a unhealthy, b applying, c untouched | paused: wave 2: 1 failed and 0 may: a: unhealthy again after it had \
          passed: 503",
     );
     check("a b c; ok a; wait 10; dim a; ok b; wait 10", "a doubtful, b passed, c untouched | running");
     check("a b c; ok a; wait 10; dim a; ok b; wait 10; good a", "a passed, b passed, c applying | running");
     check(
         "a b c; ok a; wait 10; dim a; wait 60",
-        "a unhealthy, b applying, c untouched | paused: wave 1: 1 failed and 0 may: a: health unknown since \
+        "a unhealthy, b applying, c untouched | paused: wave 2: 1 failed and 0 may: a: health unknown since \
          1970-01-01T00:16:50.000Z: no answer",
     );
 }
@@ -115,7 +115,7 @@ fn people_pause_resume_promote_and_abort() {
     check("a b; pause; ok a; wait 30; resume", "a passed, b applying | running");
     check(
         "a b; pause; back a; resume",
-        "a unchanged, b untouched | paused: wave 0: 1 failed and 0 may: a: start failed",
+        "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
     );
     check("a b; back a; resume; wait 1", "a unchanged, b applying | running");
     check("a b; ok a; bad a; promote", "a applied, b applying | running");
@@ -154,13 +154,13 @@ fn a_host_that_is_not_reachable_does_what_the_policy_says() {
     check("a! b; wait 19; on a; good a", "a applying, b untouched | running");
     check(
         "a! b; wait 20",
-        "a unchanged, b untouched | paused: wave 0: 1 failed and 0 may: a: no connection since 1970-01-01T00:16:40.000Z",
+        "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: no connection since 1970-01-01T00:16:40.000Z",
     );
     check("a! b unreachable=wait; wait 3600", "a untouched, b untouched | running");
     check("a! b unreachable=wait; wait 3600; on a", "a applying, b untouched | running");
     check(
         "a! b unreachable=wait bound=7200; wait 7200",
-        "a unchanged, b unchanged | paused: wave 0: 1 failed and 0 may: a: not started within 7200s",
+        "a unchanged, b unchanged | paused: wave 1: 1 failed and 0 may: a: not started within 7200s",
     );
 }
 
@@ -190,7 +190,7 @@ fn a_skipped_host_is_brought_in_line_when_it_is_back() {
 #[test]
 fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_when_it_is() {
     check("a b; wait 359", "a applying, b untouched | running");
-    let lost = "paused: wave 0: 1 failed and 0 may: a: not heard of past its deadline";
+    let lost = "paused: wave 1: 1 failed and 0 may: a: not heard of past its deadline";
     check("a b; wait 360", &format!("a lost, b untouched | {lost}"));
     check("a b; off a; wait 360; on a; ok a; wait 1", &format!("a applied, b untouched | {lost}"));
     check(
@@ -203,7 +203,7 @@ fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_
 
 #[test]
 fn a_host_at_neither_state_makes_the_outcome_a_persons_task() {
-    check("a b; torn a", "a INCONSISTENT, b untouched | paused: wave 0: 1 failed and 0 may: a: disk gone");
+    check("a b; torn a", "a INCONSISTENT, b untouched | paused: wave 1: 1 failed and 0 may: a: disk gone");
     check("a b; torn a; abort", "a INCONSISTENT, b untouched | NEEDS_OPERATOR: a: disk gone");
     check(
         "a b failure=continue; torn a; ok b; wait 10",
@@ -214,7 +214,7 @@ fn a_host_at_neither_state_makes_the_outcome_a_persons_task() {
 
 #[test]
 fn a_host_that_refuses_is_as_it_was_unless_it_says_that_it_is_at_neither_state() {
-    check("a b; refuses a", "a unchanged, b untouched | paused: wave 0: 1 failed and 0 may: a: too old");
+    check("a b; refuses a", "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: too old");
     check(
         "a b failure=continue; held a; ok b; wait 10",
         "a INCONSISTENT, b passed | NEEDS_OPERATOR: a: holds still",
@@ -223,7 +223,7 @@ fn a_host_that_refuses_is_as_it_was_unless_it_says_that_it_is_at_neither_state()
 
 #[test]
 fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
-    let why = "wave 0: 1 failed and 0 may: a: start failed";
+    let why = "wave 1: 1 failed and 0 may: a: start failed";
     check(
         "a b c sizes=3 failure=revert; ok b; back a",
         &format!("a unchanged, b reverting, c cancelling | going back: {why}"),
@@ -238,7 +238,7 @@ fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
     );
     check(
         "a b failure=revert sizes=2; ok b; wait 360",
-        "a cancelling, b reverting | going back: wave 0: 1 failed and 0 may: a: not heard of past its deadline",
+        "a cancelling, b reverting | going back: wave 1: 1 failed and 0 may: a: not heard of past its deadline",
     );
     check(
         "a b failure=revert sizes=2; ok b; wait 360; undone b; ok a; undone a",
@@ -253,7 +253,7 @@ fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
 #[test]
 fn the_way_back_runs_against_the_order_and_within_the_budget_of_hosts_at_work() {
     let bad = "ok d; wait 10; ok w x; wait 10; bad x";
-    let why = "wave 2: 1 failed and 0 may: x: unhealthy again after it had passed: 503";
+    let why = "wave 3: 1 failed and 0 may: x: unhealthy again after it had passed: 503";
     let script = format!("d:db w:web x:web y:zeb order=db>web>zeb sizes=9 budget=1 failure=revert; {bad}");
     check(&script, &format!("d passed, w passed, x unhealthy, y cancelling | going back: {why}"));
     check(
@@ -303,7 +303,7 @@ fn without_health_a_host_passes_when_it_says_that_it_is_at_the_target() {
     check("a b ignore-health; bad a; ok a", "a passed, b applying | running");
     check(
         "a b ignore-health; bad a; ok a; back b",
-        "a passed, b unchanged | paused: wave 1: 1 failed and 0 may: b: start failed",
+        "a passed, b unchanged | paused: wave 2: 1 failed and 0 may: b: start failed",
     );
 }
 
