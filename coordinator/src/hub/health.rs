@@ -14,6 +14,8 @@ use super::roster::HostCard;
 
 /// How often a watcher is told at most: changes that come together are told together.
 const PACE: Duration = Duration::from_millis(200);
+/// How much less often for each host: a large fleet makes a large message.
+const PACE_PER_HOST: Duration = Duration::from_micros(100);
 
 /// Whose health is added up, and how.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +45,7 @@ impl Hub {
     /// The health now, and then each time that it is another.
     pub fn watch_health(&self, grouping: Grouping) -> impl Stream<Item = v1::FleetHealth> + Send + use<> {
         let changes = self.shared.roster.changes();
-        unfold(Watching { hub: self.clone(), grouping, changes, told: None }, Watching::next)
+        unfold(Watching { hub: self.clone(), grouping, changes, told: None, hosts: 0 }, Watching::next)
     }
 }
 
@@ -53,6 +55,8 @@ struct Watching {
     changes: watch::Receiver<u64>,
     /// What was told last, as a digest.
     told: Option<u64>,
+    /// How many hosts it was about.
+    hosts: u32,
 }
 
 impl Watching {
@@ -63,10 +67,11 @@ impl Watching {
                     changed = self.changes.changed() => changed.ok()?,
                     () = self.hub.shared.stop.cancelled() => return None,
                 }
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(PACE + PACE_PER_HOST * self.hosts).await;
             }
             self.changes.mark_unchanged();
             let health = self.hub.fleet_health(&self.grouping);
+            self.hosts = u32::try_from(health.hosts.len()).unwrap_or(u32::MAX);
             let essence = essence(&health);
             if self.told.replace(essence) != Some(essence) {
                 return Some((health, self));
