@@ -63,8 +63,8 @@ impl<'a> Bench<'a> {
         Ok(Self { staged, live, yards })
     }
 
-    /// True once a flip has begun.
-    pub(super) fn is_begun(&self) -> Result<bool, FlipError> {
+    /// True when a flip has left its mark.
+    pub(super) fn is_marked(&self) -> Result<bool, FlipError> {
         for yard in &self.yards {
             if yard.is_flipping()? {
                 return Ok(true);

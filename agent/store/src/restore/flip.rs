@@ -32,19 +32,13 @@ pub fn flip(staged: &Staged) -> Result<(), FlipError> {
 /// The same as [`flip`], asking `watch` before every operation.
 pub fn flip_watched(staged: &Staged, watch: Watch<'_>) -> Result<(), FlipError> {
     let mut bench = Bench::open(staged)?;
-    let fresh = !bench.is_begun()?;
-    let mut pending = Vec::with_capacity(staged.swaps.len());
-    for swap in &staged.swaps {
-        if fresh {
-            check(&mut bench, swap)?;
-        } else if is_done(&mut bench, swap)? {
-            continue;
-        }
-        pending.push(swap);
-    }
-    for adjust in &staged.adjusts {
-        check_adjust(&mut bench, adjust, fresh)?;
-    }
+    let pending = match bench.is_marked()? {
+        false => match untouched(&mut bench) {
+            Err(FlipError::Changed { .. }) if is_begun(&mut bench)? => undone(&mut bench)?,
+            checked => checked?,
+        },
+        true => undone(&mut bench)?,
+    };
     ask(watch, Operation::Mark)?;
     for yard in bench.yards() {
         yard.mark_flipping()?;
@@ -97,11 +91,50 @@ pub fn standing(staged: &Staged) -> Result<FilesStanding, FlipError> {
     })
 }
 
+/// True once a flip has begun, even where a power cut took its mark and left what it did.
+pub(super) fn is_begun(bench: &mut Bench<'_>) -> Result<bool, FlipError> {
+    if bench.is_marked()? {
+        return Ok(true);
+    }
+    for swap in &bench.staged.swaps {
+        if bench.sides(swap)?.is_flipped(&swap.kind) {
+            return Ok(true);
+        }
+    }
+    for adjust in &bench.staged.adjusts {
+        let (_, new) = fields(bench, adjust)?;
+        if new {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 pub(super) fn ask(watch: Watch<'_>, operation: Operation<'_>) -> Result<(), FlipError> {
     match watch(operation) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(FlipError::Interrupted),
     }
+}
+
+/// Before the first flip: all swaps, once every path is found to be what was staged for.
+fn untouched<'a>(bench: &mut Bench<'a>) -> Result<Vec<&'a Swap>, FlipError> {
+    let swaps = &bench.staged.swaps;
+    swaps.iter().try_for_each(|swap| check(bench, swap))?;
+    bench.staged.adjusts.iter().try_for_each(|adjust| check_adjust(bench, adjust, true))?;
+    Ok(swaps.iter().collect())
+}
+
+/// Once a flip has begun: the swaps that it did not come to.
+fn undone<'a>(bench: &mut Bench<'a>) -> Result<Vec<&'a Swap>, FlipError> {
+    let mut pending = Vec::new();
+    for swap in &bench.staged.swaps {
+        if !is_done(bench, swap)? {
+            pending.push(swap);
+        }
+    }
+    bench.staged.adjusts.iter().try_for_each(|adjust| check_adjust(bench, adjust, false))?;
+    Ok(pending)
 }
 
 /// Before the first flip: what is live is untouched, and what lies ready too, where someone could reach it.

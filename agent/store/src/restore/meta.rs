@@ -142,7 +142,7 @@ pub(super) fn get_attribute(open: BorrowedFd<'_>, name: &[u8]) -> Result<Option<
 }
 
 /// A path to what is open, for calls that take no number of a path-only descriptor. It resolves no name.
-fn by_number(open: BorrowedFd<'_>) -> String {
+pub(super) fn by_number(open: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", open.as_raw_fd())
 }
 

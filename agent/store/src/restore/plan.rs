@@ -35,11 +35,24 @@ pub(super) struct Donor {
 
 /// A path beneath a root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(usize, ByteText)", into = "(usize, ByteText)")]
 pub struct Place {
     /// Which root, by position.
     pub root: usize,
     /// The path beneath it; empty for the root itself.
     pub path: ByteText,
+}
+
+impl From<(usize, ByteText)> for Place {
+    fn from((root, path): (usize, ByteText)) -> Self {
+        Self { root, path }
+    }
+}
+
+impl From<Place> for (usize, ByteText) {
+    fn from(Place { root, path }: Place) -> Self {
+        (root, path)
+    }
 }
 
 /// One change of one path.

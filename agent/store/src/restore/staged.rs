@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rfs_model::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::look::Look;
@@ -129,6 +130,7 @@ pub(super) struct Swap {
 
 /// A numbered place in a staging folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "(usize, u32)", into = "(usize, u32)")]
 pub(super) struct Slot {
     pub(super) yard: usize,
     pub(super) number: u32,
@@ -159,6 +161,7 @@ pub(super) enum SwapKind {
 
 /// By what a staged entry is known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ReadyRow", into = "ReadyRow")]
 pub(super) struct Ready {
     pub(super) inode: u64,
     pub(super) mode: u32,
@@ -177,6 +180,7 @@ impl Ready {
 
 /// By what a live entry is known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "EvidenceRow", into = "EvidenceRow")]
 pub(super) struct Evidence {
     pub(super) inode: u64,
     pub(super) mode: u32,
@@ -184,8 +188,7 @@ pub(super) struct Evidence {
     pub(super) mtime: (i64, u32),
     pub(super) ctime: (i64, u32),
     /// Of a folder: the digest of the same of all that lies beneath it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) beneath: Option<rfs_model::Digest>,
+    pub(super) beneath: Option<Digest>,
 }
 
 /// Metadata that changes in place.
@@ -214,4 +217,44 @@ pub enum FilesStanding {
 pub struct Unflipped {
     /// Paths that someone had changed since the flip. Their entries were moved out of the way and go with [`discard`](super::discard()).
     pub changed_since: Vec<ByteText>,
+}
+
+/// A journal holds one of these for every path, so they are written without names.
+type ReadyRow = (u64, u32, u64, i64, u32, bool);
+type EvidenceRow = (u64, u32, u64, (i64, u32), (i64, u32), Option<Digest>);
+
+impl From<ReadyRow> for Ready {
+    fn from((inode, mode, size, seconds, nanos, shared): ReadyRow) -> Self {
+        Self { inode, mode, size, mtime: (seconds, nanos), shared }
+    }
+}
+
+impl From<Ready> for ReadyRow {
+    fn from(Ready { inode, mode, size, mtime: (seconds, nanos), shared }: Ready) -> Self {
+        (inode, mode, size, seconds, nanos, shared)
+    }
+}
+
+impl From<EvidenceRow> for Evidence {
+    fn from((inode, mode, size, mtime, ctime, beneath): EvidenceRow) -> Self {
+        Self { inode, mode, size, mtime, ctime, beneath }
+    }
+}
+
+impl From<Evidence> for EvidenceRow {
+    fn from(Evidence { inode, mode, size, mtime, ctime, beneath }: Evidence) -> Self {
+        (inode, mode, size, mtime, ctime, beneath)
+    }
+}
+
+impl From<(usize, u32)> for Slot {
+    fn from((yard, number): (usize, u32)) -> Self {
+        Self { yard, number }
+    }
+}
+
+impl From<Slot> for (usize, u32) {
+    fn from(Slot { yard, number }: Slot) -> Self {
+        (yard, number)
+    }
 }

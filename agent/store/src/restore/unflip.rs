@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::adjust::apply;
 use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
-use super::flip::{ask, settle, settle_moved};
+use super::flip::{ask, is_begun, settle, settle_moved};
 use super::staged::{Staged, Swap, SwapKind, Unflipped};
 use crate::text::ByteText;
 
@@ -23,7 +23,7 @@ pub fn unflip(staged: &Staged) -> Result<Unflipped, FlipError> {
 pub fn unflip_watched(staged: &Staged, watch: Watch<'_>) -> Result<Unflipped, FlipError> {
     let mut bench = Bench::open(staged)?;
     let mut unflipped = Unflipped::default();
-    if !bench.is_begun()? {
+    if !is_begun(&mut bench)? {
         return Ok(unflipped);
     }
     for adjust in staged.adjusts.iter().rev() {

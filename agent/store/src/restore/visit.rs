@@ -2,13 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, RawDir, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, RawDir, chmod, unlinkat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::fault::{Action, Fault};
 use super::folders::{Folders, readable};
 use super::look::{Look, look};
-use super::pattern::name;
+use super::meta::by_number;
+use super::pattern::{name, parent};
 
 /// Room for the names that one system call lists.
 const LISTING: usize = 32 * 1024;
@@ -61,11 +63,12 @@ pub(super) fn list(folder: impl AsFd) -> Result<Vec<(Vec<u8>, FileType)>, Errno>
 /// Removes everything beneath `base`, which stays. Never crosses into another mount. Safe to call again.
 pub(super) fn clear(base: OwnedFd, shown: &[u8]) -> Result<(), Fault> {
     let mut folders = Folders::on_one_mount(base, shown);
+    let closed_to_us = !geteuid().is_root();
     // A folder is met twice: first to empty it, then to remove it.
     let mut pending = vec![(Vec::new(), false)];
     while let Some((path, emptied)) = pending.pop() {
         if emptied {
-            let (above, name) = (super::pattern::parent(&path).unwrap_or_default(), name(&path));
+            let (above, name) = (parent(&path).unwrap_or_default(), name(&path));
             let removed = unlinkat(folders.open(above)?, name, AtFlags::REMOVEDIR);
             gone(removed).map_err(|errno| Fault::new(Action::Remove, folders.shown(&path), errno))?;
             continue;
@@ -77,6 +80,10 @@ pub(super) fn clear(base: OwnedFd, shown: &[u8]) -> Result<(), Fault> {
         };
         if !path.is_empty() {
             pending.push((path.clone(), true));
+        }
+        if closed_to_us && !path.is_empty() {
+            // What is ours can be opened; if it is not, the next call says so.
+            let _ = chmod(by_number(folder), Mode::RWXU);
         }
         let names = list(folder).map_err(|errno| Fault::new(Action::List, &shown[..], errno))?;
         for (name, kind) in names {

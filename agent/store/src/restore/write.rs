@@ -1,5 +1,6 @@
 //! Writes new entries, whole, into their slots.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +16,7 @@ use super::folders::{Folders, readable};
 use super::look::look_at;
 use super::meta::{Held, HeldKind, set_all};
 use super::pattern::{name, parent};
+use super::plan::entry_bytes;
 use super::staged::Slot;
 use super::yard::OpenYard;
 use crate::text::ByteText;
@@ -106,7 +108,7 @@ pub(super) fn make_entry(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
             write_content(&file, *size, content, shown, contents)?;
-            progress.add(*size);
+            progress.add(entry_bytes(entry, &mut BTreeSet::new()));
             set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
         }
         EntryKind::Symlink(to) => {

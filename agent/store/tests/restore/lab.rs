@@ -1,6 +1,7 @@
 //! A place with live roots, their copies, and an independent comparison.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -142,6 +143,23 @@ impl Lab {
             assert!(output.status.success() && found.is_empty(), "{what}: rsync finds differences:\n{found}");
         }
     }
+}
+
+/// Files that a deploy changed, with the tree before as target.
+pub(crate) fn deployed() -> (Lab, Tree) {
+    let lab = Lab::with_files(&["a/one", "a/two", "b/three", "keep"]);
+    let target = lab.capture();
+    lab.write("a/one", "changed");
+    lab.write("b/four", "new");
+    lab.write("c/d/five", "new");
+    fs::set_permissions(lab.site("keep"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    (lab, target)
+}
+
+pub(crate) fn staged() -> (Lab, Tree, Staged) {
+    let (lab, target) = deployed();
+    let staged = lab.stage(&lab.plan(&target));
+    (lab, target, staged)
 }
 
 /// Two trees are equal; if not, the differences are shown as the steps between them.

@@ -4,11 +4,14 @@
 mod common;
 
 mod capture;
+mod corpus;
 mod crash;
 mod danger;
 mod fidelity;
 mod forest;
 mod lab;
+mod leftovers;
+mod limits;
 mod mounts;
 mod plans;
 mod random;
