@@ -1,14 +1,14 @@
 //! Why a request cannot become a plan.
 
+use std::fmt;
+
 use rfs_model::{HostId, Reason};
 
 /// Why a request cannot become a plan. Field paths are those of the operator API's `RollbackSpec`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// No host is left.
-    #[error(
-        "{field}: {selector} matches none of the {offered} hosts of {origin}; `rfs host list` shows names and labels"
-    )]
+    #[error("{field}: {}; `rfs host list` shows names and labels", no_host(selector, *offered, origin))]
     NoHostMatches {
         /// Where.
         field: &'static str,
@@ -86,5 +86,13 @@ impl PlanError {
             | Self::Invalid { field, .. }
             | Self::BudgetTooSmall { field } => field,
         }
+    }
+}
+
+fn no_host(selector: &impl fmt::Display, offered: usize, origin: &impl fmt::Display) -> String {
+    match offered {
+        0 => format!("{origin} has no host yet"),
+        1 => format!("{selector} does not match the one host of {origin}"),
+        _ => format!("{selector} matches none of the {offered} hosts of {origin}"),
     }
 }

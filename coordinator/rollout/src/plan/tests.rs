@@ -196,7 +196,7 @@ fn a_host_that_is_not_in_the_checkpoint_is_left_out_unless_it_is_named() {
     check(
         "a b!",
         "label=role=db",
-        "NO_HOST_MATCHES: selector: role=db matches none of the 1 hosts of checkpoint C; `rfs host list` shows names and \
+        "NO_HOST_MATCHES: selector: role=db does not match the one host of checkpoint C; `rfs host list` shows names and \
          labels",
     );
 }
