@@ -16,9 +16,24 @@ use crate::capture::Memory;
 pub(crate) const ROOTS: [&str; 4] = ["conf", "link", "site", "sub/late"];
 
 pub(crate) struct Lab {
-    pub(crate) top: tempfile::TempDir,
+    pub(crate) top: Top,
     pub(crate) memory: Memory,
     roots: Vec<PathBuf>,
+}
+
+/// The folder that a lab works in.
+pub(crate) enum Top {
+    Temporary(tempfile::TempDir),
+    Given(PathBuf),
+}
+
+impl Top {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(folder) => folder.path(),
+            Self::Given(path) => path,
+        }
+    }
 }
 
 impl Lab {
@@ -30,8 +45,17 @@ impl Lab {
     /// A lab in a folder of one's choice, perhaps on another file system.
     pub(crate) fn within(folder: &Path, roots: &[&str]) -> Self {
         let top = tempfile::Builder::new().prefix("restore-").tempdir_in(folder).expect("a temporary folder");
+        fs::create_dir_all(top.path().join("live/sub")).expect("a folder");
+        Self::of(Top::Temporary(top), roots)
+    }
+
+    /// A lab of what is in a folder already.
+    pub(crate) fn at(folder: &Path, roots: &[&str]) -> Self {
+        Self::of(Top::Given(folder.to_owned()), roots)
+    }
+
+    fn of(top: Top, roots: &[&str]) -> Self {
         let live = top.path().join("live");
-        fs::create_dir_all(live.join("sub")).expect("a folder");
         Self { roots: roots.iter().map(|name| live.join(name)).collect(), top, memory: Memory::default() }
     }
 

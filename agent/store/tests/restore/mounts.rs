@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use rfs_store::restore::{StageError, discard, flip, sync, unflip};
+use rfs_store::restore::{FlipError, StageError, discard, flip, sync, unflip};
 
 use crate::crash::{flip_stops_anywhere, inverse_stops_anywhere};
 use crate::fidelity::{leaves_no_trace, restores};
@@ -117,6 +117,37 @@ fn all_holds_on_tmpfs() {
 #[test]
 fn all_holds_on_a_layer() {
     check("overlay");
+}
+
+#[test]
+fn files_of_a_lower_layer_are_replaced_and_its_folders_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lower = folder.path().join("lower/live/site");
+    fs::create_dir_all(lower.join("a/b")).expect("folders");
+    for path in ["a/one", "a/b/two", "three"] {
+        fs::write(lower.join(path), path).expect("written");
+    }
+    let Some(mounted) = Mounted::overlay(folder.path()) else { return };
+    let lab = Lab::at(&mounted.at, &["site"]);
+    let target = lab.capture();
+    lab.write("a/one", "changed");
+    fs::remove_file(lab.site("a/b/two")).expect("removed");
+    lab.restore(&target);
+    assert_equal(&lab.capture(), &target, "restored");
+
+    let mut without = target.clone();
+    without.roots[0].entries.retain(|entry| !entry.path.starts_with(b"a") && entry.path != b"three");
+    let before = lab.capture();
+    let staged = lab.stage(&lab.plan(&without));
+    let refused = flip(&staged);
+    assert!(
+        matches!(&refused, Err(FlipError::OtherMount { path }) if path.0.ends_with(b"/a")),
+        "{refused:?}"
+    );
+    unflip(&staged).expect("flipped back");
+    assert_equal(&lab.capture(), &before, "flipped back");
+    discard(&staged).expect("discarded");
+    lab.assert_swept();
 }
 
 #[test]
