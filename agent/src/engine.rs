@@ -33,14 +33,16 @@ mod recover;
 mod run;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
 use rfs_model::time::SharedClock;
 use rfs_model::{HostId, OperationId, Reason, SnapshotId, Timestamp};
 use rfs_store::journal::{Journal, JournalError, NewRun};
-use rfs_store::{Cancel, Snapshot, Store};
+use rfs_store::{Cancel, Snapshot, Store, StoreError};
 
 use crate::commander::{Inconsistent, Refusal, Selection};
 use crate::component::{self, Component, store_reason};
@@ -104,20 +106,23 @@ pub struct Order {
     pub force: bool,
 }
 
+/// How long the store's lock is waited for, and how often it is tried.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+
 impl Engine {
     /// Opens the store and the journal, and ends what was interrupted: a restore goes back or forward, and what was
     /// quiet for a checkpoint resumes.
     pub fn open(config: Config, clock: SharedClock, health: Arc<dyn LocalHealth>) -> Result<Opened, Refusal> {
         let refused = |cause: Cause| cause.refusal();
-        let store =
-            Store::open(&config.store, clock.clone()).map_err(|error| match store_reason(&error) {
-                Reason::StoreLocked => refuse(
-                    Reason::StoreLocked,
-                    error.to_string(),
-                    "the agent is running; use its socket, or stop it first",
-                ),
-                _ => refused(error.into()),
-            })?;
+        let store = open_store(&config.store, &clock).map_err(|error| match store_reason(&error) {
+            Reason::StoreLocked => refuse(
+                Reason::StoreLocked,
+                error.to_string(),
+                "the agent is running; use its socket, or stop it first",
+            ),
+            _ => refused(error.into()),
+        })?;
         let journal = Journal::open(&config.store).map_err(|error| refused(error.into()))?;
         let lead = Lead::of(&config.store);
         // The store is locked, so whoever ran it is gone.
@@ -233,7 +238,7 @@ impl Engine {
             backup: None,
             ready: Ready::default(),
             tally: Tally::default(),
-            spans: vec![Span { phase: Phase::Accepted, at: now, took: std::time::Duration::ZERO }],
+            spans: vec![Span { phase: Phase::Accepted, at: now, took: Duration::ZERO }],
             stopped: BTreeMap::new(),
             downtime: Vec::new(),
             watch,
@@ -328,8 +333,20 @@ impl Engine {
     }
 }
 
+/// Opens the store, waiting a moment for one who is just ending: a program that was killed while it started another holds
+/// its lock until the other has begun.
+fn open_store(path: &Path, clock: &SharedClock) -> Result<Store, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match Store::open(path, clock.clone()) {
+            Err(StoreError::Locked { .. }) if begun.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
+            other => return other,
+        }
+    }
+}
+
 /// What is said of a snapshot that cannot be opened.
-pub(crate) fn refuse_snapshot(error: &rfs_store::StoreError) -> Refusal {
+pub(crate) fn refuse_snapshot(error: &StoreError) -> Refusal {
     let reason = store_reason(error);
     let message = Chain(error).to_string();
     match reason {
