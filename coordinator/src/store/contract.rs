@@ -51,6 +51,7 @@ pub trait Store: Send + Sync + 'static {
     async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError>;
 
     /// Records that a host was seen, with what it says of itself. Its generations never fall below what it has accepted.
+    /// One that claims a generation without room above is recorded, too, but no operation can take it.
     async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError>;
 
     /// The same for many hosts: cheaper than one by one, for a fleet that comes back all at once. In order; the last word

@@ -97,12 +97,15 @@ where
     of_two_appends_at_one_position_one_wins_and_the_other_changes_nothing(Arc::new(open().await)).await;
     a_refused_append_changes_nothing(&open().await).await;
     a_request_that_is_repeated_begins_nothing(&open().await).await;
+    of_many_creations_with_one_request_one_begins(Arc::new(open().await)).await;
     one_operation_owns_a_host_at_a_time(&open().await).await;
+    of_many_creations_for_one_host_one_begins(Arc::new(open().await)).await;
     generations_only_grow(&open().await).await;
     a_host_is_taken_again_only_if_nobody_had_it_since(&open().await).await;
     lists_go_page_by_page_newest_first(&open().await).await;
     what_is_open_complete_or_aimed_at_is_found(&open().await).await;
     hosts_are_kept_as_they_say_they_are(&open().await).await;
+    a_host_that_claims_what_cannot_be_harms_itself_alone(&open().await).await;
 }
 
 async fn a_history_is_read_as_it_was_appended(store: &dyn Store) {
@@ -183,6 +186,54 @@ async fn a_request_that_is_repeated_begins_nothing(store: &dyn Store) {
     let other = store.begun_before(&key("some")).await;
     assert!(matches!(other, Err(CreateError::RequestIdReused { .. })), "{other:?}");
     assert_eq!(store.open_operations().await.expect("a read"), [operation(1)]);
+}
+
+async fn race(
+    store: &Arc<impl Store>,
+    new: impl Fn(u128) -> NewOperation,
+) -> Vec<(u128, Result<Created, CreateError>)> {
+    let racers: Vec<_> = (1..=16)
+        .map(|n| {
+            let (store, new) = (Arc::clone(store), new(n));
+            tokio::spawn(async move { (n, store.create(new).await) })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for racer in racers {
+        results.push(racer.await.expect("no panic"));
+    }
+    results
+}
+
+fn winner(results: &[(u128, Result<Created, CreateError>)]) -> OperationId {
+    let mut won = results.iter().filter(|(_, result)| matches!(result, Ok(Created::New(_))));
+    let (n, _) = won.next().expect("one begins");
+    assert_eq!(won.count(), 0, "{results:?}");
+    operation(*n)
+}
+
+async fn of_many_creations_with_one_request_one_begins(store: Arc<impl Store>) {
+    let key = RequestKey { id: RequestId::new("deploy-7").expect("a valid id"), request: "all".into() };
+    let results = race(&store, |n| NewOperation { request: Some(key.clone()), ..new(n, "a") }).await;
+    let winner = winner(&results);
+    for (_, result) in results {
+        let created = result.expect("the same request is no error");
+        assert!(matches!(created, Created::New(_)) || created == Created::Before(winner), "{created:?}");
+    }
+    assert_eq!(store.open_operations().await.expect("a read"), [winner]);
+}
+
+async fn of_many_creations_for_one_host_one_begins(store: Arc<impl Store>) {
+    let results = race(&store, |n| new(n, "a")).await;
+    let winner = winner(&results);
+    for (_, result) in results {
+        match result {
+            Ok(_) => {}
+            Err(CreateError::HostBusy { owner, .. }) => assert_eq!(owner, winner),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(store.open_operations().await.expect("a read"), [winner]);
 }
 
 async fn one_operation_owns_a_host_at_a_time(store: &dyn Store) {
@@ -333,4 +384,17 @@ async fn hosts_are_kept_as_they_say_they_are(store: &dyn Store) {
     // A host that an operation took without ever having been seen is nobody's to list.
     begin(store, 1, "ghost").await.expect("a creation");
     assert_eq!(store.hosts().await.expect("a read").len(), 2);
+}
+
+async fn a_host_that_claims_what_cannot_be_harms_itself_alone(store: &dyn Store) {
+    store.hosts_seen(vec![seen("a", 1), seen("mad", u64::MAX), seen("b", 2)]).await.expect("a write");
+    assert_eq!(store.hosts().await.expect("a read").len(), 3);
+    assert_eq!(begin(store, 1, "a b").await.expect("a creation"), [2, 3]);
+    match begin(store, 2, "c mad").await {
+        Err(CreateError::Store(error @ StoreError::Damaged { .. })) => {
+            assert_eq!(error.to_string(), "the generation of host mad cannot be read");
+        }
+        other => panic!("{other:?}"),
+    }
+    begin(store, 3, "c").await.expect("c was not taken by the operation that could not begin");
 }

@@ -57,7 +57,8 @@ async fn record(transaction: &mut SqliteConnection, seen: HostSeen) -> Result<()
          ELSE ownership.generation END",
     )
     .bind(seen.host.as_str())
-    .bind(column(seen.generation.0)?)
+    // One host that claims what cannot be must not keep the others out: nobody can take it, and that is all.
+    .bind(i64::try_from(seen.generation.0).unwrap_or(i64::MAX))
     .execute(transaction)
     .await?;
     Ok(())
@@ -89,27 +90,31 @@ pub(super) async fn take(
             "INSERT INTO ownership (host, generation, owner, last_owner) VALUES ($1, $2, $3, $3) \
              ON CONFLICT (host) DO UPDATE SET generation = ownership.generation + excluded.generation, \
              owner = excluded.owner, last_owner = excluded.last_owner WHERE ownership.owner IS NULL \
-             RETURNING generation",
+             AND ownership.generation <= $4 RETURNING generation",
         )
         .bind(name.as_str())
         .bind(column(generations)?)
         .bind(operation.to_string())
+        .bind(i64::MAX - column(generations)?)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::from)?;
-        let Some(row) = taken else { return Err(busy(transaction, name).await?) };
+        let Some(row) = taken else { return Err(not_free(transaction, name).await?) };
         let last = number(&row, "generation")?;
         firsts.insert(name.clone(), Generation(last + 1 - generations));
     }
     Ok(firsts)
 }
 
-async fn busy(transaction: &mut SqliteConnection, host: &HostId) -> Result<CreateError, StoreError> {
+async fn not_free(transaction: &mut SqliteConnection, host: &HostId) -> Result<CreateError, StoreError> {
     let row = sqlx::query("SELECT owner FROM ownership WHERE host = $1")
         .bind(host.as_str())
         .fetch_one(transaction)
         .await?;
-    Ok(CreateError::HostBusy { host: host.clone(), owner: parsed(&row, "owner")? })
+    match optional(&row, "owner")? {
+        Some(owner) => Ok(CreateError::HostBusy { host: host.clone(), owner }),
+        None => Err(damaged(format!("the generation of host {host}"))("there is none above it".into())),
+    }
 }
 
 /// Takes hosts again that the operation had, unless another one owns them or has owned them since.
