@@ -2,21 +2,24 @@
 //!
 //! One connection writes and several read. The file is in WAL mode and each commit is synced, so that what was reported
 //! survives a power cut; readers never wait for the writer. A write transaction takes the lock at its begin, so that it
-//! cannot fail half way because somebody else was faster.
+//! cannot fail half way because somebody else was faster. Writers queue for the one connection, in order and not for ever.
+//!
+//! Commits of several operations are not joined into one: an operation's driver and the register of hosts each store
+//! all that they have at hand at once, so that a fleet of any size costs few commits.
 //!
 //! The statements keep to what PostgreSQL reads as well.
 
+mod file;
 mod hosts;
 mod operations;
 mod row;
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
 use rfs_model::{CheckpointId, HostId, OperationId, Timestamp};
 use rfs_rollout::Event;
-use sqlx::SqlStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -35,8 +38,6 @@ const READERS: u32 = 4;
 /// How many values one statement carries at most.
 const BATCH: usize = 200;
 
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "begin", include_str!("sqlite/0001_begin.sql"))];
-
 /// The store in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
@@ -47,26 +48,7 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, makes it if it is not there, and brings it to this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
-            path: path.display().to_string(),
-            source,
-        };
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY);
-        let pool =
-            |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY * 3);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(|error| failed(error.into()))?;
-        migrator().run(&writer).await.map_err(|error| failed(error.into()))?;
-        let readers = pool(READERS)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(|error| failed(error.into()))?;
-        Ok(Self { writer, readers })
+        connect(path).await.map_err(|source| StoreError::Open { path: path.display().to_string(), source })
     }
 
     /// Closes the connections once what is at work has ended.
@@ -76,11 +58,22 @@ impl SqliteStore {
     }
 }
 
-fn migrator() -> Migrator {
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-    };
-    Migrator::with_migrations(MIGRATIONS.into_iter().map(migration).collect())
+async fn connect(path: &Path) -> Result<SqliteStore, Box<dyn Error + Send + Sync>> {
+    file::make(path).await?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY);
+    let writer = pool(1).connect_with(options.clone()).await?;
+    file::upgrade(&mut *writer.acquire().await?).await?;
+    let readers = pool(READERS).connect_with(options.read_only(true)).await?;
+    Ok(SqliteStore { writer, readers })
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY * 3)
 }
 
 #[tonic::async_trait]

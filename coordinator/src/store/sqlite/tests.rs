@@ -1,5 +1,8 @@
 //! The SQLite store keeps the contract, and its promises about its file.
 
+mod file;
+mod golden;
+
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -87,21 +90,6 @@ async fn an_event_that_cannot_be_read_is_named() {
     }
 }
 
-#[tokio::test]
-async fn a_file_that_is_no_store_is_refused_by_its_name() {
-    let folder = folder();
-    std::fs::write(
-        folder.path().join("rfs.db"),
-        "not a database, but long enough to be looked at".repeat(20),
-    )
-    .expect("a write");
-    let error = SqliteStore::open(&folder.path().join("rfs.db")).await.expect_err("it is no store");
-    assert!(matches!(error, StoreError::Open { .. }), "{error}");
-    assert!(error.to_string().contains("rfs.db"), "{error}");
-    let missing = SqliteStore::open(&folder.path().join("no/such/rfs.db")).await.expect_err("no folder");
-    assert!(matches!(missing, StoreError::Open { .. }), "{missing}");
-}
-
 /// Not a measurement, but a guard against one that grows with the square of the fleet.
 #[tokio::test]
 async fn a_thousand_hosts_are_taken_and_answer_in_one_go() {
@@ -116,4 +104,26 @@ async fn a_thousand_hosts_are_taken_and_answer_in_one_go() {
     println!("1,000 hosts taken in {taken:?}, 1,000 events appended in {appended:?}");
     assert!(started.elapsed() < Duration::from_secs(10), "{taken:?} {appended:?}");
     assert_eq!(store.host(&host("h-1")).await.expect("a read"), None);
+}
+
+#[tokio::test]
+async fn many_small_appends_take_no_longer_the_more_there_are() {
+    let folder = folder();
+    let store = open(&folder).await;
+    store.create(new(1, "")).await.expect("a creation");
+    let mut halves = Vec::new();
+    let mut position = 1;
+    for _ in 0..2 {
+        let started = Instant::now();
+        for _ in 0..500 {
+            let ten = (0..10).map(event).collect();
+            Position(position) = store.append(append(1, position, ten)).await.expect("an append");
+        }
+        halves.push(started.elapsed());
+    }
+    println!("500 appends of 10 events took {:?}, the next 500 {:?}", halves[0], halves[1]);
+    let started = Instant::now();
+    assert_eq!(store.load(operation(1)).await.expect("a read").len(), 10_001);
+    println!("10,001 events were read in {:?}", started.elapsed());
+    assert!(halves[1] < halves[0] * 10, "{halves:?}");
 }
