@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use rfs_model::{CheckpointId, HostId, OperationId, Timestamp};
 use rfs_rollout::Event;
+use sqlx::Connection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -73,7 +74,16 @@ async fn connect(path: &Path) -> Result<SqliteStore, Box<dyn Error + Send + Sync
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY * 3)
+    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY * 3).after_release(
+        |connection, _| {
+            Box::pin(async move {
+                // When the disk is full, SQLite rolls back by itself. The rollback that follows then fails, and the
+                // connection counts itself in a transaction for ever: it would never begin another one.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        },
+    )
 }
 
 #[tonic::async_trait]

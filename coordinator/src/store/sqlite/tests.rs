@@ -1,5 +1,6 @@
 //! The SQLite store keeps the contract, and its promises about its file.
 
+mod crash;
 mod file;
 mod golden;
 
