@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
-use rfs_model::{ComponentName, OperationId, Reason, SnapshotId, Timestamp};
+use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
 use rfs_store::Cancel;
 
 use super::cause::{refuse, refuse_for};
@@ -21,8 +21,6 @@ pub(super) struct Checkpoint {
     components: BTreeSet<ComponentName>,
     until: Timestamp,
     cancel: Cancel,
-    /// What was stored ahead of the cut, so that the cut is short.
-    warm: Option<SnapshotId>,
 }
 
 /// Why a snapshot was made that only makes a later one short.
@@ -44,21 +42,15 @@ impl Engine {
         let chosen = self.chosen(&selection.components)?;
         let cancel = Cancel::at(until, self.clock.clone());
         let components = chosen.iter().map(|component| component.name().clone()).collect();
-        let mut checkpoint = Checkpoint { operation, components, until, cancel: cancel.clone(), warm: None };
-        self.set_checkpoint(Some(checkpoint.clone()));
-        // Only where something will be quiet is a short cut worth reading the state twice.
-        if chosen.iter().any(|component| component.hooks().quiesce.is_some()) {
-            let warm = self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel);
-            match warm {
-                Ok(captured) => checkpoint.warm = Some(captured.info.id),
-                // Its writer does not rest: that is what being quiet is for.
-                Err(refusal) if refusal.reason == Reason::FileUnstable => {}
-                Err(refusal) => {
-                    self.set_checkpoint(None);
-                    return Err(refusal);
-                }
+        self.set_checkpoint(Some(Checkpoint { operation, components, until, cancel: cancel.clone() }));
+        // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
+        match self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel) {
+            // A writer that does not rest is what being quiet is for.
+            Err(refusal) if refusal.reason != Reason::FileUnstable => {
+                self.set_checkpoint(None);
+                return Err(refusal);
             }
-            self.set_checkpoint(Some(checkpoint));
+            Ok(_) | Err(_) => {}
         }
         let quiet = self.quiesce(&chosen, operation, until, &cancel);
         drop(alone);
@@ -84,21 +76,12 @@ impl Engine {
         }
         let chosen = self.chosen(&checkpoint.components)?;
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
-        if let Some(warm) = checkpoint.warm {
-            self.forget_warm(warm);
-        }
+        self.forget_stored_ahead();
         drop(alone);
-        match cut {
-            Ok(captured) => {
-                self.set_checkpoint(Some(Checkpoint { warm: None, ..checkpoint }));
-                Ok(captured)
-            }
-            Err(refusal) => {
-                // What could not resume is logged, and tried again at the next start.
-                let _ = self.give_up(operation);
-                Err(refusal)
-            }
-        }
+        cut.inspect_err(|_| {
+            // What could not resume is logged, and tried again at the next start.
+            let _ = self.give_up(operation);
+        })
     }
 
     /// Lets everything resume; the host is free. May be called again.
@@ -142,10 +125,7 @@ impl Engine {
     }
 
     fn give_up(&self, operation: OperationId) -> Result<(), Refusal> {
-        let mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
-        if let Some(warm) = mine.and_then(|checkpoint| checkpoint.warm) {
-            self.forget_warm(warm);
-        }
+        let _mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
         self.resume(operation)
     }
 
@@ -162,18 +142,16 @@ impl Engine {
         Ok(checkpoint)
     }
 
-    /// What was stored ahead is held by the cut as far as it is the same; the rest may go.
-    fn forget_warm(&self, warm: SnapshotId) {
-        if let Err(error) = self.store.forget(warm) {
-            tracing::warn!(snapshot = %warm, error = %rfs_link::Chain(&error), "stays, though it is needed no more");
-        }
-    }
-
-    /// Forgets what a crash left of checkpoints that were not cut.
+    /// Forgets what was stored ahead of cuts: the cut has all of it that it needs. The newest snapshot may never be deleted,
+    /// so what was stored ahead of a checkpoint that was abandoned goes with the next cut.
     pub(super) fn forget_stored_ahead(&self) {
         let label = label::write(SnapshotKind::Checkpoint, STORED_AHEAD);
-        let left = self.store.snapshots().unwrap_or_default().into_iter().filter(|info| info.label == label);
-        left.for_each(|info| self.forget_warm(info.id));
+        let snapshots = self.store.snapshots().unwrap_or_default();
+        for ahead in snapshots.iter().rev().skip(1).filter(|info| info.label == label) {
+            if let Err(error) = self.store.forget(ahead.id) {
+                tracing::warn!(snapshot = %ahead.id, error = %rfs_link::Chain(&error), "stays, though it is needed no more");
+            }
+        }
     }
 
     pub(super) fn checkpoint(&self) -> MutexGuard<'_, Option<Checkpoint>> {

@@ -1,14 +1,16 @@
 //! Full disks: small file systems in memory, mounted where the user may.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rfs_agent::config::{Hook, Program};
 use rfs_agent::engine::Receipt;
 use rfs_agent::host::{self, Exit};
-use rfs_model::{Reason, Standing};
+use rfs_model::time::SystemClock;
+use rfs_model::{Clock as _, Reason, Standing};
 use rfs_store::Cancel;
 
-use crate::bed::{Bed, capture, restore};
+use crate::bed::{Bed, capture, everything, operation, restore};
 
 /// A file system of its own, unmounted when dropped.
 struct Mount(PathBuf);
@@ -34,7 +36,7 @@ impl Drop for Mount {
 }
 
 fn shell(line: &str) -> bool {
-    let hook = Hook { program: Program::from_shell(line), timeout: std::time::Duration::from_secs(20) };
+    let hook = Hook { program: Program::from_shell(line), timeout: Duration::from_secs(20) };
     host::run(&hook, &[], &Cancel::new()).is_ok_and(|finished| finished.exit == Exit::Code(0))
 }
 
@@ -92,4 +94,25 @@ fn a_disk_that_fills_up_while_services_are_down_does_not_stop_the_way_back() {
     drop(engine);
     std::fs::remove_file(bed.path("filler")).expect("it was there");
     assert!(bed.open().recovered.is_none(), "its end is in the journal");
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_found_before_anything_is_quiet() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = folder.path().join("disk");
+    let Some(_mount) = Mount::new(&disk, "16m") else { return };
+    let mut bed = Bed::within(folder, disk.clone());
+    bed.site_keys = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
+    let engine = bed.engine();
+    noise(&bed.path("site/large"), 10 * 1024);
+    let until = SystemClock.now().plus(Duration::from_secs(60));
+    let refusal = engine.prepare(operation(1), &everything(), until).expect_err("no room");
+    assert_eq!(refusal.reason, Reason::NoSpace, "{refusal:?}");
+    assert_eq!(bed.told(), Vec::<String>::new());
+
+    std::fs::remove_file(bed.path("site/large")).expect("it was there");
+    engine.prepare(operation(2), &everything(), until).expect("there is room now");
+    engine.cut_checkpoint(operation(2), "after", until).expect("cuts");
+    engine.finish(operation(2)).expect("finishes");
+    assert_eq!(bed.told(), ["quiet", "resumed"]);
 }

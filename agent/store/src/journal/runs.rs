@@ -169,7 +169,9 @@ impl Journal {
                 params![run.0, KEPT_RUNS],
             )?;
             Ok(())
-        })
+        })?;
+        // What was given up on a full disk is taken again, if there is room now.
+        self.load_ballast()
     }
 
     /// The restore that has not ended.

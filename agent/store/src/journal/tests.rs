@@ -96,6 +96,18 @@ fn one_restore_is_open_and_its_arrows_keep_their_order() {
 }
 
 #[test]
+fn the_space_that_is_kept_is_taken_again_after_a_restore() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    let kept = || folder.path().join(BALLAST).metadata().map(|meta| meta.len()).unwrap_or(0);
+    assert_eq!(kept(), BALLAST_BYTES as u64);
+    std::fs::remove_file(folder.path().join(BALLAST)).expect("it was there");
+    let run = journal.begin(&new_run(1), "accepted").expect("begins");
+    journal.end(run, "ended", Timestamp(4), &"receipt", None).expect("ends");
+    assert_eq!(kept(), BALLAST_BYTES as u64);
+}
+
+#[test]
 fn a_held_host_stays_held_until_it_is_released() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path());
