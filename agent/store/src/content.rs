@@ -30,6 +30,9 @@ const SHORTEST_HOLE: u64 = 16 << 10;
 const BLOCK: u64 = 4 << 10;
 const WINDOW: usize = 8 << 20;
 
+/// Says of a digest whether its content is known.
+pub(crate) type Known<'a> = dyn Fn(&Digest) -> bool + 'a;
+
 /// Where content goes.
 pub(crate) trait Sink: Sync {
     /// Takes a piece of content and names it.
@@ -37,7 +40,7 @@ pub(crate) trait Sink: Sync {
 
     /// Gives `ask` the means to ask whether content of a digest need not be read again. Asking takes part in what a
     /// capture counts on.
-    fn known(&self, ask: &mut dyn FnMut(&dyn Fn(&Digest) -> bool));
+    fn known(&self, ask: &mut dyn FnMut(&Known<'_>));
 }
 
 /// A sink that only names content.
@@ -49,7 +52,7 @@ impl Sink for NameOnly {
         Ok(digest_of(content))
     }
 
-    fn known(&self, ask: &mut dyn FnMut(&dyn Fn(&Digest) -> bool)) {
+    fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {
         ask(&|_| true);
     }
 }
@@ -79,8 +82,14 @@ pub(crate) fn read(
     buffer: &mut Vec<u8>,
     cancel: &Cancel,
 ) -> Result<Option<Vec<Extent>>, ContentError> {
-    if size <= WHOLE && (size < SHORTEST_HOLE || !has_holes(file, size)) {
-        return read_whole(file, size as usize, sink, buffer);
+    if size <= WHOLE {
+        buffer.resize(size as usize, 0);
+        if read_at(file, buffer, 0)? as u64 != size {
+            return Ok(None);
+        }
+        if !has_zeros(buffer) || !has_holes(file, size) {
+            return Ok(Some(keep_whole(buffer, sink)?));
+        }
     }
     let mut extents = Extents::default();
     let mut at = 0;
@@ -96,22 +105,23 @@ pub(crate) fn read(
     Ok(Some(extents.0))
 }
 
-fn read_whole(
-    file: &File,
-    size: usize,
-    sink: &dyn Sink,
-    buffer: &mut Vec<u8>,
-) -> Result<Option<Vec<Extent>>, ContentError> {
-    // One byte more shows a file that has grown.
-    buffer.resize(size + 1, 0);
-    if read_at(file, buffer, 0)? != size {
-        return Ok(None);
+fn keep_whole(content: &[u8], sink: &dyn Sink) -> Result<Vec<Extent>, StoreError> {
+    if content.is_empty() {
+        return Ok(Vec::new());
     }
-    if size == 0 {
-        return Ok(Some(Vec::new()));
-    }
-    let digest = sink.keep(&buffer[..size])?;
-    Ok(Some(vec![Extent::Data { digest, length: size as u64 }]))
+    let digest = sink.keep(content)?;
+    Ok(vec![Extent::Data { digest, length: content.len() as u64 }])
+}
+
+/// Whether there is a run of zeros that could be a hole.
+fn has_zeros(content: &[u8]) -> bool {
+    let mut run = 0;
+    content.chunks_exact(BLOCK as usize).any(|block| {
+        // Few blocks begin with zeros, so that few are looked at wholly.
+        let is_zero = block.starts_with(&[0; 16]) && block.iter().all(|byte| *byte == 0);
+        run = if is_zero { run + BLOCK } else { 0 };
+        run >= SHORTEST_HOLE
+    })
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rfs_model::Digest;
 use zstd::zstd_safe::{CCtx, compress_bound};
 
-use crate::content::{Sink, digest_of};
+use crate::content::{Known, Sink, digest_of};
 use crate::error::StoreError;
 use crate::index::{DigestHasher, Index};
 use crate::pack::{Encoding, Finished, Location, PackId, PackWriter, RECORD_LENGTH, RecordHeader, unpack};
@@ -254,7 +254,7 @@ impl Sink for Keeper {
         Ok(digest)
     }
 
-    fn known(&self, ask: &mut dyn FnMut(&dyn Fn(&Digest) -> bool)) {
+    fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {
         let index = self.store.index();
         ask(&|digest| self.has(&index, digest));
     }

@@ -13,7 +13,7 @@ use rfs_model::Digest;
 use crate::cancel::Cancel;
 use crate::capture::keep_tree;
 use crate::collect::{DigestSet, rewrite};
-use crate::content::{Sink, digest_of};
+use crate::content::{Known, Sink, digest_of};
 use crate::error::{CaptureError, StoreError};
 use crate::files;
 use crate::index::Index;
@@ -156,7 +156,7 @@ impl Sink for Salvage {
         Ok(digest)
     }
 
-    fn known(&self, ask: &mut dyn FnMut(&dyn Fn(&Digest) -> bool)) {
+    fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {
         ask(&|digest| !self.lost.contains(digest));
     }
 }

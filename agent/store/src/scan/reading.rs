@@ -211,7 +211,7 @@ impl Pool<'_> {
         let name = listing.name(child);
         let path = || walk::join(&listing.path, name);
         if child.live.found == Found::File {
-            return self.read_file(walked, &path, &|| folder.open_file(name), buffer);
+            return self.read_file(walked, &child.live, &path, &|| folder.open_file(name), buffer);
         }
         let kind = match child.live.found {
             Found::Symlink => folder.read_link(name).map(EntryKind::Symlink),
@@ -229,7 +229,7 @@ impl Pool<'_> {
     fn resolve_root(&self, walked: &Walked) -> Result<Option<Resolved>, CaptureError> {
         let root = &walked.root;
         if walked.top.found == Found::File {
-            return self.read_file(walked, &Vec::new, &|| root.open_itself(), &mut Vec::new());
+            return self.read_file(walked, &walked.top, &Vec::new, &|| root.open_itself(), &mut Vec::new());
         }
         let kind = match walked.top.found {
             Found::Symlink => root.read_link_itself().map(EntryKind::Symlink),
@@ -244,12 +244,15 @@ impl Pool<'_> {
     fn read_file(
         &self,
         walked: &Walked,
+        seen: &Live,
         path: &dyn Fn() -> Vec<u8>,
         open: &dyn Fn() -> Result<OwnedFd, Errno>,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Resolved>, CaptureError> {
         let full = || full_path(&walked.root.path, &path());
         let mut last: Option<Vec<Extent>> = None;
+        // What the walk saw serves as the first look.
+        let mut before = *seen;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 && last.is_none() {
                 self.scan.cancel.check()?;
@@ -262,8 +265,10 @@ impl Pool<'_> {
                 Err(errno) => return Err(failure("open", walked, &path(), errno)),
             };
             let examine = || Live::of(file.as_fd()).map_err(CaptureError::unreadable("examine", full()));
-            let before = examine()?;
-            if before.found != Found::File {
+            if attempt > 0 {
+                before = examine()?;
+            }
+            if before.found != Found::File || !walked.root.holds(&before) {
                 return Err(CaptureError::Unstable { path: full() });
             }
             let trust = Trust::now(walked.grain);

@@ -92,6 +92,7 @@ impl Live {
     /// Whether nothing about the inode has changed in a way that its content or attributes could have.
     pub(crate) fn same_state(&self, other: &Self) -> bool {
         self.ino == other.ino
+            && self.mount == other.mount
             && self.size == other.size
             && self.mtime == other.mtime
             && self.ctime == other.ctime
@@ -184,9 +185,9 @@ impl LiveRoot {
 }
 
 impl Parent {
-    /// Opens a file in the folder for reading.
+    /// Opens a file in the folder for reading. One name leads nowhere else, but perhaps to what is mounted over it.
     pub(crate) fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
-        open_piece(self.fd.as_fd(), name, reading())
+        fs::openat(&self.fd, OsStr::from_bytes(name), reading() | OFlags::NOFOLLOW, Mode::empty())
     }
 
     /// Where a link in the folder points.
