@@ -235,6 +235,7 @@ fn verify(store: &Store, sample: Option<u8>, output: &Output) -> Ended {
             let thing = match damage.what {
                 DamagedThing::Object(digest) => format!("object {digest}"),
                 DamagedThing::Missing(digest) => format!("missing object {digest}"),
+                DamagedThing::Index => "the index".to_owned(),
                 DamagedThing::Pack(number) => format!("pack {number}"),
                 DamagedThing::Manifest(id) => format!("manifest of {id}"),
                 DamagedThing::Marks(id) => format!("marks of {id}"),

@@ -149,8 +149,8 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
     let mut live: BTreeMap<PackId, Vec<(Digest, Location)>> =
         packs.keys().map(|id| (*id, Vec::new())).collect();
     for (digest, location) in store.index().objects() {
-        if let Some(live) = live.get_mut(&location.pack).filter(|_| needed.contains(digest)) {
-            live.push((*digest, *location));
+        if let Some(live) = live.get_mut(&location.pack).filter(|_| needed.contains(&digest)) {
+            live.push((digest, location));
         }
     }
     drop(needed);
@@ -216,6 +216,8 @@ fn remove_packs(store: &Inner, ids: &[PackId], lengths: &BTreeMap<PackId, u64>) 
         gone.retain(|id| !spared.contains(id));
         index.remove_packs(&|id| gone.contains(&id));
     }
+    // The file goes first: it must not cover packs that are gone.
+    files::remove(&crate::index::path(&store.layout))?;
     let mut freed = 0;
     for id in &gone {
         files::remove(&id.path(&store.layout.packs))?;
@@ -223,5 +225,6 @@ fn remove_packs(store: &Inner, ids: &[PackId], lengths: &BTreeMap<PackId, u64>) 
         freed += lengths.get(id).copied().unwrap_or(0);
     }
     files::sync_folder(&store.layout.packs)?;
+    store.index_mut().save(&store.layout);
     Ok(freed)
 }

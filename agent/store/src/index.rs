@@ -1,7 +1,23 @@
 //! The index: where each object is. It is what the packs' footers say, and can always be made from them.
+//!
+//! ```text
+//! packs ─▶ footers ─┐
+//! index (a file) ───┴▶ table, sorted by digest + what was added since
+//! ```
+//! An object may stand in several packs: two captures met the same content, or the collector has copied it and could not
+//! remove the pack that it came from. All places are known, for any but one may go; the latest is preferred, because it
+//! may have been written where an earlier one was damaged.
+//!
+//! The file spares reading the footers of packs that it covers; it is written anew when enough was added. One that is
+//! missing, damaged or out of date costs time and nothing else.
 
+mod file;
+mod table;
+
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::path::Path;
 
 use rfs_model::Digest;
 
@@ -9,71 +25,148 @@ use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::pack::{Finished, Location, PackId, read_footer, scan_records};
 
+pub(crate) use file::{check, path};
+use table::Table;
+
 /// Where each object is, and what each pack holds.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    objects: HashMap<Digest, Location, BuildHasherDefault<DigestHasher>>,
+    table: Table,
+    /// What was found or added since the table was made; it is preferred to the table.
+    recent: Recent,
+    /// The places that those in `recent` are preferred to.
+    shadowed: Vec<(Digest, Location)>,
     packs: BTreeMap<PackId, PackInfo>,
+    /// The packs that the file does not cover.
+    uncovered: usize,
 }
+
+type Recent = HashMap<Digest, Location, BuildHasherDefault<DigestHasher>>;
 
 /// What is known of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PackInfo {
     pub(crate) length: u64,
-    /// Its footer is damaged; its objects were found by their records.
-    pub(crate) footer_damaged: bool,
 }
 
+/// So many objects or packs may be missing from the file before it is written anew; of a large index, an eighth.
+const MOST_UNCOVERED_OBJECTS: usize = 4096;
+const MOST_UNCOVERED_PACKS: usize = 32;
+
 impl Index {
-    /// Reads the footers of all packs.
+    /// Reads the file, and the footers of the packs that it does not cover.
     pub(crate) fn load(layout: &Layout) -> Result<Self, StoreError> {
+        let Some((table, covered)) = file::load(layout)? else { return Self::from_packs(layout) };
+        let mut index = Self { table, ..Self::default() };
+        for id in layout.pack_ids()? {
+            match covered.get(&id) {
+                Some(length) => {
+                    index.packs.insert(id, PackInfo { length: *length });
+                }
+                None => index.add_pack(&id.path(&layout.packs), id)?,
+            }
+        }
+        let packs = &index.packs;
+        index.table.retain(|id| covered.contains_key(&id) && packs.contains_key(&id));
+        Ok(index)
+    }
+
+    /// Reads the footers of all packs.
+    pub(crate) fn from_packs(layout: &Layout) -> Result<Self, StoreError> {
         let mut index = Self::default();
         for id in layout.pack_ids()? {
-            let path = id.path(&layout.packs);
-            match read_footer(&path, id) {
-                Ok((length, entries)) => index.add(id, PackInfo { length, footer_damaged: false }, &entries),
-                Err(StoreError::Damaged { .. }) => {
-                    let length = std::fs::metadata(&path).map_err(StoreError::io("examine", &path))?.len();
-                    let entries = scan_records(&path, id)?;
-                    index.add(id, PackInfo { length, footer_damaged: true }, &entries);
-                }
-                // The collector of the writing process was faster.
-                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            index.add_pack(&id.path(&layout.packs), id)?;
         }
         Ok(index)
     }
 
     pub(crate) fn find(&self, digest: &Digest) -> Option<Location> {
-        self.objects.get(digest).copied()
+        self.recent.get(digest).copied().or_else(|| self.table.find(digest))
     }
 
     pub(crate) fn add_finished(&mut self, packs: &[Finished]) {
         for pack in packs {
-            self.add(pack.id, PackInfo { length: pack.length, footer_damaged: false }, &pack.entries);
+            self.add(pack.id, PackInfo { length: pack.length }, &pack.entries);
         }
     }
 
-    /// Removes packs and every object that is found in no other place.
+    /// Removes packs and what is in them. What stands in another place is found there from here on.
     pub(crate) fn remove_packs(&mut self, gone: &dyn Fn(PackId) -> bool) {
-        self.objects.retain(|_, location| !gone(location.pack));
+        self.recent.retain(|_, location| !gone(location.pack));
+        for (digest, location) in std::mem::take(&mut self.shadowed) {
+            if !gone(location.pack) {
+                self.insert(digest, location);
+            }
+        }
+        self.table.retain(|id| !gone(id));
         self.packs.retain(|id, _| !gone(*id));
     }
 
-    pub(crate) fn objects(&self) -> impl Iterator<Item = (&Digest, &Location)> {
-        self.objects.iter()
+    /// Every object, once, where it is preferred.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (Digest, Location)> {
+        let recent = self.recent.iter().map(|(digest, location)| (*digest, *location));
+        self.table.iter().filter(|(digest, _)| !self.recent.contains_key(digest)).chain(recent)
     }
 
     pub(crate) fn packs(&self) -> impl Iterator<Item = (PackId, PackInfo)> {
         self.packs.iter().map(|(id, info)| (*id, *info))
     }
 
+    /// Writes the file anew, if enough is missing from it.
+    pub(crate) fn save_if_stale(&mut self, layout: &Layout) {
+        let objects = self.recent.len() > MOST_UNCOVERED_OBJECTS.max(self.table.len() / 8);
+        if objects || self.uncovered > MOST_UNCOVERED_PACKS {
+            self.save(layout);
+        }
+    }
+
+    /// Writes the file anew. That it fails only makes the next opening slower.
+    pub(crate) fn save(&mut self, layout: &Layout) {
+        let recent = std::mem::take(&mut self.recent);
+        self.table.merge(recent.into_iter().chain(self.shadowed.drain(..)).collect());
+        match file::save(layout, &self.table, &self.packs) {
+            Ok(()) => self.uncovered = 0,
+            Err(error) => tracing::debug!(%error, "index not written"),
+        }
+    }
+
+    fn add_pack(&mut self, path: &Path, id: PackId) -> Result<(), StoreError> {
+        match read_footer(path, id) {
+            Ok((length, entries)) => self.add(id, PackInfo { length }, &entries),
+            // Its objects are found by their records.
+            Err(StoreError::Damaged { .. }) => {
+                let length = std::fs::metadata(path).map_err(StoreError::io("examine", path))?.len();
+                self.add(id, PackInfo { length }, &scan_records(path, id)?);
+            }
+            // The collector of the writing process was faster.
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn add(&mut self, id: PackId, info: PackInfo, entries: &[(Digest, Location)]) {
         self.packs.insert(id, info);
-        self.objects.reserve(entries.len());
-        // A later pack's copy wins: it may have been written because the earlier one was damaged.
-        self.objects.extend(entries.iter().copied());
+        self.uncovered += 1;
+        self.recent.reserve(entries.len());
+        for (digest, location) in entries {
+            self.insert(*digest, *location);
+        }
+    }
+
+    fn insert(&mut self, digest: Digest, location: Location) {
+        match self.recent.entry(digest) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(location);
+            }
+            Entry::Occupied(mut occupied) => {
+                let later = location.pack > occupied.get().pack;
+                let other = if later { occupied.insert(location) } else { location };
+                if other != *occupied.get() {
+                    self.shadowed.push((digest, other));
+                }
+            }
+        }
     }
 }
 

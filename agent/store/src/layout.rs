@@ -4,8 +4,10 @@
 //! format                  "rfs-store 1": what this folder is
 //! lock                    held (flock) by the one process that writes
 //! packs/ID.pack           objects; ID.part is one in the making
+//! index                   where each object is; may be deleted at any time
 //! snapshots/DIGEST        a manifest, named by the digest of its bytes
 //! marks/DIGEST            pins, uses and proofs of that snapshot
+//! quarantine/ID.pack      packs that were found damaged; may be deleted at any time
 //! cache/NAME              what each file was when it was captured last; may be deleted at any time
 //! ```
 

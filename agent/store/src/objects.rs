@@ -29,7 +29,7 @@ impl Inner {
             None => {}
         }
         // A collector has moved it since: ours, which has told the index, or another process's, which has not.
-        if find() == before {
+        if self.layout.require_writable().is_err() {
             self.reload_index()?;
         }
         let location = find().ok_or_else(missing)?;
@@ -216,7 +216,10 @@ impl Keeper {
     pub(crate) fn finish(self) -> Result<Use, StoreError> {
         let packs = self.writer.finish()?;
         self.uses.add_finished(&packs);
-        self.store.index_mut().add_finished(&packs);
+        let mut index = self.store.index_mut();
+        index.add_finished(&packs);
+        index.save_if_stale(&self.store.layout);
+        drop(index);
         Ok(self.uses)
     }
 

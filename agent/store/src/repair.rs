@@ -16,7 +16,7 @@ use crate::collect::{DigestSet, rewrite};
 use crate::content::{Known, Sink, digest_of};
 use crate::error::{CaptureError, StoreError};
 use crate::files;
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::objects::{CollectionGuard, Keeper};
 use crate::pack::{Location, PackId};
 use crate::scan::Scan;
@@ -46,11 +46,7 @@ impl Store {
         for id in damaged_packs(report, &self.0).intersection(&known).copied() {
             quarantined.push(set_aside(&self.0, id, report, cancel)?);
         }
-        if !quarantined.is_empty() {
-            // An older copy of what was lost is used from here on, if there is one.
-            let _catalogue = self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
-            self.0.reload_index()?;
-        }
+        files::remove(&index::path(&self.0.layout))?;
         Ok(quarantined)
     }
 
@@ -96,7 +92,9 @@ impl Store {
 fn lost(what: &DamagedThing) -> Option<Digest> {
     match what {
         DamagedThing::Object(digest) | DamagedThing::Missing(digest) => Some(*digest),
-        DamagedThing::Pack(_) | DamagedThing::Manifest(_) | DamagedThing::Marks(_) => None,
+        DamagedThing::Index | DamagedThing::Pack(_) | DamagedThing::Manifest(_) | DamagedThing::Marks(_) => {
+            None
+        }
     }
 }
 
@@ -119,7 +117,7 @@ fn set_aside(
     let whole: Vec<(Digest, Location)> = {
         let index: &Index = &store.index();
         let here = index.objects().filter(|(digest, location)| location.pack == id && !bad.contains(digest));
-        here.map(|(digest, location)| (*digest, *location)).collect()
+        here.collect()
     };
     rewrite(store, &[(id, whole)], cancel)?;
     let folder = store.layout.root.join("quarantine");

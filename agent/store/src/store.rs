@@ -60,7 +60,8 @@ impl Inner {
     }
 
     pub(crate) fn reload_index(&self) -> Result<(), StoreError> {
-        let index = Index::load(&self.layout)?;
+        // Not from the file: it may be older than what has changed, and knows one copy of each object.
+        let index = Index::from_packs(&self.layout)?;
         *self.index_mut() = index;
         Ok(())
     }

@@ -17,7 +17,7 @@ use rfs_model::{ByteCount, Digest, SnapshotId};
 
 use crate::cancel::Cancel;
 use crate::error::StoreError;
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::pack::PackId;
 use crate::snapshot;
 use crate::store::{Inner, Store};
@@ -71,6 +71,8 @@ pub enum DamagedThing {
     Object(Digest),
     /// An object that a snapshot needs and no pack has.
     Missing(Digest),
+    /// The index, which is made anew from the packs.
+    Index,
     /// A pack's header, footer, or bytes between its records. Its objects are reported by themselves.
     Pack(u64),
     /// A snapshot's manifest.
@@ -84,6 +86,7 @@ impl fmt::Display for DamagedThing {
         match self {
             Self::Object(digest) => write!(f, "object {digest}"),
             Self::Missing(digest) => write!(f, "missing object {digest}"),
+            Self::Index => f.write_str("the index"),
             Self::Pack(id) => write!(f, "pack {id:016x}"),
             Self::Manifest(id) => write!(f, "manifest of snapshot {id}"),
             Self::Marks(id) => write!(f, "marks of snapshot {id}"),
@@ -102,7 +105,7 @@ fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, 
     // Listed first: what a snapshot needs is there before the snapshot is.
     let snapshots = snapshot::ids(store)?;
     // The disk is asked, not what is remembered of it.
-    let index = Index::load(&store.layout)?;
+    let index = Index::from_packs(&store.layout)?;
     let ids: Vec<PackId> = index.packs().map(|(id, _)| id).collect();
     let next = AtomicUsize::new(0);
     let report =
@@ -127,6 +130,10 @@ fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, 
         checkers.into_iter().try_for_each(join)
     })?;
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(reason) = index::check(&store.layout, &index)? {
+        let path = index::path(&store.layout);
+        report.damage.push(Damage { what: DamagedThing::Index, path, reason, harms: BTreeSet::new() });
+    }
     snapshots::check(store, &snapshots, &index, cancel, &mut report)?;
     report.damage.sort_by(|a, b| (a.what, &a.path).cmp(&(b.what, &b.path)));
     Ok(report)

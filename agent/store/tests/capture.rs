@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::sync::Arc;
 
-use common::{capture, contents, note, open, site, spec};
+use common::{Stop, StopAtEnd, capture, contents, note, open, site, spec};
 use rfs_model::ComponentKind;
 use rfs_model::time::ManualClock;
 use rfs_store::{Cancel, CaptureError, EntryKind, Extent, Store, StoreError};
@@ -209,23 +209,6 @@ fn only_what_changed_is_read() {
     assert_eq!(read(&open(&path)).0, 4, "what the store has lost is read again");
 }
 
-/// Stops a thread beside the test, also when the test fails.
-struct Stop(std::sync::atomic::AtomicBool);
-
-impl Stop {
-    fn is_set(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
-struct StopAtEnd<'a>(&'a Stop);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.0.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_file_that_keeps_changing_is_named_and_never_kept_torn() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -235,7 +218,7 @@ fn a_file_that_keeps_changing_is_named_and_never_kept_torn() {
     let block = |byte: u8| vec![byte; 1 << 20];
     file.write_all_at(&block(0).repeat(6), 0).expect("writes");
     let store = open(&dir.path().join("store"));
-    let stop = Stop(false.into());
+    let stop = Stop::default();
     std::thread::scope(|threads| {
         let at_end = StopAtEnd(&stop);
         threads.spawn(|| {
@@ -247,13 +230,15 @@ fn a_file_that_keeps_changing_is_named_and_never_kept_torn() {
         });
         // A writer that does not get the processor leaves the file still for the length of a read.
         let named = (0..100).any(|_| {
-            match store.begin().expect("begins").files(&site(), &spec(&live), &Cancel::new()) {
+            let making = store.begin().expect("begins");
+            match making.files(&site(), &spec(&live), &Cancel::new()) {
                 Err(CaptureError::Unstable { path }) => {
                     assert!(path.ends_with("busy"), "{}", path.display());
                     true
                 }
                 Err(error) => panic!("{error}"),
                 Ok((tree, _)) => {
+                    making.commit(note("test")).expect("commits");
                     let kept = contents(&store, &tree).expect("it is all there");
                     // The writer goes from front to back, so that at any moment there is at most one edge.
                     let edges = kept[0].1.windows(2).filter(|pair| pair[0] != pair[1]).count();
@@ -303,7 +288,7 @@ fn a_folder_swapped_for_a_link_leads_nowhere() {
     fs::write(secret.join("file"), "not ours").expect("writes");
     symlink(&secret, dir.path().join("link")).expect("links");
     let store = open(&dir.path().join("store"));
-    let stop = Stop(false.into());
+    let stop = Stop::default();
     std::thread::scope(|threads| {
         let _at_end = StopAtEnd(&stop);
         threads.spawn(|| {

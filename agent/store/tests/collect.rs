@@ -4,9 +4,8 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{capture, contents, files_beneath, note, open, site, spec};
+use common::{Stop, StopAtEnd, capture, contents, files_beneath, note, open, site, spec};
 use rfs_store::{Cancel, KeepPolicy, Share, StoreError};
 
 const LAST_ONE: KeepPolicy = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 };
@@ -115,16 +114,17 @@ fn captures_and_the_collector_run_side_by_side() {
     fs::create_dir(&live).expect("makes");
     let store = open(&path);
     capture(&store, &live);
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|threads| {
         let collector = threads.spawn(|| {
             let mut rounds = 0;
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.is_set() {
                 store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
                 rounds += 1;
             }
             rounds
         });
+        let at_end = StopAtEnd(&stop);
         // The same few contents come and go, so that captures count on objects that are about to be collected.
         for round in 0..150u64 {
             for file in 0..6 {
@@ -136,7 +136,7 @@ fn captures_and_the_collector_run_side_by_side() {
             making.commit(note("round")).expect("commits");
             assert_eq!(contents(&store, &tree).expect("all is there").len(), 6, "round {round}");
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(at_end);
         assert!(collector.join().expect("ends") > 3);
     });
     assert_eq!(store.verify(Share::Whole, &Cancel::new()).expect("verifies").damage, []);

@@ -181,3 +181,43 @@ fn what_was_lost_is_taken_from_the_live_files_and_damage_is_set_aside() {
     assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
     assert_eq!(contents(&store, &tree).expect("reads").len(), 3);
 }
+
+#[test]
+fn an_index_that_is_damaged_missing_or_old_is_made_anew() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    for i in 0..4_500 {
+        fs::write(live.join(format!("f{i}")), format!("number {i}")).expect("writes");
+    }
+    let store = open(&path);
+    let (id, tree) = capture(&store, &live);
+    let index = path.join("index");
+    let whole = fs::read(&index).expect("was written");
+    assert_eq!(damage(&store), [""; 0]);
+    fs::write(live.join("later"), "later").expect("writes");
+    capture(&store, &live);
+    drop(store);
+    for at in (0..whole.len()).step_by(whole.len() / 40).chain([whole.len() - 1]) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        fs::write(&index, bytes).expect("writes");
+        let store = Store::open_read_only(&path).expect("opens");
+        assert_eq!(damage(&store), ["the index: its checksum is wrong [0]"], "byte {at}");
+        assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+    }
+    fs::remove_file(&index).expect("removes");
+    let store = open(&path);
+    assert_eq!(damage(&store), [""; 0]);
+    assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
+    capture(&store, &live);
+    store
+        .collect(&rfs_store::KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 }, &Cancel::new())
+        .expect("collects");
+    drop(store);
+    fs::write(&index, &whole).expect("writes");
+    let store = open(&path);
+    assert_eq!(damage(&store), [""; 0]);
+    let (_, tree) = capture(&store, &live);
+    assert_eq!(contents(&store, &tree).expect("reads").len(), 4_501);
+}

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rfs_model::time::ManualClock;
 use rfs_model::{ComponentName, HostId, SnapshotId, Timestamp};
@@ -62,4 +63,23 @@ pub(crate) fn files_beneath(folder: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// Stops a thread beside the test, also when the test fails.
+#[derive(Default)]
+pub(crate) struct Stop(AtomicBool);
+
+impl Stop {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sets it when it goes.
+pub(crate) struct StopAtEnd<'a>(pub(crate) &'a Stop);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
 }
