@@ -332,10 +332,16 @@ mod tests {
         };
         assert!(started.elapsed() < Duration::from_secs(10));
         let pid = Pid::from_raw(output.trim().parse().expect("a process id")).expect("a process id");
-        // Killed and not yet reaped by its new parent, or gone.
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z") || stat.contains(") X"), "{stat}");
+        // Killed and not yet reaped by its new parent, or gone; a kill takes effect when the kernel comes to it.
+        let ended = || {
+            let stat =
+                std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z") || stat.contains(") X")
+        };
+        while !ended() {
+            assert!(started.elapsed() < Duration::from_secs(20), "it lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
