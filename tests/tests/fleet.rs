@@ -156,7 +156,6 @@ fn a_wave_that_stays_unhealthy_does_what_the_policy_says_and_later_waves_are_not
     assert_eq!(rollback["cause"]["reason"], "UNHEALTHY", "{rollback}");
     untouched(&rollback);
     for (host, kept) in bed.hosts.iter().zip(&after_deploy).skip(1) {
-        assert_ne!(tree::difference(kept, &host.site_files()), Some("x".into()), "{}", host.name);
         assert_eq!(tree::listing(kept), tree::listing(&host.site_files()), "{} was touched", host.name);
     }
     assert_eq!(bed.rfs(["rollback", "abort", "latest"]).code, 0);
