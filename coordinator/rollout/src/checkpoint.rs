@@ -11,6 +11,7 @@
 //!   their snapshots are worth having on their hosts, but the checkpoint is INCOMPLETE and no target.
 //! - Two thirds of the timeout are for getting ready, the rest for the cut; a host that holds still resumes by itself
 //!   when all of it is over. Resuming has [`FINISH_TIME`] more, and does not change the outcome: the snapshots are durable.
+//! - A host that was given up is told to resume; one that never had a connection need not be waited for.
 //! - A host without a connection fails after [`CONNECT_TIME`] if it is to get ready; once it may have cut, it is waited for.
 //! - The skew is the time between the first and the last cut, as far as the clocks could be compared.
 

@@ -195,7 +195,8 @@ pub struct Policy {
     /// How long a host without a connection is given before it counts as not reachable.
     #[serde(with = "crate::millis")]
     pub unreachable_after: Duration,
-    /// How long the hosts that have not started may wait, all in all, before they count as failed.
+    /// How long the hosts that have not started may wait, all in all, before they count as failed; counted anew when a
+    /// person lets a paused rollback go on.
     #[serde(with = "crate::millis")]
     pub max_duration: Duration,
 }

@@ -20,8 +20,9 @@
 //! - **A failed host stays failed** for the gate, even if it recovers; a lost host that is heard again is taken as it stands.
 //! - **Resume** after a failure acknowledges the hosts that have failed by then: they are not counted again and not tried
 //!   again (their journals hold their answer); a new rollback over them is the second try. Resume after a person's pause
-//!   acknowledges nothing. **Promote** acknowledges, resumes, and takes the gate as passed once no host of the wave is at
-//!   work or untouched.
+//!   acknowledges nothing. **Promote** acknowledges those and the changed hosts that are not known to be good at that
+//!   moment, resumes, and takes the gate as passed once no host of the wave is at work or untouched. A host that passes
+//!   after all counts again.
 //! - **A skipped host** is fenced by the generations that the operation reserved when it took the host. When it is back
 //!   while the rollback runs, it gets its command as part of the running wave. A rollback does not wait for it at the end:
 //!   the outcome is PARTIAL and stays so, and the host is brought in line when it connects, unless another operation has
@@ -29,7 +30,7 @@
 //! - **Budgets.** A host starts only if its groups have fewer hosts at work than their limit and, unless it is unavailable
 //!   itself already, fewer unavailable hosts than their limit. So a fleet that is wholly unhealthy can be rolled back, and
 //!   a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
-//!   progress count as failed. On the way back only hosts at work are counted: backups may be unhealthy, and that must not
+//!   progress count as failed, unless it is held up by a host that the policy waits for. On the way back only hosts at work are counted: backups may be unhealthy, and that must not
 //!   hold the way back.
 //! - **The way back** runs in the reverse of the label order; a host lost on the way is asked where it stands first.
 

@@ -63,9 +63,9 @@ impl Draft<'_> {
 
     fn end_if_resumed(&mut self, deadline: Timestamp) {
         let at = self.now;
-        // A host that was given up and has no connection resumes by itself at its deadline.
+        // A host that may hold still is waited for even without a connection: it resumes as soon as it is back.
         let awaited = |host: &HostRecord| {
-            host.phase == HostPhase::Finishing || (host.phase == HostPhase::Abandoning && host.connected)
+            host.phase == HostPhase::Finishing || (host.phase == HostPhase::Abandoning && host.told)
         };
         if deadline > at && self.state.hosts.values().any(awaited) {
             return;

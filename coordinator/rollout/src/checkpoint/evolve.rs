@@ -14,6 +14,7 @@ impl Checkpoint {
                 generation: admission.generation,
                 connected: admission.presence.connected,
                 connection_since: at,
+                told: admission.presence.connected,
                 phase: HostPhase::Preparing,
                 captured: None,
                 settled_at: None,
@@ -77,6 +78,7 @@ impl Checkpoint {
         if let Some(host) = self.hosts.get_mut(host) {
             host.connected = connected;
             host.connection_since = at;
+            host.told |= connected && host.phase == HostPhase::Preparing;
         }
     }
 

@@ -80,6 +80,8 @@ pub struct HostRecord {
     pub connected: bool,
     /// Since when it has, or has not.
     pub connection_since: Timestamp,
+    /// Whether it was told to get ready, as far as is known: it had a connection while it was to. It may hold still.
+    pub told: bool,
     /// Where it stands.
     pub phase: HostPhase,
     /// Its snapshot, once durable.

@@ -214,6 +214,20 @@ fn a_host_without_a_connection_fails_soon_before_the_cut_and_is_waited_for_after
 }
 
 #[test]
+fn a_host_that_may_hold_still_is_told_to_resume_when_it_is_back() {
+    check("a b; ready b; off a; wait 10; cut b; resumed b", "a Abandoning/abandon, b Done/- | finishing");
+    check(
+        "a b; ready b; off a; wait 10; cut b; resumed b; on a; abandoned a",
+        "a Failed/-, b Done/- | INCOMPLETE within 0ns; a: no connection for 10s",
+    );
+    check(
+        "a b; ready b; off a; wait 10; cut b; resumed b; wait 30",
+        "a Abandoning/-, b Done/- | INCOMPLETE within 0ns; a: no connection for 10s",
+    );
+    check("a b; ready a b; cut a; off a; cut b; resumed b", "a Finishing/finish, b Done/- | finishing");
+}
+
+#[test]
 fn an_abort_makes_everyone_resume() {
     check("a b; ready a; abort", "a Abandoning/abandon, b Abandoning/abandon | finishing");
     check(

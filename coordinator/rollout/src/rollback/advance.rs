@@ -113,11 +113,12 @@ impl<'d> Draft<'d> {
         if !budget && !all {
             return;
         }
-        let waiting = |(name, host): (&HostId, &HostRecord)| {
-            let held = budget && host.connected && self.state.turn(host).is_some();
-            (host.phase == HostPhase::Untouched && (all || held)).then(|| name.clone())
+        let untouched =
+            |(name, host): (&HostId, &HostRecord)| (host.phase == HostPhase::Untouched).then(|| name.clone());
+        let waiting: Vec<HostId> = match all {
+            true => self.state.hosts.iter().filter_map(untouched).collect(),
+            false => self.state.held().cloned().collect(),
         };
-        let waiting: Vec<HostId> = self.state.hosts.iter().filter_map(waiting).collect();
         for host in waiting {
             let failure = if all {
                 let text = format!("not started within {:?}", self.state.request.policy.max_duration);

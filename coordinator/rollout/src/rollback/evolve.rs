@@ -3,6 +3,7 @@
 use rfs_model::{Health, HostId, Reason, Standing, Timestamp};
 
 use super::event::{Created, RollbackEvent};
+use super::gate::not_good;
 use super::state::{
     Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
 };
@@ -42,6 +43,7 @@ impl Rollback {
             plan: created.plan.clone(),
             created_at: at,
             last_at: at,
+            bounded_from: at,
             progress_at: at,
             phase: Phase::Running { direction: Direction::Forward },
             wave: None,
@@ -99,6 +101,7 @@ impl Rollback {
                 self.host(at, host, |host| host.report(at, *step, answer));
             }
             RollbackEvent::HostPassed { host, .. } => {
+                self.acknowledged.remove(host);
                 self.host(at, host, |host| host.phase = HostPhase::Passed { doubtful_since: None });
             }
             RollbackEvent::HostFailed { host, failure, .. } => {
@@ -138,6 +141,7 @@ impl Rollback {
             RollbackEvent::Promoted { by, .. } => {
                 self.resume(at);
                 self.acknowledge();
+                self.accept_ill();
                 if let Some(wave) = self.wave {
                     self.waves[wave.get()].promoted_by = Some(by.clone());
                 }
@@ -176,6 +180,7 @@ impl Rollback {
         let Phase::Paused { direction, cause } = &self.phase else { return };
         let (direction, cause) = (direction.clone(), cause.clone());
         self.phase = Phase::Running { direction };
+        self.bounded_from = at;
         self.progress_at = at;
         if matches!(cause, PauseCause::Failed(_)) {
             self.acknowledge();
@@ -185,6 +190,16 @@ impl Rollback {
     fn acknowledge(&mut self) {
         let failed = self.hosts.iter().filter(|(_, host)| host.phase.failed());
         self.acknowledged.extend(failed.map(|(name, _)| name.clone()));
+    }
+
+    /// Whoever takes a gate as passed has seen which changed hosts are not known to be good.
+    fn accept_ill(&mut self) {
+        if self.request.policy.gate.ignore_health {
+            return;
+        }
+        let ill = |host: &HostRecord| host.phase.at_target() && not_good(host.health.health);
+        let ill = self.hosts.iter().filter(|(_, host)| ill(host));
+        self.acknowledged.extend(ill.map(|(name, _)| name.clone()));
     }
 
     /// Hosts on their way to the target are told to stop; those that were to follow later are not touched any more.
@@ -279,6 +294,8 @@ impl HostRecord {
             Answer::Refused(failure) | Answer::Failed(failure) if failure.reason == Reason::Inconsistent => {
                 HostPhase::Inconsistent
             }
+            // A stop that was not taken says nothing of where the host stands; the end of what it was to stop does.
+            Answer::Refused(_) | Answer::Failed(_) if step == StepKind::Cancel => return None,
             Answer::Refused(_) | Answer::Failed(_) => before,
             Answer::Finished if step == StepKind::Cancel => before,
             Answer::Finished | Answer::Prepared | Answer::Captured(_) => return None,

@@ -114,7 +114,8 @@ impl Rollback {
             let here = usize::from(host.wave == wave);
             let accepted = self.acknowledged.contains(name);
             let moving = host.phase.at_work() || host.phase == HostPhase::Untouched;
-            if last_of_group && (moving || matches!(host.phase, HostPhase::Applied { .. })) {
+            let unjudged = matches!(host.phase, HostPhase::Applied { .. }) && !accepted;
+            if last_of_group && (moving || unjudged) {
                 evidence.group_open += 1;
             }
             if host.phase.failed() && !accepted {

@@ -23,6 +23,8 @@ pub struct Rollback {
     pub created_at: Timestamp,
     /// The time of its last event.
     pub last_at: Timestamp,
+    /// Since when `max_duration` counts: its creation, or the last time that a person let it go on.
+    pub bounded_from: Timestamp,
     /// When a host last started, answered or was judged, or the way became free.
     pub progress_at: Timestamp,
     /// Where it stands as a whole.
@@ -33,7 +35,7 @@ pub struct Rollback {
     pub waves: Vec<WaveRecord>,
     /// What became of each host.
     pub hosts: BTreeMap<HostId, HostRecord>,
-    /// Failed hosts that a gate does not count any more.
+    /// Failed and ill hosts that a gate does not count any more.
     pub acknowledged: BTreeSet<HostId>,
     /// The last failure of a gate.
     pub cause: Option<Failure>,
@@ -343,9 +345,11 @@ impl Rollback {
         }
     }
 
-    /// What an undo of this rollback would bring back: the backup of each host that is at its target.
+    /// What an undo of this rollback would bring back: the backup of each host that is at its target, or could not be
+    /// brought back from there.
     pub fn backups(&self) -> BTreeMap<HostId, SnapshotId> {
-        let at_target = self.hosts.iter().filter(|(_, host)| host.phase.at_target());
-        at_target.filter_map(|(name, host)| Some((name.clone(), host.backup?))).collect()
+        let changed = |phase: &HostPhase| phase.at_target() || *phase == HostPhase::RevertFailed;
+        let changed = self.hosts.iter().filter(|(_, host)| changed(&host.phase));
+        changed.filter_map(|(name, host)| Some((name.clone(), host.backup?))).collect()
     }
 }

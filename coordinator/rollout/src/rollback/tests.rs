@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use play::{Play, check, host, snapshot};
 
+use super::Outcome;
+
 #[test]
 fn a_wave_starts_when_the_one_before_has_been_healthy_for_long_enough() {
     check("a b", "a applying, b untouched | running");
@@ -134,6 +136,45 @@ fn people_pause_resume_promote_and_abort() {
 }
 
 #[test]
+fn a_promoted_wave_does_not_stop_the_next_one_for_what_was_seen_when_it_was_promoted() {
+    check("a b; ok a; bad a; promote; wait 60", "a unhealthy, b applying | running");
+    check(
+        "a b; ok a; bad a; promote; wait 60; ok b; wait 10",
+        "a unhealthy, b passed | PARTIAL: 1 of 2 hosts: a: unhealthy 60s after its change: 503",
+    );
+    check("a b c; ok a; wait 10; dim a; ok b; promote; ok c", "a doubtful, b applied, c applied | running");
+    check(
+        "d:db w:web order=db>web sizes=9; ok d; bad d; promote; ok w; wait 10; wait 60",
+        "d unhealthy, w passed | PARTIAL: 1 of 2 hosts: d: unhealthy 60s after its change: 503",
+    );
+    // What happens later was not seen: one was good, the other came back and left again.
+    check(
+        "a b; ok a; promote; bad a; wait 60",
+        "a unhealthy, b applying | paused: wave 2: 1 failed and 0 may: a: unhealthy 60s after its change: 503",
+    );
+    check(
+        "a b; ok a; bad a; promote; good a; wait 10; bad a",
+        "a unhealthy, b applying | paused: wave 2: 1 failed and 0 may: a: unhealthy again after it had passed: 503",
+    );
+}
+
+#[test]
+fn the_time_in_which_a_rollback_is_paused_is_not_taken_from_its_hosts() {
+    check("a b bound=7200; pause; ok a; wait 9000; resume", "a passed, b applying | running");
+    check(
+        "a b! bound=7200 unreachable=wait; pause; ok a; wait 9000; resume; wait 7200",
+        "a passed, b unchanged | paused: wave 2: 1 failed and 0 may: b: not started within 7200s",
+    );
+}
+
+#[test]
+fn a_stop_that_is_not_taken_says_nothing_of_where_the_host_stands() {
+    check("a; abort; busy a", "a cancelling | aborting");
+    check("a; abort; busy a; ok a", "a applied | ABORTED: aborted by bob");
+    check("a; abort; busy a; wait 360", "a lost | ABORTED: aborted by bob");
+}
+
+#[test]
 fn a_budget_holds_starts_back_but_not_those_of_hosts_that_are_down_anyway() {
     check("a b c sizes=3 budget=1", "a applying, b untouched, c untouched | running");
     check("a b c sizes=3 budget=1; ok a", "a applied, b applying, c untouched | running");
@@ -158,6 +199,8 @@ fn a_host_that_is_not_reachable_does_what_the_policy_says() {
     );
     check("a! b unreachable=wait; wait 3600", "a untouched, b untouched | running");
     check("a! b unreachable=wait; wait 3600; on a", "a applying, b untouched | running");
+    // The budget is taken by the host that is waited for.
+    check("a! b sizes=2 budget=1 unreachable=wait; wait 3600", "a untouched, b untouched | running");
     check(
         "a! b unreachable=wait bound=7200; wait 7200",
         "a unchanged, b unchanged | paused: wave 1: 1 failed and 0 may: a: not started within 7200s",
@@ -313,5 +356,15 @@ fn an_undo_brings_back_the_backups_of_the_hosts_at_the_target() {
     for step in ["ok a", "back b", "noop c", "wait 60"] {
         play.step(step);
     }
+    assert_eq!(play.rollback().backups(), BTreeMap::from([(host("a"), snapshot(2))]));
+}
+
+#[test]
+fn an_undo_tries_again_what_could_not_go_back() {
+    let mut play = Play::begin("a b c sizes=3 failure=revert");
+    for step in ["ok a b", "back c", "stuck a", "undone b"] {
+        play.step(step);
+    }
+    assert_eq!(play.rollback().outcome(), Some(Outcome::RevertFailed));
     assert_eq!(play.rollback().backups(), BTreeMap::from([(host("a"), snapshot(2))]));
 }

@@ -1,6 +1,6 @@
 //! What is due for a host, and when: the one place that both acts on time and sets the alarm for it.
 
-use rfs_model::{Health, Reason, Timestamp};
+use rfs_model::{Health, HostId, Reason, Timestamp};
 
 use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
 use crate::host::Failure;
@@ -130,26 +130,40 @@ impl Rollback {
     fn once_heard(&self, host: &HostRecord, time: Timestamp) -> Timestamp {
         let policy = &self.request.policy;
         let heard = host.connection_since.plus(policy.unreachable_after);
-        time.max(heard.min(self.created_at.plus(policy.max_duration)))
+        time.max(heard.min(self.start_by()))
     }
 
     /// When hosts that have not started may wait no longer.
     pub(super) fn start_by(&self) -> Timestamp {
-        self.created_at.plus(self.request.policy.max_duration)
+        self.bounded_from.plus(self.request.policy.max_duration)
+    }
+
+    /// Hosts that could start if a budget did not hold them. One that shares its budget with a host that the policy waits
+    /// for is not held for good.
+    pub(super) fn held(&self) -> impl Iterator<Item = &HostId> {
+        let may_start = |host: &HostRecord| host.phase == HostPhase::Untouched && self.turn(host).is_some();
+        let awaited =
+            |name: &HostId| self.hosts.get(name).is_some_and(|host| may_start(host) && !host.connected);
+        let waits = self.request.policy.on_unreachable == OnUnreachable::Wait;
+        let awaiting: Vec<_> =
+            self.plan.groups.iter().filter(|group| waits && group.hosts.iter().any(awaited)).collect();
+        let held = self.hosts.iter().filter(move |(name, host)| {
+            may_start(host) && host.connected && !awaiting.iter().any(|group| group.hosts.contains(*name))
+        });
+        held.map(|(name, _)| name)
     }
 
     /// When hosts that only a budget holds may wait no longer; none while anything else is going on.
     pub(super) fn budget_by(&self) -> Option<Timestamp> {
-        let mut held = false;
         for host in self.hosts.values().filter(|host| self.turn(host).is_some()) {
             match host.phase {
-                HostPhase::Untouched => held |= host.connected,
                 HostPhase::Applying { .. }
                 | HostPhase::Cancelling { .. }
                 | HostPhase::Reverting { .. }
                 | HostPhase::Applied { .. }
                 | HostPhase::Passed { doubtful_since: Some(_) } => return None,
-                HostPhase::Skipped
+                HostPhase::Untouched
+                | HostPhase::Skipped
                 | HostPhase::Superseded
                 | HostPhase::Passed { doubtful_since: None }
                 | HostPhase::Unhealthy
@@ -160,7 +174,7 @@ impl Rollback {
                 | HostPhase::Inconsistent => {}
             }
         }
-        held.then(|| self.progress_at.plus(self.request.policy.gate.healthy_deadline))
+        self.held().next().map(|_| self.progress_at.plus(self.request.policy.gate.healthy_deadline))
     }
 
     /// When something is next due.

@@ -216,6 +216,7 @@ impl Play {
                 report(StepKind::Apply, Answer::Refused(Failure::new(Reason::Inconsistent, "holds still")))
             }
             "stopped" => report(StepKind::Cancel, Answer::Finished),
+            "busy" => report(StepKind::Cancel, Answer::Refused(Failure::new(Reason::HostBusy, "busy"))),
             "undone" => report(StepKind::Revert, restored(Standing::Target, None)),
             "stuck" => report(StepKind::Revert, restored(Standing::Before, Some("no way back"))),
             "stale" => {
