@@ -30,8 +30,8 @@
 //! - **Budgets.** A host starts only if its groups have fewer hosts at work than their limit and, unless it is unavailable
 //!   itself already, fewer unavailable hosts than their limit. So a fleet that is wholly unhealthy can be rolled back, and
 //!   a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
-//!   progress count as failed, unless it is held up by a host that the policy waits for. On the way back only hosts at work are counted: backups may be unhealthy, and that must not
-//!   hold the way back.
+//!   progress count as failed, unless a host that the policy waits for may have their place. On the way back only hosts at
+//!   work are counted: backups may be unhealthy, and that must not hold the way back.
 //! - **The way back** runs in the reverse of the label order; a host lost on the way is asked where it stands first.
 
 mod advance;

@@ -82,8 +82,12 @@ impl Rollback {
                 }
             }
             RollbackEvent::HealthChanged { host, health, since, evidence, .. } => {
-                if let Some(host) = self.hosts.get_mut(host) {
-                    host.observe(at, *health, *since, evidence, watches_health);
+                if let Some(record) = self.hosts.get_mut(host) {
+                    record.observe(at, *health, *since, evidence, watches_health);
+                    // Only a promotion can have accepted it; from now on it counts again.
+                    if record.phase == (HostPhase::Passed { doubtful_since: None }) {
+                        self.acknowledged.remove(host);
+                    }
                 }
             }
             RollbackEvent::WaveStarted { wave, .. } => {

@@ -156,6 +156,10 @@ fn a_promoted_wave_does_not_stop_the_next_one_for_what_was_seen_when_it_was_prom
         "a b; ok a; bad a; promote; good a; wait 10; bad a",
         "a unhealthy, b applying | paused: wave 2: 1 failed and 0 may: a: unhealthy again after it had passed: 503",
     );
+    check(
+        "a b c; ok a; wait 10; dim a; ok b; promote; good a; bad a",
+        "a unhealthy, b applied, c applying | paused: wave 3: 1 failed and 0 may: a: unhealthy again after it had passed: 503",
+    );
 }
 
 #[test]
