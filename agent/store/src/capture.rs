@@ -1,6 +1,9 @@
 //! A snapshot in the making.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,12 +15,14 @@ use crate::error::{CaptureError, StoreError};
 use crate::files;
 use crate::manifest::{Component, Content, Manifest, SnapshotNote};
 use crate::objects::Keeper;
+use crate::pack::LARGEST_OBJECT;
 use crate::scan::{CaptureStats, Scan};
 use crate::segment::{self, RootList, SegmentRef};
 use crate::snapshot::{self, SnapshotInfo};
 use crate::spec::{FilesSpec, Scope};
 use crate::store::Inner;
-use crate::tree::Tree;
+use crate::tree::{Root, Tree};
+use crate::walk::full_path;
 
 /// A snapshot in the making. Several may be made at once, and one may be filled by several threads.
 #[derive(Debug)]
@@ -89,18 +94,61 @@ impl Capture {
     }
 }
 
-/// Keeps the tree's segments and their list.
-pub(crate) fn keep_tree(tree: &Tree, keeper: &dyn Sink) -> Result<rfs_model::Digest, StoreError> {
+/// Keeps the tree's segments and their list. Refused if one of them would be larger than an object may be: it could not be
+/// read again.
+pub(crate) fn keep_tree(tree: &Tree, keeper: &dyn Sink) -> Result<rfs_model::Digest, CaptureError> {
     let mut bytes = Vec::new();
     let mut roots = Vec::with_capacity(tree.roots.len());
     for root in &tree.roots {
         let mut segments = Vec::new();
         for entries in segment::split(&root.entries) {
             segment::encode(entries, &mut bytes);
+            // All entries but the last are short, for the segment would have been closed.
+            let last = entries.last().map_or(&b""[..], |last| &last.path);
+            check_size(&bytes, root, last, "it is in more pieces than can be listed; exclude it")?;
             let digest = keeper.keep(&bytes)?;
             segments.push(SegmentRef { digest, entries: entries.len() as u32, length: bytes.len() as u32 });
         }
         roots.push(RootList { path: root.path.clone(), segments });
     }
-    keeper.keep(&segment::encode_list(&roots))
+    let list = segment::encode_list(&roots);
+    if let Some(root) = tree.roots.iter().max_by_key(|root| root.entries.len()) {
+        check_size(&list, root, b"", "it has more entries than can be listed; make it several components")?;
+    }
+    Ok(keeper.keep(&list)?)
+}
+
+fn check_size(bytes: &[u8], root: &Root, path: &[u8], reason: &'static str) -> Result<(), CaptureError> {
+    if bytes.len() <= LARGEST_OBJECT {
+        return Ok(());
+    }
+    let root = Path::new(OsStr::from_bytes(&root.path));
+    Err(CaptureError::BadPath { path: full_path(root, path), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::NameOnly;
+    use crate::tree::{Entry, EntryKind, Extent, Meta};
+
+    #[test]
+    fn a_file_in_too_many_pieces_is_refused_and_not_kept_unreadable() {
+        let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime_seconds: 0, mtime_nanos: 0, xattrs: Vec::new() };
+        let file = |pieces: usize| {
+            let piece = Extent::Data { digest: rfs_model::Digest::from_bytes([7; 32]), length: 1 };
+            let kind = EntryKind::File { size: pieces as u64, content: vec![piece; pieces], link: None };
+            let folder = Entry { path: Vec::new(), meta: meta.clone(), kind: EntryKind::Directory };
+            let entries = vec![folder, Entry { path: b"vm.img".to_vec(), meta: meta.clone(), kind }];
+            Tree { roots: vec![Root { path: b"/srv".to_vec(), entries }] }
+        };
+        // A piece of one byte is written in 33.
+        keep_tree(&file((LARGEST_OBJECT - 100) / 33), &NameOnly).expect("can be read again");
+        let error =
+            keep_tree(&file(LARGEST_OBJECT / 33 + 1), &NameOnly).expect_err("could not be read again");
+        assert_eq!(
+            error.to_string(),
+            "path /srv/vm.img cannot be captured: it is in more pieces than can be listed; exclude it"
+        );
+    }
 }

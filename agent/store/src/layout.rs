@@ -142,14 +142,17 @@ fn read_format(root: &Path) -> Result<(), StoreError> {
         }
         Err(source) => return Err(StoreError::Io { action: "read", path, source }),
     };
-    let text = String::from_utf8(text).map_err(|_| not("its file named format is not ours"))?;
-    let number = text.strip_prefix("rfs-store ").and_then(|rest| rest.strip_suffix('\n'));
-    let found =
-        number.and_then(|n| n.parse().ok()).ok_or_else(|| not("its file named format is not ours"))?;
-    match found {
+    match parse_format(&text).ok_or_else(|| not("its file named format is not ours"))? {
         FORMAT => Ok(()),
-        _ => Err(StoreError::NewerFormat { path: root.to_owned(), found, supported: FORMAT }),
+        found => Err(StoreError::NewerFormat { path: root.to_owned(), found, supported: FORMAT }),
     }
+}
+
+/// The number in the file `format`, of which there is one way to write each.
+pub(crate) fn parse_format(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok()?;
+    let number: u32 = text.strip_prefix("rfs-store ")?.strip_suffix('\n')?.parse().ok()?;
+    (number > 0 && format!("rfs-store {number}\n") == text).then_some(number)
 }
 
 fn take_lock(root: &Path) -> Result<File, StoreError> {

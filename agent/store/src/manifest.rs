@@ -78,7 +78,16 @@ impl Manifest {
         if id_of(bytes) != id {
             return Err("its content does not match its name".to_owned());
         }
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        Self::parse(bytes)
+    }
+
+    /// Reads a manifest, whatever its name.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match manifest.format {
+            1..=FORMAT => Ok(manifest),
+            other => Err(format!("it has format {other}; this version reads up to {FORMAT}")),
+        }
     }
 }
 

@@ -58,7 +58,8 @@ impl PackId {
             _ => return None,
         };
         let id = Self(u64::from_str_radix(digits, 16).ok()?);
-        (id.to_string() == digits).then_some((id, whole))
+        // No pack could come after the last number, so it is none of ours.
+        (id.0 < u64::MAX && id.to_string() == digits).then_some((id, whole))
     }
 }
 
@@ -88,6 +89,11 @@ impl Location {
 
     pub(crate) fn end(&self) -> u64 {
         u64::from(self.offset) + self.record_length()
+    }
+
+    /// Whether any record could have these lengths, so that a wrong one cannot ask for memory.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.stored <= self.raw && self.raw as usize <= LARGEST_OBJECT
     }
 }
 
@@ -204,7 +210,8 @@ pub(crate) fn decode_footer(
     if magic != FOOTER_MAGIC || footer_sum(id, summed).as_bytes() != sum {
         return Err(Malformed("its footer's checksum is wrong"));
     }
-    let count = (summed.len() - 4) / ENTRY_LENGTH;
+    let listed = summed.len().checked_sub(4).ok_or(Malformed("it is short"))?;
+    let count = listed / ENTRY_LENGTH;
     let mut reader = Reader(summed);
     let mut entries = Vec::with_capacity(count);
     let mut offset = HEADER_LENGTH;
@@ -212,7 +219,7 @@ pub(crate) fn decode_footer(
         let digest = reader.digest()?;
         let mut number = || reader.array().map(u32::from_le_bytes);
         let location = Location { pack: id, offset: number()?, stored: number()?, raw: number()? };
-        if u64::from(location.offset) != offset || location.raw as usize > LARGEST_OBJECT {
+        if u64::from(location.offset) != offset || !location.is_possible() {
             return Err(Malformed("its footer does not describe it"));
         }
         offset = location.end();

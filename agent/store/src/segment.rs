@@ -20,6 +20,10 @@ const MEAN_ENTRIES: u64 = 64;
 const MOST_ENTRIES: usize = 512;
 /// A segment is closed beyond this length, whatever its entries.
 const LONG: usize = 1 << 20;
+/// The whole paths of a segment are together no longer than this and the segment itself. Those of all entries but the
+/// last are shorter than [`LONG`], for it would have been closed; the last shares less than that with the one before.
+/// Without a limit, a few bytes an entry could ask for a long path each.
+const LONGEST_PATHS: usize = 2 * LONG;
 
 const DIRECTORY: u8 = 1;
 const FILE: u8 = 2;
@@ -229,6 +233,7 @@ pub(crate) fn decode(bytes: &[u8], entries: &mut Vec<Entry>) -> Result<(), Malfo
     // An entry takes at least eight bytes, so a damaged count cannot ask for much.
     entries.reserve(count.min(bytes.len() / 8));
     let first = entries.len();
+    let mut room = LONGEST_PATHS + bytes.len();
     for _ in 0..count {
         let shared = reader.number()? as usize;
         let suffix = reader.bytes()?;
@@ -237,6 +242,9 @@ pub(crate) fn decode(bytes: &[u8], entries: &mut Vec<Entry>) -> Result<(), Malfo
         if before.get(shared).is_some_and(|next| suffix.first() == Some(next)) {
             return Err(Malformed("a path is not in its shortest form"));
         }
+        room = room
+            .checked_sub(head.len() + suffix.len())
+            .ok_or(Malformed("its paths are longer than a segment's"))?;
         let path = [head, suffix].concat();
         if entries.last().is_some_and(|last| last.path >= path) {
             return Err(Malformed("paths are not in order"));

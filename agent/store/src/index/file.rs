@@ -84,7 +84,14 @@ pub(crate) fn check(layout: &Layout, packs: &Index) -> Result<Option<String>, St
         is_there(location.pack)
             && packs.find(digest).is_none_or(|found| found.pack <= location.pack && found != *location)
     });
-    Ok(wrong.map(|(digest, _)| format!("it has object {digest} in a wrong place")))
+    if let Some((digest, _)) = wrong {
+        return Ok(Some(format!("it has object {digest} in a wrong place")));
+    }
+    let is_covered =
+        |id: &PackId| packs.packs.get(id).is_some_and(|info| covered.get(id) == Some(&info.length));
+    let lacking =
+        packs.objects().find(|(digest, location)| is_covered(&location.pack) && table.find(digest).is_none());
+    Ok(lacking.map(|(digest, _)| format!("it lacks object {digest}")))
 }
 
 fn parse(mut bytes: Vec<u8>) -> Result<Loaded, Malformed> {

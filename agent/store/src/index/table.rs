@@ -1,5 +1,8 @@
 //! Where objects are, in one sorted piece of memory: as small as on disk, and loaded by reading it.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use rfs_model::Digest;
 
 use crate::pack::{Location, PackId};
@@ -25,15 +28,26 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Takes records that are sorted and name packs of the list, which is sorted too. `None`: they are not.
+    /// Takes records that are sorted and name packs of the list, each of which is there once. `None`: they are not.
     pub(super) fn new(records: Vec<u8>, packs: Vec<PackId>) -> Option<Self> {
         let count = records.len() / RECORD;
+        let distinct: BTreeSet<&PackId> = packs.iter().collect();
+        if distinct.len() != packs.len() {
+            return None;
+        }
         let bits = u64::from(u32::try_from(count).ok()?).next_power_of_two().trailing_zeros().clamp(1, 24);
         let mut table = Self { records, packs, starts: Vec::with_capacity((1 << bits) + 1), bits };
         let mut before: &[u8] = &[];
         for (i, record) in table.records.chunks_exact(RECORD).enumerate() {
-            let is_sorted = i == 0 || key(before) < key(record);
-            if !is_sorted || pack_number(record) >= table.packs.len() {
+            let pack = table.packs.get(pack_number(record))?;
+            // By the packs themselves: the list may be in any order.
+            let is_sorted = i == 0
+                || match before[..32].cmp(&record[..32]) {
+                    Ordering::Less => true,
+                    Ordering::Equal => table.packs[pack_number(before)] < *pack,
+                    Ordering::Greater => false,
+                };
+            if !is_sorted || !table.read(record).1.is_possible() {
                 return None;
             }
             before = record;
@@ -147,10 +161,6 @@ fn field(record: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]])
 }
 
-fn key(record: &[u8]) -> (&[u8], u32) {
-    (&record[..32], field(record, 32))
-}
-
 fn pack_number(record: &[u8]) -> usize {
     field(record, 32) as usize
 }
@@ -198,5 +208,24 @@ mod tests {
         assert!(Table::new(records.clone(), Vec::new()).is_none());
         let swapped = [&records[RECORD..2 * RECORD], &records[..RECORD]].concat();
         assert!(Table::new(swapped, vec![PackId(1)]).is_none());
+        assert!(Table::new(records.clone(), vec![PackId(1), PackId(1)]).is_none(), "a pack twice");
+        let mut huge = records;
+        huge[40..44].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(Table::new(huge, vec![PackId(1)]).is_none(), "more than an object can be");
+    }
+
+    #[test]
+    fn packs_may_be_listed_in_any_order_and_then_merged() {
+        let (digest, _) = object(1, 0);
+        let record = |number: u32| {
+            let fields = [number, 24, 2, 3].map(u32::to_le_bytes).concat();
+            [&digest.as_bytes()[..], &fields].concat()
+        };
+        let packs = vec![PackId(5), PackId(3)];
+        assert!(Table::new([record(0), record(1)].concat(), packs.clone()).is_none(), "pack 5 before pack 3");
+        let mut table = Table::new([record(1), record(0)].concat(), packs).expect("sorted by pack");
+        assert_eq!(table.find(&digest).map(|found| found.pack), Some(PackId(5)));
+        table.merge(vec![object(1, 4)]);
+        assert_eq!((table.len(), table.find(&digest).map(|found| found.pack)), (3, Some(PackId(5))));
     }
 }

@@ -92,6 +92,7 @@ pub(crate) fn scan_records(path: &Path, id: PackId) -> Result<Vec<(Digest, Locat
     let mut entries = Vec::new();
     let mut offset = HEADER_LENGTH as usize;
     while let Some(head) = bytes.get(offset..).and_then(|rest| rest.first_chunk::<RECORD_LENGTH>()) {
+        let Ok(start) = u32::try_from(offset) else { break };
         let whole = RecordHeader::decode(head).ok().and_then(|(header, sum)| {
             let payload = bytes.get(offset + RECORD_LENGTH..)?.get(..header.stored as usize)?;
             (checksum(&head[..48], payload) == sum).then_some(header)
@@ -101,7 +102,7 @@ pub(crate) fn scan_records(path: &Path, id: PackId) -> Result<Vec<(Digest, Locat
             offset += 1;
             continue;
         };
-        let location = Location { pack: id, offset: offset as u32, stored: header.stored, raw: header.raw };
+        let location = Location { pack: id, offset: start, stored: header.stored, raw: header.raw };
         entries.push((header.digest, location));
         offset = location.end() as usize;
     }

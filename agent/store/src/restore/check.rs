@@ -49,8 +49,7 @@ fn check_tree(tree: &Tree, which: &'static str) -> Result<(), PlanError> {
 }
 
 fn check_root(root: &Root) -> Result<(), (Vec<u8>, &'static str)> {
-    let plain = root.path == b"/" || root.path.strip_prefix(b"/").is_some_and(is_plain);
-    if !plain {
+    if !is_plain_root(&root.path) {
         return Err((root.path.clone(), "a root must be an absolute path without empty parts, . or .."));
     }
     let Some(first) = root.entries.first() else { return Ok(()) };
@@ -90,8 +89,14 @@ fn check_entry<'a>(
     (!is_folder(folder)).then_some("what it stands in is not a folder")
 }
 
-fn is_plain(path: &[u8]) -> bool {
+/// A path that leads nowhere but down.
+pub(super) fn is_plain(path: &[u8]) -> bool {
     !path.contains(&0) && path.split(|&b| b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
+/// An absolute path without empty parts, `.` and `..`.
+pub(super) fn is_plain_root(path: &[u8]) -> bool {
+    path == b"/" || path.strip_prefix(b"/").is_some_and(is_plain)
 }
 
 /// Every path that is selected by name lies in a root, and is in one of the trees.

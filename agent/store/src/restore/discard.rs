@@ -8,6 +8,7 @@ use super::bench::{find_yard, open_roots};
 use super::error::{DiscardError, FlipError};
 use super::fault::Fault;
 use super::flip::standing;
+use super::journalled::parse_yards;
 use super::live::LiveRoot;
 use super::pattern::absolute;
 use super::plan::Place;
@@ -111,7 +112,7 @@ fn further_yards(
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|source| DiscardError::System { path: ByteText(path), source })?;
     // A list that a crash cut short was written before the yards that it names were made.
-    let listed: Vec<FurtherYard> = serde_json::from_slice(&text).unwrap_or_default();
+    let listed = parse_yards(&text).unwrap_or_default();
     let place = |listed: FurtherYard| {
         let root = live.iter().find(|(_, root)| root.path() == listed.root.0).map(|(at, _)| *at)?;
         Some(YardPlace::Within(Place { root, path: listed.path }))

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::error::StageError;
 use super::fault::{Action, Fault};
+use super::journalled::print_yards;
 use super::live::{LiveRoot, above, make_above};
 use super::look::{Mount, look_at};
 use super::pattern::parent;
@@ -131,7 +132,7 @@ impl Site {
         let further: Vec<FurtherYard> = places.filter_map(|place| self.further(place)).collect();
         let (_, yard) = &self.yards[first];
         let shown = || ByteText(yard.path().to_vec());
-        let text = serde_json::to_vec(&further).map_err(|error| StageError::System {
+        let text = print_yards(&further).map_err(|error| StageError::System {
             action: "write",
             path: shown(),
             source: error.into(),

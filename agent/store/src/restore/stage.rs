@@ -13,6 +13,7 @@ use super::contents::{Contents, Progress, Unmanaged};
 use super::error::StageError;
 use super::evidence::{Sight, is_still, take};
 use super::fault::{Action, Fault};
+use super::journalled::StagedFormat;
 use super::live::LiveRoot;
 use super::look::{Look, look, look_at};
 use super::outside::rewrite_shared;
@@ -72,7 +73,8 @@ impl Staging<'_> {
             syncfs(yard.folder()).map_err(|errno| Fault::new(Action::Sync, yard.path(), errno))?;
         }
         let (roots, yards) = site.record()?;
-        Ok(Staged { name: name.clone(), roots, yards, swaps, adjusts, folders: plan.folders.clone() })
+        let format = StagedFormat::default();
+        Ok(Staged { format, name: name.clone(), roots, yards, swaps, adjusts, folders: plan.folders.clone() })
     }
 
     fn evidence(

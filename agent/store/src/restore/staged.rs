@@ -7,6 +7,7 @@ use std::fmt;
 use rfs_model::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::journalled::StagedFormat;
 use super::look::Look;
 use super::plan::{FolderTime, Place};
 use crate::spec::STAGING_PREFIX;
@@ -65,9 +66,12 @@ fn prefix() -> Cow<'static, str> {
 
 /// A plan whose new entries lie ready beside the live ones.
 ///
-/// A journal must hold it before [`flip`](super::flip()) is called, because it is the only way back after a crash.
+/// A journal must hold it before [`flip`](super::flip()) is called, because it is the only way back after a crash. What is
+/// read from a journal refers to nothing outside of itself, or it is refused: see `journalled`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "super::journalled::Journalled")]
 pub struct Staged {
+    pub(super) format: StagedFormat,
     pub(super) name: StagingName,
     /// Those that have steps, by position in the plan.
     pub(super) roots: BTreeMap<usize, StagedRoot>,
@@ -106,6 +110,14 @@ pub(super) enum YardPlace {
 }
 
 impl YardPlace {
+    /// The folder of a root in which it stands, unless it stands beside one.
+    pub(super) fn within(&self) -> Option<&Place> {
+        match self {
+            Self::Beside(_) => None,
+            Self::Within(place) => Some(place),
+        }
+    }
+
     pub(super) fn root(&self) -> usize {
         match self {
             Self::Beside(root) | Self::Within(Place { root, .. }) => *root,
@@ -115,6 +127,7 @@ impl YardPlace {
 
 /// A further yard as its list names it: by the path of its root, which means the same to whoever reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FurtherYard {
     pub(super) root: ByteText,
     pub(super) path: ByteText,
