@@ -14,7 +14,7 @@ mod contract;
 pub mod sqlite;
 
 pub use contract::{
-    Append, AppendError, Begin, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation,
+    Append, AppendError, Aside, Begin, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation,
     OperationKind, OperationRow, Page, PageToken, Position, RequestKey, Store, StoreError, StoredEvent,
 };
 pub use sqlite::SqliteStore;

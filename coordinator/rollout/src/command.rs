@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rfs_model::{Health, HostId, Reason, Timestamp};
+use rfs_model::{Health, HostId, Reason, RollbackId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Report;
@@ -33,6 +33,9 @@ pub enum Command {
     Person(Person),
     /// Another operation owns the host now, so this one must not bring it in line any more.
     Superseded(HostId),
+    /// Another rollback undoes this one, so that no host must come in line with it any more. Nothing while it runs, or while
+    /// one of its hosts is at work.
+    Undone(RollbackId),
 }
 
 /// A person's decision.

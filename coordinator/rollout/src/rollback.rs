@@ -26,7 +26,7 @@
 //! - **A skipped host** is fenced by the generations that the operation reserved when it took the host. When it is back
 //!   while the rollback runs, it gets its command as part of the running wave. A rollback does not wait for it at the end:
 //!   the outcome is PARTIAL and stays so, and the host is brought in line when it connects, unless another operation has
-//!   owned it since. A wave all of whose hosts were skipped passes.
+//!   owned it since, or the rollback is undone: then it stays as it is. A wave all of whose hosts were skipped passes.
 //! - **Budgets.** A host starts only if its groups have fewer hosts at work than their limit and, unless it is unavailable
 //!   itself already, fewer unavailable hosts than their limit. So a fleet that is wholly unhealthy can be rolled back, and
 //!   a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any

@@ -146,6 +146,7 @@ fn samples() -> Vec<Event> {
         RollbackEvent::HostLost { at, host: web() },
         RollbackEvent::HostSkipped { at, host: web(), generation },
         RollbackEvent::HostSuperseded { at, host: web() },
+        RollbackEvent::Undone { at, by: rollback_created().id },
         RollbackEvent::WavePassed { at, wave, healthy: 1, failed: 0, promoted_by: None },
         RollbackEvent::WavePassed { at, wave, healthy: 1, failed: 0, promoted_by: Some(by()) },
         RollbackEvent::WaveFailed { at, wave, hosts: vec![web()], failure: failure() },
@@ -223,6 +224,7 @@ fn no_event_is_without_a_line() {
         RollbackEvent::HostReverting { .. } => 19,
         RollbackEvent::HostReverted { .. } => 20,
         RollbackEvent::Finished { .. } => 21,
+        RollbackEvent::Undone { .. } => 31,
     };
     let number = |event: &Event| match event {
         Event::Rollback(event) => rollback(event),
@@ -237,5 +239,5 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::Finished { .. }) => 30,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
-    assert_eq!(seen, (0..=30).collect());
+    assert_eq!(seen, (0..=31).collect());
 }

@@ -15,7 +15,10 @@ use tokio::sync::OwnedMutexGuard;
 use super::error::OperationError;
 use super::operations::{Operations, Shared};
 use super::{source, view};
-use crate::store::{Begin, CreateError, Created, NewOperation, RequestKey};
+use crate::store::{Aside, Begin, CreateError, Created, NewOperation, RequestKey};
+
+/// How often a rollback that is to be undone is read again because it has moved on meanwhile.
+const READINGS: usize = 8;
 
 impl Operations {
     /// Begins a checkpoint. The same request id and request again give the first one.
@@ -39,7 +42,8 @@ impl Operations {
             let created = Box::new(checkpoint::Created { id, request, hosts });
             Event::Checkpoint(checkpoint::CheckpointEvent::Created { at: now, created })
         };
-        Ok(self.begin(now, hosts, key, None, begin).await?.into())
+        let new = Beginning { hosts, request: key, targets: None, aside: None };
+        Ok(self.begin(now, new, begin).await?.into())
     }
 
     /// The hosts that a checkpoint requires.
@@ -65,25 +69,43 @@ impl Operations {
     }
 
     /// Begins a rollback, be it to a checkpoint or an undo. The same request id and request again give the first one.
+    ///
+    /// That a rollback is undone stands in its own history once the undo is begun: no host comes in line with it any more.
     pub async fn create_rollback(
         &self,
         request: RollbackRequest,
         request_id: Option<RequestId>,
     ) -> Result<RollbackId, OperationError> {
-        let targets = self.shared.targets.clone().lock_owned().await;
         let key = request_key(request_id, &request);
+        for _ in 1..READINGS {
+            match self.begin_rollback(request.clone(), key.clone()).await {
+                Err(OperationError::MovedOn(_)) => {}
+                other => return other,
+            }
+        }
+        self.begin_rollback(request, key).await
+    }
+
+    async fn begin_rollback(
+        &self,
+        request: RollbackRequest,
+        key: Option<RequestKey>,
+    ) -> Result<RollbackId, OperationError> {
+        let targets = self.shared.targets.clone().lock_owned().await;
         if let Some(before) = self.before(key.as_ref()).await? {
             return Ok(before.into());
         }
-        let plan = source::planned(&self.shared, &request).await?;
+        let (plan, undone) = source::planned(&self.shared, &request).await?;
         let now = self.shared.clock.now();
         let id: RollbackId = self.shared.ids.next(now).into();
         let hosts = plan.targets.keys().cloned().collect();
+        let aside = undone.map(|undone| undone.aside(id, now));
+        let new = Beginning { hosts, request: key, targets: Some(targets), aside };
         let begin = move |hosts| {
             let created = Box::new(rollback::Created { id, request, plan, hosts });
             Event::Rollback(rollback::RollbackEvent::Created { at: now, created })
         };
-        Ok(self.begin(now, hosts, key, Some(targets), begin).await?.into())
+        Ok(self.begin(now, new, begin).await?.into())
     }
 
     /// What the same request has begun before. It is found even if the request would not fit the fleet any more.
@@ -98,11 +120,10 @@ impl Operations {
     async fn begin(
         &self,
         now: Timestamp,
-        hosts: BTreeSet<HostId>,
-        request: Option<RequestKey>,
-        targets: Option<OwnedMutexGuard<()>>,
+        beginning: Beginning,
         event: impl FnOnce(BTreeMap<HostId, Admission>) -> Event + Clone + Send + 'static,
     ) -> Result<OperationId, OperationError> {
+        let Beginning { hosts, request, targets, aside } = beginning;
         let presence = hosts.iter().map(|host| (host.clone(), self.presence(host, now)));
         let presence: BTreeMap<HostId, Presence> = presence.collect();
         let admit = move |generations: &BTreeMap<HostId, Generation>| {
@@ -116,7 +137,7 @@ impl Operations {
         let draft = Operation::begin(&admit.clone()(&BTreeMap::new())).expect("the event is a creation");
         let begin: Begin = Box::new(move |generations| vec![admit(generations)]);
         let row = view::row(&draft);
-        let new = NewOperation { row, request, hosts: hosts.clone(), generations: GENERATIONS, begin };
+        let new = NewOperation { row, request, hosts: hosts.clone(), generations: GENERATIONS, begin, aside };
         if self.shared.stop.is_cancelled() {
             return Err(OperationError::Stopping);
         }
@@ -139,6 +160,15 @@ impl Operations {
     }
 }
 
+/// What an operation begins with, besides its first event.
+struct Beginning {
+    hosts: BTreeSet<HostId>,
+    request: Option<RequestKey>,
+    /// Held until the creation is stored.
+    targets: Option<OwnedMutexGuard<()>>,
+    aside: Option<Aside>,
+}
+
 /// Stores a creation and drives what came of it.
 async fn created(
     shared: Arc<Shared>,
@@ -146,11 +176,15 @@ async fn created(
     hosts: &BTreeSet<HostId>,
     new: NewOperation,
 ) -> Result<OperationId, OperationError> {
+    let undone = new.aside.as_ref().map(|aside| aside.operation);
     match shared.store.create(new).await {
         Ok(Created::New(events)) => {
             // Operations that are over may still wait for hosts that they left out; those are this one's now.
             for host in hosts {
                 shared.directory.of_host(host).iter().for_each(|mailbox| mailbox.superseded(host.clone()));
+            }
+            if let Some(mailbox) = undone.and_then(|undone| shared.directory.find(undone)) {
+                mailbox.grown();
             }
             shared.drive_new(id, events);
             Ok(id)

@@ -43,6 +43,17 @@ pub enum OperationError {
     /// A rollback that still runs cannot be undone.
     #[error("rollback {0} still runs")]
     StillRuns(RollbackId),
+    /// A rollback cannot be undone while a host that it had left out comes in line.
+    #[error("rollback {of} is over, but it is bringing {host} in line, which it had left out")]
+    StillAtWork {
+        /// The rollback.
+        of: RollbackId,
+        /// The host.
+        host: HostId,
+    },
+    /// The rollback changed each time that it was looked at.
+    #[error("rollback {0} changes at this moment")]
+    MovedOn(OperationId),
     /// No host is at the rollback's target with a backup.
     #[error("rollback {0} has left no host changed, so there is nothing to undo")]
     NothingToUndo(RollbackId),
@@ -87,6 +98,7 @@ impl From<CreateError> for OperationError {
         match error {
             CreateError::HostBusy { host, owner } => Self::HostBusy { host, owner },
             CreateError::RequestIdReused { id } => Self::RequestIdReused(id),
+            CreateError::MovedOn { operation } => Self::MovedOn(operation),
             CreateError::Store(error) => Self::Store(error),
         }
     }
@@ -102,11 +114,12 @@ impl OperationError {
             Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
             Self::Incomplete { .. } => Reason::CheckpointIncomplete,
             Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
+            Self::StillAtWork { .. } => Reason::HostBusy,
             Self::InUse { .. } => Reason::CheckpointInUse,
             Self::HostBusy { .. } => Reason::HostBusy,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::Refused(refusal) => refusal.reason(),
-            Self::NotStoredYet | Self::Overloaded => Reason::Overloaded,
+            Self::NotStoredYet | Self::Overloaded | Self::MovedOn(_) => Reason::Overloaded,
             Self::Stopping => Reason::Unreachable,
             Self::Store(StoreError::Database(_)) => Reason::Overloaded,
             Self::Store(StoreError::Open { .. } | StoreError::Damaged { .. }) => Reason::Internal,
@@ -123,6 +136,8 @@ impl OperationError {
             Self::NoRollback(_)
             | Self::NoOperation(_)
             | Self::StillRuns(_)
+            | Self::StillAtWork { .. }
+            | Self::MovedOn(_)
             | Self::NothingToUndo(_)
             | Self::InUse { .. }
             | Self::HostBusy { .. }
@@ -139,6 +154,10 @@ impl OperationError {
         match self {
             Self::NotYetTaken(id) => Some(format!("follow it with: rfs checkpoint show {id}")),
             Self::StillRuns(id) => Some(format!("end it first: rfs rollback abort {id}")),
+            Self::StillAtWork { of, .. } => {
+                Some(format!("wait until the host has answered, then undo again: rfs rollback show {of}"))
+            }
+            Self::MovedOn(_) => Some("try again in a moment".to_owned()),
             Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
             Self::HostBusy { host, .. } => Some(format!("wait for it, or look at it: rfs host show {host}")),
             Self::NotStoredYet => {

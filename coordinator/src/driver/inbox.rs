@@ -1,7 +1,8 @@
 //! What waits for a driver.
 //!
-//! Reports and decisions are queued, each with who waits for it. That a host is to be looked at again, or belongs to another
-//! operation, or is further than before, is only noted: any number of such notes takes the place of one.
+//! Reports and decisions are queued, each with who waits for it. That a host is to be looked at again, belongs to another
+//! operation, or is further than before, and that the history has grown, is only noted: any number of such notes takes the
+//! place of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +64,7 @@ struct Notes {
 struct Kept {
     look: BTreeSet<HostId>,
     superseded: BTreeSet<HostId>,
+    grown: bool,
     progress: BTreeMap<HostId, Progress>,
 }
 
@@ -73,6 +75,8 @@ pub(super) struct Batch {
     pub(super) decisions: Vec<Asked>,
     pub(super) look: BTreeSet<HostId>,
     pub(super) superseded: BTreeSet<HostId>,
+    /// Something that came after it was written into the history.
+    pub(super) grown: bool,
     pub(super) progress: BTreeMap<HostId, Progress>,
 }
 
@@ -109,6 +113,11 @@ impl Mailbox {
 
     pub(super) fn superseded(&self, host: HostId) {
         self.notes.take().superseded.insert(host);
+        self.notes.bell.notify_one();
+    }
+
+    pub(super) fn grown(&self) {
+        self.notes.take().grown = true;
         self.notes.bell.notify_one();
     }
 
@@ -154,9 +163,10 @@ impl Inbox {
         {
             batch.reports.push(told);
         }
-        let Kept { look, superseded, progress } = std::mem::take(&mut *self.notes.take());
+        let Kept { look, superseded, grown, progress } = std::mem::take(&mut *self.notes.take());
         batch.look.extend(look);
         batch.superseded.extend(superseded);
+        batch.grown |= grown;
         batch.progress.extend(progress);
     }
 

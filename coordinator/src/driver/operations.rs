@@ -118,7 +118,7 @@ impl Operations {
 
     /// What a rollback would do, wave by wave. Nothing is changed.
     pub async fn plan_rollback(&self, request: &RollbackRequest) -> Result<Plan, OperationError> {
-        source::planned(&self.shared, request).await
+        Ok(source::planned(&self.shared, request).await?.0)
     }
 
     /// Lets a person steer an operation; returns once the decision is stored.

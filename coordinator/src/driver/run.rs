@@ -166,6 +166,9 @@ impl Driver {
         let seen = match self.rival {
             Some(since) => self.stand_by(since).await.ok()?,
             None => {
+                if batch.grown {
+                    self.read_on().await.ok()?;
+                }
                 let mut seen = self.look(std::mem::take(&mut batch.look));
                 if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
                     seen.push(Command::Tick);
@@ -261,6 +264,16 @@ impl Driver {
     fn becomes(&mut self, operation: Operation) {
         self.operation = Arc::new(operation);
         self.stale = true;
+    }
+
+    /// Takes in what the beginning of another operation has written into the history.
+    async fn read_on(&mut self) -> Result<(), Stopping> {
+        let news = self.journal.news().await?;
+        if !news.is_empty() {
+            let operation = self.operation.as_ref().clone();
+            self.becomes(news.iter().fold(operation, Operation::evolve));
+        }
+        Ok(())
     }
 
     /// Another driver appended something: its history holds, and it goes on with the operation.

@@ -2,30 +2,52 @@
 
 use std::collections::BTreeMap;
 
-use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId};
+use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Timestamp};
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
 use rfs_rollout::rollback;
-use rfs_rollout::{FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan};
+use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan};
 
 use super::error::OperationError;
 use super::operations::{Shared, read_head};
-use super::view::Head;
-use crate::store::{ListQuery, OperationKind, StoreError};
+use super::view::{self, Head};
+use crate::store::{Aside, ListQuery, OperationKind, Position, StoreError};
 
 /// How many of the newest rollbacks are looked at for the last one that proved a checkpoint good.
 const PROOFS: u32 = 200;
 /// How many missing hosts are named.
 const NAMED: usize = 3;
 
-/// Plans a rollback over the hosts that are known.
-pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Result<Plan, OperationError> {
-    let targets = match request.source {
-        Source::Checkpoint(id) => snapshots(shared, id).await?,
-        Source::Undo(of) => backups(shared, of).await?,
+/// A rollback that is to be undone, as it was read.
+pub(super) struct Undone {
+    operation: Operation,
+    position: Position,
+}
+
+impl Undone {
+    /// What it means to it that `by` undoes it. If it has moved on since it was read, that is for the store to find out.
+    pub(super) fn aside(self, by: RollbackId, now: Timestamp) -> Aside {
+        let Self { operation, position } = self;
+        let events = operation.decide(&Command::Undone(by), now).unwrap_or_default();
+        let after = events.iter().fold(operation, Operation::evolve);
+        Aside { operation: after.id(), expected: position, events, row: view::row(&after) }
+    }
+}
+
+/// Plans a rollback over the hosts that are known; with what it undoes, if it is an undo.
+pub(super) async fn planned(
+    shared: &Shared,
+    request: &RollbackRequest,
+) -> Result<(Plan, Option<Undone>), OperationError> {
+    let (targets, undone) = match request.source {
+        Source::Checkpoint(id) => (snapshots(shared, id).await?, None),
+        Source::Undo(of) => {
+            let (backups, undone) = backups(shared, of).await?;
+            (backups, Some(undone))
+        }
     };
     let hosts = shared.store.hosts().await?.into_iter();
     let hosts = hosts.map(|row| (row.host, HostView { labels: row.labels }));
-    Ok(plan(request, &FleetView { hosts: hosts.collect(), targets })?)
+    Ok((plan(request, &FleetView { hosts: hosts.collect(), targets })?, undone))
 }
 
 async fn snapshots(
@@ -65,25 +87,42 @@ fn missing(checkpoint: &Checkpoint) -> String {
     texts.join("; ")
 }
 
-async fn backups(shared: &Shared, of: RollbackId) -> Result<BTreeMap<HostId, SnapshotId>, OperationError> {
-    let Some(Operation::Rollback(rollback)) = stored(shared, of.into()).await? else {
+async fn backups(
+    shared: &Shared,
+    of: RollbackId,
+) -> Result<(BTreeMap<HostId, SnapshotId>, Undone), OperationError> {
+    let Some((operation, position)) = read(shared, of.into()).await? else {
         return Err(OperationError::NoRollback(of));
     };
+    let Operation::Rollback(rollback) = &operation else { return Err(OperationError::NoRollback(of)) };
     if rollback.outcome().is_none() {
         return Err(OperationError::StillRuns(of));
     }
+    // Where it will stand is not known, so neither is whether it is to be brought back.
+    if let Some(host) = rollback.at_work() {
+        return Err(OperationError::StillAtWork { of, host: host.clone() });
+    }
     let backups = rollback.backups();
-    if backups.is_empty() { Err(OperationError::NothingToUndo(of)) } else { Ok(backups) }
+    if backups.is_empty() {
+        return Err(OperationError::NothingToUndo(of));
+    }
+    Ok((backups, Undone { operation, position }))
 }
 
 /// An operation by its whole history.
 pub(super) async fn stored(shared: &Shared, id: OperationId) -> Result<Option<Operation>, StoreError> {
+    Ok(read(shared, id).await?.map(|(operation, _)| operation))
+}
+
+/// An operation by its whole history, and how long that is.
+async fn read(shared: &Shared, id: OperationId) -> Result<Option<(Operation, Position)>, StoreError> {
     let history = shared.store.load(id).await?;
     if history.is_empty() {
         return Ok(None);
     }
     let damaged = |source| StoreError::Damaged { what: format!("the history of operation {id}"), source };
-    Operation::replay(&history).map(Some).map_err(|error| damaged(error.into()))
+    let operation = Operation::replay(&history).map_err(|error| damaged(error.into()))?;
+    Ok(Some((operation, Position(history.len() as u64))))
 }
 
 /// Whether nothing needs the checkpoint.

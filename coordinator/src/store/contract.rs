@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The coordinator's store.
 #[tonic::async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Begins an operation: takes its hosts, reserves their generations, and stores its first events, all or nothing.
+    /// Begins an operation: takes its hosts, reserves their generations, stores its first events, and what it writes into
+    /// another history, all or nothing.
     ///
     /// The same request key again returns the first operation.
     async fn create(&self, new: NewOperation) -> Result<Created, CreateError>;
@@ -110,6 +111,21 @@ pub struct NewOperation {
     pub generations: u64,
     /// Its first events.
     pub begin: Begin,
+    /// What it means to an operation that came before.
+    pub aside: Option<Aside>,
+}
+
+/// What the beginning of an operation writes into the history of another one.
+#[derive(Debug, Clone)]
+pub struct Aside {
+    /// Into which.
+    pub operation: OperationId,
+    /// Where: the number of events that the caller knows.
+    pub expected: Position,
+    /// What it means there.
+    pub events: Vec<Event>,
+    /// The other operation's row after them.
+    pub row: OperationRow,
 }
 
 /// A caller's id of a request, and the request itself: the same id for another request is refused.
@@ -260,6 +276,12 @@ pub enum CreateError {
     RequestIdReused {
         /// The id.
         id: RequestId,
+    },
+    /// The other operation into whose history it writes has moved on: load that again.
+    #[error("operation {operation} has moved on")]
+    MovedOn {
+        /// The other operation.
+        operation: OperationId,
     },
     /// The store failed.
     #[error(transparent)]

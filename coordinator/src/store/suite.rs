@@ -51,6 +51,7 @@ pub(super) fn new(n: u128, names: &str) -> NewOperation {
         hosts: hosts(names),
         generations: GENERATIONS,
         begin: Box::new(|_| vec![event(0)]),
+        aside: None,
     }
 }
 
@@ -96,6 +97,7 @@ where
     a_history_is_read_as_it_was_appended(&open().await).await;
     of_two_appends_at_one_position_one_wins_and_the_other_changes_nothing(Arc::new(open().await)).await;
     a_refused_append_changes_nothing(&open().await).await;
+    a_creation_and_what_it_writes_into_another_history_are_one(&open().await).await;
     a_request_that_is_repeated_begins_nothing(&open().await).await;
     of_many_creations_with_one_request_one_begins(Arc::new(open().await)).await;
     one_operation_owns_a_host_at_a_time(&open().await).await;
@@ -168,6 +170,27 @@ async fn a_refused_append_changes_nothing(store: &dyn Store) {
     assert!(matches!(busy, Err(CreateError::HostBusy { .. })), "{busy:?}");
     assert_eq!(store.operation(operation(2)).await.expect("a read"), None, "all or nothing");
     begin(store, 3, "c").await.expect("c was not taken by the operation that could not begin");
+}
+
+async fn a_creation_and_what_it_writes_into_another_history_are_one(store: &dyn Store) {
+    begin(store, 1, "a").await.expect("a creation");
+    let noted = OperationRow { open: false, head: "noted".into(), ..row(1) };
+    let aside = |expected| {
+        let row = noted.clone();
+        Some(Aside { operation: operation(1), expected: Position(expected), events: vec![event(7)], row })
+    };
+    let late = store.create(NewOperation { aside: aside(0), ..new(2, "b") }).await;
+    assert!(matches!(late, Err(CreateError::MovedOn { .. })), "{late:?}");
+    let busy = store.create(NewOperation { aside: aside(1), ..new(2, "a") }).await;
+    assert!(matches!(busy, Err(CreateError::HostBusy { .. })), "{busy:?}");
+    assert_eq!(store.operation(operation(2)).await.expect("a read"), None);
+    assert_eq!(store.operation(operation(1)).await.expect("a read"), Some(row(1)));
+    assert_eq!(store.load(operation(1)).await.expect("a read").len(), 1);
+
+    store.create(NewOperation { aside: aside(1), ..new(2, "b") }).await.expect("b was not taken before");
+    assert_eq!(store.load(operation(1)).await.expect("a read"), [event(0), event(7)]);
+    assert_eq!(store.operation(operation(1)).await.expect("a read"), Some(noted.clone()));
+    store.append(append(1, 2, vec![event(8)])).await.expect("it goes on from there");
 }
 
 async fn a_request_that_is_repeated_begins_nothing(store: &dyn Store) {

@@ -35,7 +35,7 @@ impl<'d> Draft<'d> {
             Command::Disconnected(host) => self.connection(host, false),
             Command::Report(report) => self.report(report),
             Command::Person(person) => self.person(person)?,
-            Command::Health { .. } | Command::Superseded(_) | Command::Tick => {}
+            Command::Health { .. } | Command::Superseded(_) | Command::Undone(_) | Command::Tick => {}
         }
         Ok(())
     }

@@ -241,7 +241,7 @@ impl<'d> Draft<'d> {
     }
 
     fn aborting(&mut self, by: &str) {
-        if !self.state.hosts.values().any(|host| host.phase.at_work()) {
+        if self.state.at_work().is_none() {
             self.finish(Outcome::Aborted, Some(Failure::new(Reason::Cancelled, format!("aborted by {by}"))));
         }
     }

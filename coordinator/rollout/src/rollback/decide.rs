@@ -1,6 +1,6 @@
 //! What a command brings about, directly. What follows from it is in [`super::advance`].
 
-use rfs_model::{Health, HostId, Timestamp};
+use rfs_model::{Health, HostId, RollbackId, Timestamp};
 
 use super::advance::Draft;
 use super::event::RollbackEvent;
@@ -16,6 +16,7 @@ impl Draft<'_> {
             Command::Report(report) => self.report(report),
             Command::Health { host, health, since, evidence } => self.health(host, *health, *since, evidence),
             Command::Superseded(host) => self.superseded(host),
+            Command::Undone(by) => self.undone(*by),
             Command::Person(person) => self.person(person)?,
             Command::Tick => {}
         }
@@ -66,6 +67,14 @@ impl Draft<'_> {
         let pending = |phase: &HostPhase| *phase == HostPhase::Skipped || phase.at_work();
         if over && self.state.hosts.get(host).is_some_and(|record| pending(&record.phase)) {
             self.emit(RollbackEvent::HostSuperseded { at, host: host.clone() });
+        }
+    }
+
+    fn undone(&mut self, by: RollbackId) {
+        let at = self.now;
+        let known = self.state.undone_by == Some(by);
+        if !known && self.state.outcome().is_some() && self.state.at_work().is_none() {
+            self.emit(RollbackEvent::Undone { at, by });
         }
     }
 

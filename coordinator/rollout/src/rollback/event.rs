@@ -54,6 +54,8 @@ pub enum RollbackEvent {
     HostSkipped { at: Timestamp, host: HostId, generation: Generation },
     /// Another operation owns a skipped host now.
     HostSuperseded { at: Timestamp, host: HostId },
+    /// Another rollback undoes this one: hosts that were left out stay as they are.
+    Undone { at: Timestamp, by: RollbackId },
     /// A wave's gate is open.
     WavePassed {
         at: Timestamp,
@@ -104,6 +106,7 @@ impl RollbackEvent {
             | Self::HostLost { at, .. }
             | Self::HostSkipped { at, .. }
             | Self::HostSuperseded { at, .. }
+            | Self::Undone { at, .. }
             | Self::WavePassed { at, .. }
             | Self::WaveFailed { at, .. }
             | Self::Paused { at, .. }
@@ -153,6 +156,7 @@ impl fmt::Display for RollbackEvent {
                 write!(f, "{host}: not reachable, left out (fenced below generation {generation})")
             }
             Self::HostSuperseded { host, .. } => write!(f, "{host}: another operation owns it now"),
+            Self::Undone { by, .. } => write!(f, "undone by rollback {by}"),
             Self::WavePassed { wave, healthy, failed, promoted_by: None, .. } => {
                 write!(f, "wave {wave}: passed with {healthy} healthy and {failed} failed")
             }

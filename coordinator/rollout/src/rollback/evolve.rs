@@ -51,6 +51,7 @@ impl Rollback {
             hosts: hosts.collect(),
             acknowledged: Default::default(),
             cause: None,
+            undone_by: None,
         }
     }
 
@@ -121,6 +122,12 @@ impl Rollback {
             }
             RollbackEvent::HostSuperseded { host, .. } => {
                 self.host(at, host, |host| host.phase = HostPhase::Superseded);
+            }
+            RollbackEvent::Undone { by, .. } => {
+                self.undone_by = Some(*by);
+                for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
+                    host.phase = HostPhase::Superseded;
+                }
             }
             RollbackEvent::HostReverting { host, deadline, .. } => {
                 self.host(at, host, |host| host.phase = HostPhase::Reverting { deadline: *deadline });

@@ -39,6 +39,8 @@ pub struct Rollback {
     pub acknowledged: BTreeSet<HostId>,
     /// The last failure of a gate.
     pub cause: Option<Failure>,
+    /// The rollback that undoes this one, once it is over; the last one if it was tried more than once.
+    pub undone_by: Option<RollbackId>,
 }
 
 /// Where a rollback stands as a whole.
@@ -232,7 +234,7 @@ pub enum HostPhase {
     Untouched,
     /// Left out because it was not reachable; brought in line when it is back.
     Skipped,
-    /// Left out, and owned by another operation since.
+    /// Left out, and owned by another operation since, or the rollback is undone: it does not come in line any more.
     Superseded,
     /// Told to go to its target.
     Applying {
@@ -327,6 +329,11 @@ impl Rollback {
     pub fn open(&self) -> bool {
         let pending = |host: &HostRecord| host.phase == HostPhase::Skipped || host.phase.at_work();
         self.outcome().is_none() || self.hosts.values().any(pending)
+    }
+
+    /// A host for which a command is out, if there is one.
+    pub fn at_work(&self) -> Option<&HostId> {
+        self.hosts.iter().find(|(_, host)| host.phase.at_work()).map(|(name, _)| name)
     }
 
     /// Where a wave stands.

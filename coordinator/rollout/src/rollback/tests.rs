@@ -235,6 +235,16 @@ fn a_skipped_host_is_brought_in_line_when_it_is_back() {
 }
 
 #[test]
+fn once_a_rollback_is_undone_no_host_comes_in_line_with_it() {
+    let over = "a! b unreachable=skip; wait 20; ok b; wait 10";
+    check(&format!("{over}; undo; on a"), "a superseded, b passed | PARTIAL: 1 of 2 hosts: a");
+    // It is not undone under the hands of a host that is at work, nor while it runs.
+    check(&format!("{over}; on a; undo"), "a applying, b passed | PARTIAL: 1 of 2 hosts: a");
+    check(&format!("{over}; on a; ok a; undo"), "a applied, b passed | PARTIAL: 1 of 2 hosts: a");
+    check("a! b unreachable=skip; wait 20; undo; on a", "a applying, b applying | running");
+}
+
+#[test]
 fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_when_it_is() {
     check("a b; wait 359", "a applying, b untouched | running");
     let lost = "paused: wave 1: 1 failed and 0 may: a: not heard of past its deadline";

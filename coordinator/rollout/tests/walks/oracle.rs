@@ -14,6 +14,7 @@ pub(crate) struct Oracle {
     seen: usize,
     passed: Vec<WaveIndex>,
     started: Vec<WaveIndex>,
+    undone: bool,
     /// What each generation meant when it was first sent.
     meant: BTreeMap<(HostId, Generation), Step>,
     /// What was last observed of each host.
@@ -83,6 +84,10 @@ impl Oracle {
                 self.started.push(*wave);
             }
             RollbackEvent::WavePassed { wave, .. } => self.passed.push(*wave),
+            RollbackEvent::Undone { .. } => self.undone = true,
+            RollbackEvent::HostStarted { host, .. } if self.undone => {
+                return Some(format!("I6: {host} is brought in line with what is undone"));
+            }
             RollbackEvent::HostStarted { host, .. } => {
                 let wave = rollback.hosts[host].wave;
                 if !self.started.contains(&wave) && rollback.outcome().is_none() {
@@ -168,12 +173,13 @@ fn hosts(rollback: &Rollback, agents: &BTreeMap<HostId, Agent>) -> Option<String
         let at = |snapshot: SnapshotId| agent.content == Some(snapshot);
         let wrong = match host.phase {
             HostPhase::Applied { .. } | HostPhase::Passed { .. } | HostPhase::Unhealthy => !at(host.target),
-            HostPhase::Untouched | HostPhase::Skipped | HostPhase::Unchanged | HostPhase::Reverted => {
-                !at(agent.before)
-            }
+            HostPhase::Untouched
+            | HostPhase::Skipped
+            | HostPhase::Superseded
+            | HostPhase::Unchanged
+            | HostPhase::Reverted => !at(agent.before),
             HostPhase::Inconsistent => agent.content.is_some(),
-            HostPhase::Superseded
-            | HostPhase::Applying { .. }
+            HostPhase::Applying { .. }
             | HostPhase::Cancelling { .. }
             | HostPhase::Reverting { .. }
             | HostPhase::Lost

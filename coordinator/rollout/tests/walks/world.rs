@@ -207,6 +207,11 @@ impl World {
                 let host = self.some_host();
                 self.crash_agent(&host);
             }
+            _ if self.rollback().outcome().is_some() => {
+                if self.dice.percent(30) {
+                    self.decide(Command::Undone(RollbackId::from_uuid(uuid::Uuid::from_u128(8))));
+                }
+            }
             _ => {
                 let action = self.dice.pick(&[
                     PersonAction::Pause,

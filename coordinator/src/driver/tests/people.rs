@@ -1,7 +1,8 @@
 //! What people do: pause, resume, promote, abort, undo; and what they see.
 
 use futures_util::StreamExt as _;
-use rfs_rollout::OnFailure;
+use rfs_model::Reason;
+use rfs_rollout::{OnFailure, OnUnreachable};
 
 use super::agents::Manner;
 use super::*;
@@ -75,7 +76,72 @@ async fn an_undo_brings_the_changed_hosts_back_to_what_they_were_before() {
     bed.check(&coordinator, again, "a1 passed | b1 passed | SUCCEEDED").await;
 }
 
+#[tokio::test]
+async fn an_undo_leaves_no_host_on_its_way_to_what_is_undone() {
+    let bed = Bed::of(2).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback_without_a(&coordinator).await;
+    let undo = rollback_request(Source::Undo(id));
+    let undo = coordinator.operations.create_rollback(undo, None).await.expect("it has a backup");
+    assert_eq!(coordinator.history(id).await.last(), Some(&format!("undone by rollback {undo}")));
+    bed.pass(&coordinator, undo, 4).await;
+    bed.check(&coordinator, undo, "b2 passed | SUCCEEDED").await;
+    coordinator.link.connect(&host("a")).await;
+    bed.pass(&coordinator, id, 8).await;
+    bed.check(&coordinator, id, "a2 superseded | b2 passed | PARTIAL").await;
+    // Nor does it begin again when the coordinator does.
+    coordinator.stops().await;
+    let coordinator = bed.start().await;
+    bed.pass(&coordinator, id, 8).await;
+    bed.check(&coordinator, id, "a2 superseded | b2 passed | PARTIAL").await;
+}
+
+#[tokio::test]
+async fn a_rollback_is_not_undone_while_a_host_that_was_left_out_comes_in_line() {
+    let bed = Bed::of(2).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback_without_a(&coordinator).await;
+    bed.agents.behaves(&host("a"), Manner::Dawdles);
+    coordinator.link.connect(&host("a")).await;
+    bed.pass(&coordinator, id, 0).await;
+    bed.check(&coordinator, id, "a2 applying | b1 passed | PARTIAL").await;
+    let before = coordinator.history(id).await;
+    let undo = || coordinator.operations.create_rollback(rollback_request(Source::Undo(id)), None);
+    let failure = undo().await.expect_err("a is at work").failure("");
+    assert_eq!(
+        (failure.reason, failure.message.as_str(), failure.next_step()),
+        (
+            Reason::HostBusy,
+            format!("rollback {id} is over, but it is bringing a in line, which it had left out").as_str(),
+            format!("wait until the host has answered, then undo again: rfs rollback show {id}").as_str(),
+        )
+    );
+    assert_eq!(coordinator.history(id).await, before);
+    // Its deadline passes; it is heard no more, and the others can be brought back.
+    coordinator.link.disconnect(&host("a")).await;
+    for _ in 0..40 {
+        bed.pass(&coordinator, id, 10).await;
+    }
+    bed.check(&coordinator, id, "a2 lost | b1 passed | PARTIAL").await;
+    let undo = undo().await.expect("nothing is at work");
+    bed.pass(&coordinator, undo, 4).await;
+    bed.check(&coordinator, undo, "b2 passed | SUCCEEDED").await;
+}
+
 impl Bed {
+    /// A rollback that left `a` out, and is over.
+    async fn rollback_without_a(&self, coordinator: &Coordinator) -> RollbackId {
+        let checkpoint = self.checkpoint(coordinator).await;
+        self.agents.deploy(2);
+        coordinator.link.disconnect(&host("a")).await;
+        let mut request = rollback_request(Source::Checkpoint(checkpoint));
+        request.policy.on_unreachable = OnUnreachable::Skip;
+        let id = coordinator.operations.create_rollback(request, None).await.expect("a rollback begins");
+        self.pass(coordinator, id, 9).await;
+        self.check(coordinator, id, "a2 skipped | b1 passed | PARTIAL").await;
+        id
+    }
+
     async fn rollback_over_failure(&self, coordinator: &Coordinator) -> RollbackId {
         self.agents.behaves(&host("c"), Manner::Well);
         let checkpoint = self.checkpoint(coordinator).await;

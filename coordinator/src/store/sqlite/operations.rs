@@ -8,8 +8,8 @@ use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 use super::row::{body, column, damaged, event, number, optional, parsed, truth};
 use super::{BATCH, SqliteStore, hosts};
 use crate::store::contract::{
-    Append, AppendError, CreateError, Created, ListQuery, NewOperation, OperationKind, OperationRow, Page,
-    PageToken, Position, RequestKey, StoreError, StoredEvent,
+    Append, AppendError, Aside, CreateError, Created, ListQuery, NewOperation, OperationKind, OperationRow,
+    Page, PageToken, Position, RequestKey, StoreError, StoredEvent,
 };
 
 const ROWS: &str =
@@ -29,6 +29,9 @@ impl SqliteStore {
         let events = (new.begin)(&generations);
         insert_row(&mut transaction, &new.row, events.len()).await?;
         insert_events(&mut transaction, id, Position(0), &events).await?;
+        if let Some(aside) = new.aside {
+            insert_aside(&mut transaction, aside).await?;
+        }
         if let Some(request) = new.request {
             sqlx::query("INSERT INTO request (id, body, operation) VALUES ($1, $2, $3)")
                 .bind(request.id.as_str())
@@ -55,14 +58,7 @@ impl SqliteStore {
         let next = Position(append.expected.0 + append.events.len() as u64);
         let mut writer = self.writer.acquire().await.map_err(StoreError::from)?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
-        let moved = sqlx::query("UPDATE operation SET position = $3 WHERE id = $1 AND position = $2")
-            .bind(operation.to_string())
-            .bind(column(append.expected.0)?)
-            .bind(column(next.0)?)
-            .execute(&mut *transaction)
-            .await
-            .map_err(StoreError::from)?;
-        if moved.rows_affected() == 0 {
+        if !move_on(&mut transaction, operation, append.expected, next).await? {
             let at = position(&mut transaction, operation).await?;
             return Err(AppendError::Conflict { operation, at, expected: append.expected });
         }
@@ -203,6 +199,32 @@ async fn position(
         .fetch_optional(transaction)
         .await?;
     row.map_or(Ok(Position(0)), |row| number(&row, "position").map(Position))
+}
+
+/// Moves an operation from one position to a later one; false if it is not there.
+async fn move_on(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+    from: Position,
+    to: Position,
+) -> Result<bool, StoreError> {
+    let moved = sqlx::query("UPDATE operation SET position = $3 WHERE id = $1 AND position = $2")
+        .bind(operation.to_string())
+        .bind(column(from.0)?)
+        .bind(column(to.0)?)
+        .execute(transaction)
+        .await?;
+    Ok(moved.rows_affected() > 0)
+}
+
+async fn insert_aside(transaction: &mut SqliteConnection, aside: Aside) -> Result<(), CreateError> {
+    let Aside { operation, expected, events, row } = aside;
+    let next = Position(expected.0 + events.len() as u64);
+    if !move_on(transaction, operation, expected, next).await? {
+        return Err(CreateError::MovedOn { operation });
+    }
+    insert_events(transaction, operation, expected, &events).await?;
+    Ok(update_row(transaction, &row).await?)
 }
 
 async fn insert_events(

@@ -158,6 +158,7 @@ impl Play {
             "resume" => person(PersonAction::Resume),
             "promote" => person(PersonAction::Promote),
             "abort" => person(PersonAction::Abort),
+            "undo" => Command::Undone(RollbackId::from_uuid(Uuid::from_u128(8))),
             _ => {
                 for name in what.split_whitespace() {
                     let command = self.of_host(verb, host(name));
