@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "verify" => verify(&store)?,
         "collect" => format!(
             "{:?}",
-            store.collect(&KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 }, &Cancel::new())?.freed
+            store.collect(&KeepPolicy { last: 1, ..KeepPolicy::NOTHING }, &Cancel::new())?.freed
         ),
         "load" => load(&store)?,
         "drill" => drill(&store, &spec)?,

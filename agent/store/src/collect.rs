@@ -4,11 +4,11 @@
 //! that are durable before it removes those whose objects they hold, so that it may be killed at any instant. What a
 //! running capture counts on, it spares (see [`Uses`](crate::objects)).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::PoisonError;
 
-use rfs_model::{ByteCount, Digest, SnapshotId, Timestamp};
+use rfs_model::{ByteCount, ComponentName, Digest, SnapshotId, Timestamp};
 
 use crate::cancel::Cancel;
 use crate::error::StoreError;
@@ -18,7 +18,7 @@ use crate::marks::{Marks, Proof};
 use crate::objects::CollectionGuard;
 use crate::pack::{Location, PackId, PackWriter};
 use crate::reach;
-use crate::retention::{self, KeepPolicy, Kept};
+use crate::retention::{self, KeepPolicy, Kept, NEWEST_CHECKPOINT};
 use crate::snapshot::{self, SnapshotInfo};
 use crate::store::{Inner, Store};
 
@@ -33,6 +33,15 @@ pub struct CollectReport {
     pub freed: ByteCount,
     /// How much was written anew to free it.
     pub rewritten: ByteCount,
+}
+
+/// What a policy leaves, and what it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expiry {
+    /// The snapshots that the policy does not keep, the oldest first.
+    pub going: Vec<SnapshotInfo>,
+    /// Each of the others, the oldest first, and why it stays.
+    pub staying: Vec<(SnapshotInfo, Kept)>,
 }
 
 pub(crate) type DigestSet = HashSet<Digest, BuildHasherDefault<DigestHasher>>;
@@ -69,6 +78,28 @@ impl Store {
         self.mark(id, |marks| {
             marks.in_use.remove(who);
         })
+    }
+
+    /// Says that the snapshot is this host's part of the newest complete checkpoint. It stays until newer ones hold all of
+    /// its components that are `wanted` still.
+    pub fn hold_checkpoint(
+        &self,
+        id: SnapshotId,
+        wanted: &BTreeSet<ComponentName>,
+    ) -> Result<(), StoreError> {
+        self.protect(id, NEWEST_CHECKPOINT, "the newest complete checkpoint")?;
+        let mut missing = wanted.clone();
+        for info in self.snapshots()?.iter().rev() {
+            if !info.marks.in_use.contains_key(NEWEST_CHECKPOINT) {
+                continue;
+            }
+            let before = missing.len();
+            missing.retain(|name| info.components.iter().all(|component| component.name != *name));
+            if missing.len() == before && info.id != id {
+                self.release(info.id, NEWEST_CHECKPOINT)?;
+            }
+        }
+        Ok(())
     }
 
     /// Records that the snapshot was restored and found equal.
@@ -123,6 +154,32 @@ impl Store {
         Ok(report)
     }
 
+    /// What a collection by this policy would forget, and why the rest stays. Changes nothing.
+    pub fn expiry(&self, policy: &KeepPolicy) -> Result<Expiry, StoreError> {
+        let snapshots = snapshot::list(&self.0)?;
+        let mut kept = retention::kept(&snapshots, policy);
+        let mut expiry = Expiry::default();
+        for info in snapshots {
+            match kept.remove(&info.id) {
+                Some(why) => expiry.staying.push((info, why)),
+                None => expiry.going.push(info),
+            }
+        }
+        Ok(expiry)
+    }
+
+    /// How much a collection would free if no snapshots but these stayed. Changes nothing.
+    pub fn would_free(&self, staying: &[SnapshotId], cancel: &Cancel) -> Result<ByteCount, StoreError> {
+        let store = &*self.0;
+        let packs: BTreeMap<PackId, u64> =
+            store.index().packs().map(|(id, info)| (id, info.length)).collect();
+        let needed = reach::needed_by(store, staying, cancel)?;
+        let waste = Waste::of(store, &packs, &needed);
+        let dead: u64 = waste.dead.iter().map(|id| packs[id]).sum();
+        let sparse = waste.sparse.iter().map(|(id, objects)| packs[id].saturating_sub(length_of(objects)));
+        Ok(ByteCount(dead + sparse.sum::<u64>()))
+    }
+
     fn mark(&self, id: SnapshotId, change: impl FnOnce(&mut Marks)) -> Result<(), StoreError> {
         self.0.layout.require_writable()?;
         let _catalogue = self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,32 +203,15 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
     // below may not see.
     let packs: BTreeMap<PackId, u64> = store.index().packs().map(|(id, info)| (id, info.length)).collect();
     let needed = reach::needed(store, cancel)?;
-    let mut live: BTreeMap<PackId, Vec<(Digest, Location)>> =
-        packs.keys().map(|id| (*id, Vec::new())).collect();
-    for (digest, location) in store.index().objects() {
-        if let Some(live) = live.get_mut(&location.pack).filter(|_| needed.contains(&digest)) {
-            live.push((digest, location));
-        }
-    }
+    let Waste { dead, sparse } = Waste::of(store, &packs, &needed);
     drop(needed);
-    let bytes = |objects: &[(Digest, Location)]| {
-        objects.iter().map(|(_, location)| location.record_length()).sum::<u64>()
-    };
-    let small = packs.values().filter(|length| **length < SMALL_PACK).count() > MOST_SMALL_PACKS;
-    live.retain(|id, objects| {
-        let length = packs[id];
-        bytes(objects) * NEEDED_SHARE.1 < length * NEEDED_SHARE.0 || (small && length < SMALL_PACK)
-    });
-    // Those of which nothing is needed go first: that frees room for the rest.
-    let (dead, sparse): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, objects)| objects.is_empty());
-    let dead: Vec<PackId> = dead.into_iter().map(|(id, _)| id).collect();
     report.freed.0 += remove_packs(store, &dead, &packs)?;
     let mut round = Vec::new();
     let mut size = 0;
     let mut sparse = sparse.into_iter().peekable();
     while let Some((id, objects)) = sparse.next() {
         cancel.check()?;
-        size += bytes(&objects);
+        size += length_of(&objects);
         round.push((id, objects));
         if size >= ROUND || sparse.peek().is_none() {
             let rewritten = rewrite(store, &round, cancel)?;
@@ -182,6 +222,37 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The packs that hold more than is needed.
+struct Waste {
+    /// Those of which nothing is needed. They go first: that frees room for the rest.
+    dead: Vec<PackId>,
+    /// Those that are worth being written anew, each with what is needed of it.
+    sparse: Vec<(PackId, Vec<(Digest, Location)>)>,
+}
+
+impl Waste {
+    fn of(store: &Inner, packs: &BTreeMap<PackId, u64>, needed: &DigestSet) -> Self {
+        let mut live: BTreeMap<PackId, Vec<(Digest, Location)>> =
+            packs.keys().map(|id| (*id, Vec::new())).collect();
+        for (digest, location) in store.index().objects() {
+            if let Some(live) = live.get_mut(&location.pack).filter(|_| needed.contains(&digest)) {
+                live.push((digest, location));
+            }
+        }
+        let small = packs.values().filter(|length| **length < SMALL_PACK).count() > MOST_SMALL_PACKS;
+        live.retain(|id, objects| {
+            let length = packs[id];
+            length_of(objects) * NEEDED_SHARE.1 < length * NEEDED_SHARE.0 || (small && length < SMALL_PACK)
+        });
+        let (dead, sparse): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, objects)| objects.is_empty());
+        Self { dead: dead.into_iter().map(|(id, _)| id).collect(), sparse }
+    }
+}
+
+fn length_of(objects: &[(Digest, Location)]) -> u64 {
+    objects.iter().map(|(_, location)| location.record_length()).sum()
 }
 
 /// Writes the objects to new packs, and says how long these are. The reserve may be used: this frees more than it takes.

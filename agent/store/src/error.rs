@@ -41,12 +41,14 @@ pub enum StoreError {
         supported: u32,
     },
     /// A file system has not enough space. Free some or forget snapshots.
-    #[error("not enough space at {}: {needed} needed, {available} available", path.display())]
+    #[error("not enough space at {}: {needed} needed beside a reserve of {reserve}, and {available} free", path.display())]
     NoSpace {
         /// Where.
         path: PathBuf,
-        /// How much more was needed, the reserve included.
+        /// How much more was to be written.
         needed: ByteCount,
+        /// What is never used.
+        reserve: ByteCount,
         /// How much there is.
         available: ByteCount,
     },

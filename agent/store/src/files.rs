@@ -66,7 +66,8 @@ pub(crate) fn write_error(path: &Path, length: usize) -> impl FnOnce(io::Error) 
     move |source| match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             let available = path.parent().and_then(|folder| space::available(folder).ok()).unwrap_or(0);
-            StoreError::NoSpace { path, needed: ByteCount(length as u64), available: ByteCount(available) }
+            let (needed, reserve) = (ByteCount(length as u64), ByteCount(0));
+            StoreError::NoSpace { path, needed, reserve, available: ByteCount(available) }
         }
         _ => StoreError::Io { action: "write", path, source },
     }

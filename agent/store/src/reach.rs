@@ -1,6 +1,6 @@
 //! Which objects snapshots need.
 
-use rfs_model::Digest;
+use rfs_model::{Digest, SnapshotId};
 
 use crate::cancel::Cancel;
 use crate::collect::DigestSet;
@@ -12,9 +12,14 @@ use crate::store::Inner;
 
 /// Everything that any snapshot needs. It fails if a snapshot cannot be read, so that what it needs is not deleted.
 pub(crate) fn needed(store: &Inner, cancel: &Cancel) -> Result<DigestSet, StoreError> {
+    needed_by(store, &snapshot::ids(store)?, cancel)
+}
+
+/// Everything that these snapshots need.
+pub(crate) fn needed_by(store: &Inner, ids: &[SnapshotId], cancel: &Cancel) -> Result<DigestSet, StoreError> {
     let mut needed = DigestSet::default();
     let mut bytes = Vec::new();
-    for id in snapshot::ids(store)? {
+    for id in ids.iter().copied() {
         let manifest = match snapshot::read_manifest(store, id) {
             Ok(manifest) => manifest,
             Err(StoreError::UnknownSnapshot { .. }) => continue,

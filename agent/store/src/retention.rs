@@ -22,19 +22,31 @@ pub struct KeepPolicy {
     pub daily: u32,
     /// The last of each of so many weeks (from Monday, UTC) that have one.
     pub weekly: u32,
+    /// The last of each of so many calendar months (UTC) that have one.
+    pub monthly: u32,
 }
 
 impl Default for KeepPolicy {
     fn default() -> Self {
-        Self { last: 10, hourly: 24, daily: 7, weekly: 4 }
+        Self { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0 }
     }
 }
+
+impl KeepPolicy {
+    /// Keeps what may not be deleted, and nothing else.
+    pub const NOTHING: Self = Self { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0 };
+}
+
+/// Who holds the newest complete checkpoint: see [`crate::Store::hold_checkpoint`].
+pub const NEWEST_CHECKPOINT: &str = "newest-checkpoint";
 
 /// Why a snapshot stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
     /// It is the newest.
     Newest,
+    /// It is the newest complete checkpoint.
+    NewestCheckpoint,
     /// It is the last one that was proven to restore.
     LastProven,
     /// Someone needs it.
@@ -56,6 +68,7 @@ impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Newest => f.write_str("it is the newest"),
+            Self::NewestCheckpoint => f.write_str("it is the newest complete checkpoint"),
             Self::LastProven => f.write_str("it is the last one proven to restore"),
             Self::InUse(why) => write!(f, "it is in use: {why}"),
             Self::Pinned(why) => write!(f, "it is pinned: {why}"),
@@ -73,16 +86,18 @@ pub fn kept(snapshots: &[SnapshotInfo], policy: &KeepPolicy) -> BTreeMap<Snapsho
     let day = |at: Timestamp| at.0.div_euclid(DAY);
     // The epoch was a Thursday.
     let week = |at: Timestamp| (at.0.div_euclid(DAY) + 3).div_euclid(7);
+    let month = |at: Timestamp| month_of(at.0.div_euclid(DAY));
     let mut number = 0;
     let mut each = |_| {
         number += 1;
         number
     };
-    let rules: [(&'static str, u32, &mut dyn FnMut(Timestamp) -> i64); 4] = [
+    let rules: [(&'static str, u32, &mut dyn FnMut(Timestamp) -> i64); 5] = [
         ("last", policy.last, &mut each),
         ("hourly", policy.hourly, &mut { hour }),
         ("daily", policy.daily, &mut { day }),
         ("weekly", policy.weekly, &mut { week }),
+        ("monthly", policy.monthly, &mut { month }),
     ];
     for (rule, count, period) in rules {
         let mut left = count;
@@ -105,7 +120,8 @@ pub fn kept(snapshots: &[SnapshotInfo], policy: &KeepPolicy) -> BTreeMap<Snapsho
 /// Why a snapshot may not be deleted by anyone, if that is so.
 pub fn undeletable(snapshots: &[SnapshotInfo], snapshot: &SnapshotInfo) -> Option<Kept> {
     let marks = &snapshot.marks;
-    if let Some((who, why)) = marks.in_use.iter().next() {
+    // What only says that it is the newest checkpoint is said last.
+    if let Some((who, why)) = marks.in_use.iter().find(|(who, _)| *who != NEWEST_CHECKPOINT) {
         return Some(Kept::InUse(format!("{why} ({who})")));
     }
     if let Some(why) = &marks.pinned {
@@ -114,8 +130,21 @@ pub fn undeletable(snapshots: &[SnapshotInfo], snapshot: &SnapshotInfo) -> Optio
     if snapshots.last().is_some_and(|newest| newest.id == snapshot.id) {
         return Some(Kept::Newest);
     }
+    if marks.in_use.contains_key(NEWEST_CHECKPOINT) {
+        return Some(Kept::NewestCheckpoint);
+    }
     let last_proven = snapshots.iter().rev().find(|other| other.marks.proof.is_some());
     last_proven.filter(|proven| proven.id == snapshot.id).map(|_| Kept::LastProven)
+}
+
+/// Numbers the months of the Gregorian calendar, from a day's distance to 1970-01-01.
+fn month_of(day: i64) -> i64 {
+    // Years of this count begin in March, so that a leap day is the last of its year.
+    let day = day + 719_468;
+    let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    (era * 400 + year) * 12 + (5 * day + 2) / 153
 }
 
 #[cfg(test)]
@@ -161,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_rules_keep_the_last_of_each_period() {
-        let none = KeepPolicy { last: 0, hourly: 0, daily: 0, weekly: 0 };
+        let none = KeepPolicy::NOTHING;
         let taken = [(0, ""), (1, ""), (1, ""), (30, ""), (200, "")];
         check(&taken, KeepPolicy { last: 2, ..none }, "3: it is kept by the rule last | 4: it is the newest");
         check(
@@ -182,8 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn months_begin_where_the_calendar_says() {
+        // 1970-01-01, 1970-01-31, 1970-02-01, 1972-02-29, 1972-03-01, 2000-02-29, 2000-03-01, 2026-12-31, 1969-12-31
+        let days = [0, 30, 31, 789, 790, 11_016, 11_017, 20_818, -1];
+        let months: Vec<i64> = days.iter().map(|day| month_of(*day) - month_of(0)).collect();
+        assert_eq!(months, [0, 0, 1, 25, 26, 361, 362, 683, -1]);
+        let taken = [(0, ""), (10 * 24, ""), (40 * 24, ""), (41 * 24, "")];
+        let policy = KeepPolicy { monthly: 2, ..KeepPolicy::NOTHING };
+        check(&taken, policy, "1: it is kept by the rule monthly | 3: it is the newest");
+    }
+
+    #[test]
     fn no_policy_deletes_what_a_host_needs() {
-        let none = KeepPolicy { last: 0, hourly: 0, daily: 0, weekly: 0 };
+        let none = KeepPolicy::NOTHING;
         check(&[], none, "");
         check(
             &[(0, "v"), (1, "v"), (2, "u"), (3, "p"), (4, ""), (5, "")],
@@ -194,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumped_back_does_not_make_an_old_snapshot_the_newest() {
-        let none = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 };
+        let none = KeepPolicy { last: 1, ..KeepPolicy::NOTHING };
         check(&[(0, ""), (900, ""), (1, "")], none, "2: it is the newest");
     }
 }

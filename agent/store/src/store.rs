@@ -19,7 +19,7 @@ use crate::objects::Uses;
 use crate::pack::PackFiles;
 use crate::scan::Scan;
 use crate::snapshot::{self, Snapshot, SnapshotInfo};
-use crate::space::Reserve;
+use crate::space::{Reserve, ReserveRule};
 use crate::spec::{FilesSpec, Scope};
 use crate::tree::{Extent, Tree};
 
@@ -71,19 +71,28 @@ impl Store {
     /// Opens a store for writing, and makes one if the folder is new or empty. One process at a time may; a lock dies
     /// with its process.
     pub fn open(path: &Path, clock: SharedClock) -> Result<Self, StoreError> {
-        Self::with(Layout::open(path)?, clock)
+        Self::open_with_reserve(path, clock, ReserveRule::default())
+    }
+
+    /// The same, keeping another reserve of its file system free.
+    pub fn open_with_reserve(
+        path: &Path,
+        clock: SharedClock,
+        reserve: ReserveRule,
+    ) -> Result<Self, StoreError> {
+        Self::with(Layout::open(path)?, clock, reserve)
     }
 
     /// Opens a store for reading, beside the process that writes.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock))
+        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock), ReserveRule::default())
     }
 
-    fn with(layout: Layout, clock: SharedClock) -> Result<Self, StoreError> {
+    fn with(layout: Layout, clock: SharedClock, reserve: ReserveRule) -> Result<Self, StoreError> {
         let layout = Arc::new(layout);
         let inner = Inner {
             clock: Ticking(clock),
-            reserve: Reserve::of(&layout.root)?,
+            reserve: Reserve::of(&layout.root, reserve)?,
             packs: PackFiles::new(layout.packs.clone()),
             uses: Uses::default(),
             catalogue: Mutex::new(()),

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Stop, StopAtEnd, capture, contents, files_beneath, note, open, site, spec};
 use rfs_store::{Cancel, KeepPolicy, Share, StoreError};
 
-const LAST_ONE: KeepPolicy = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 };
+const LAST_ONE: KeepPolicy = KeepPolicy { last: 1, ..KeepPolicy::NOTHING };
 
 fn size(path: &Path) -> u64 {
     files_beneath(path).iter().map(|file| fs::metadata(file).expect("is there").len()).sum()
@@ -88,6 +88,67 @@ fn what_a_host_needs_cannot_be_forgotten() {
 
 fn refused_with(store: &rfs_store::Store, id: rfs_model::SnapshotId) -> String {
     store.forget(id).expect_err("is refused").to_string()
+}
+
+#[test]
+fn the_newest_complete_checkpoint_stays_until_newer_ones_hold_all_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    let store = open(&path);
+    let name = |text: &str| rfs_model::ComponentName::new(text).expect("a name");
+    let wanted = [name("site"), name("app")].into();
+    let checkpoint = |names: &[&str]| {
+        let making = store.begin().expect("begins");
+        for component in names {
+            making.value(&name(component), rfs_model::ComponentKind::Services, b"up").expect("keeps");
+        }
+        let id = making.commit(note("checkpoint")).expect("commits").id;
+        store.hold_checkpoint(id, &wanted).expect("holds");
+        id
+    };
+    let held = || -> Vec<_> {
+        let infos = store.snapshots().expect("lists");
+        infos.iter().filter(|info| !info.marks.in_use.is_empty()).map(|info| info.id).collect()
+    };
+    let both = checkpoint(&["site", "app", "gone"]);
+    assert_eq!(held(), [both]);
+    let site = checkpoint(&["site"]);
+    assert_eq!(held(), [both, site], "the older one has the newest of app");
+    let app = checkpoint(&["app"]);
+    assert_eq!(held(), [site, app], "nobody wants what is gone");
+    capture(&store, &live);
+    assert!(refused_with(&store, site).ends_with("stays: it is the newest complete checkpoint"));
+    let report = store.collect(&KeepPolicy::NOTHING, &Cancel::new()).expect("collects");
+    assert_eq!(report.forgotten, [both]);
+}
+
+#[test]
+fn what_a_collection_would_do_is_what_it_does() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    let store = open(&path);
+    for round in 0..4 {
+        fs::write(live.join("changing"), noise(round, 200_000)).expect("writes");
+        fs::write(live.join(format!("kept{round}")), noise(100 + round, 60_000)).expect("writes");
+        capture(&store, &live);
+    }
+    let usage = store.usage(&Cancel::new()).expect("looks");
+    assert_eq!(usage.packs.0, size(&path.join("packs")));
+    assert!(usage.unneeded.0 < 4096, "{usage:?}");
+    let alone: Vec<u64> = usage.alone.iter().map(|(_, bytes)| bytes.0 / 100_000).collect();
+    assert_eq!(alone, [2, 2, 2, 2], "what changed, and for the last also what came last: {usage:?}");
+    let reader = rfs_store::Store::open_read_only(&path).expect("opens");
+    let expiry = reader.expiry(&LAST_ONE).expect("judges");
+    let staying: Vec<_> = expiry.staying.iter().map(|(info, _)| info.id).collect();
+    let going: Vec<_> = expiry.going.iter().map(|info| info.id).collect();
+    let would = reader.would_free(&staying, &Cancel::new()).expect("reckons");
+    let report = store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
+    assert_eq!((report.forgotten, report.kept.into_keys().collect::<Vec<_>>()), (going, staying));
+    // New packs have a header and a footer of their own.
+    assert!(would.0.abs_diff(report.freed.0) < 4096, "{would} and {}", report.freed);
+    assert!(would.0 > 600_000, "{would}");
 }
 
 #[test]

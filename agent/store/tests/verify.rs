@@ -212,7 +212,7 @@ fn an_index_that_is_damaged_missing_or_old_is_made_anew() {
     assert_eq!(store.snapshot(id).expect("opens").tree(&site()).expect("reads"), tree);
     capture(&store, &live);
     store
-        .collect(&rfs_store::KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0 }, &Cancel::new())
+        .collect(&rfs_store::KeepPolicy { last: 1, ..rfs_store::KeepPolicy::NOTHING }, &Cancel::new())
         .expect("collects");
     drop(store);
     fs::write(&index, &whole).expect("writes");
