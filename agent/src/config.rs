@@ -17,6 +17,7 @@
 mod judge;
 mod program;
 mod raw;
+mod retention;
 mod source;
 
 use std::collections::BTreeSet;
@@ -25,9 +26,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rfs_model::{ComponentKind, ComponentName, HostId, Labels};
+use rfs_store::ReserveRule;
 
 pub use program::Program;
 pub(crate) use raw::parse_time;
+pub use retention::{DayTime, RetentionConfig};
 pub use source::Complaint;
 
 /// Where the configuration is when no other place is named.
@@ -44,6 +47,8 @@ pub struct Config {
     pub labels: Labels,
     /// The folder of snapshots and journal.
     pub store: PathBuf,
+    /// How much of a file system is never used, the store's and the components'.
+    pub reserve: ReserveRule,
     /// How to reach the coordinator; none on a host that is used locally alone.
     pub link: Option<Link>,
     /// What is captured and restored, in the order in which it is written.
@@ -52,6 +57,8 @@ pub struct Config {
     pub health: Vec<HealthCheck>,
     /// How long a restore may take before the host reverts, when the command does not say.
     pub max_restore_time: Duration,
+    /// What is kept in the store, and when what is not kept is removed.
+    pub retention: RetentionConfig,
 }
 
 /// How to reach the coordinator, and who the agent is.

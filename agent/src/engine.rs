@@ -13,6 +13,7 @@
 //! - An [`Engine`] that exists has brought to an end whatever its predecessor was interrupted in.
 //! - Before the commit there is only the way back, after it only the way forward. A report that fails changes nothing.
 //! - The backup is committed and protected before the first step.
+//! - What is kept, and why, is said by `keep`; the collector runs beside everything else, and yields to it.
 //! - An inconsistent host holds still until a forced restore has succeeded.
 
 mod back;
@@ -21,10 +22,12 @@ mod capture;
 pub(crate) mod cause;
 mod checkpoint;
 mod choice;
+mod collector;
 mod deadline;
 mod failpoint;
 mod forward;
 mod health;
+mod keep;
 pub(crate) mod label;
 mod phase;
 mod quiet;
@@ -33,7 +36,6 @@ mod recover;
 mod run;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,9 +54,11 @@ use crate::local::{PlanView, Progress};
 use board::Board;
 use cause::{Cause, refuse, refuse_for};
 use checkpoint::Checkpoint;
+use collector::Wakes;
 use run::{Goal, Ready, Run, Tally};
 
 pub use capture::Captured;
+pub use collector::Collector;
 pub use health::{LocalHealth, NoLocalHealth, Unhealthy};
 pub use phase::{Direction, Phase, UnknownPhase};
 pub use receipt::{Downtime, Failure, Receipt, Span};
@@ -75,6 +79,10 @@ pub struct Engine {
     current: Mutex<Option<(OperationId, Cancel)>>,
     /// The checkpoint that owns the host between its steps.
     checkpoint: Mutex<Option<Checkpoint>>,
+    /// The collection that runs, and how it is stopped.
+    collecting: Mutex<Option<Cancel>>,
+    /// How the collector is told that there is something for it.
+    collector: Arc<Wakes>,
     board: Board,
     lead: Lead,
 }
@@ -115,7 +123,7 @@ impl Engine {
     /// quiet for a checkpoint resumes.
     pub fn open(config: Config, clock: SharedClock, health: Arc<dyn LocalHealth>) -> Result<Opened, Refusal> {
         let refused = |cause: Cause| cause.refusal();
-        let store = open_store(&config.store, &clock).map_err(|error| match store_reason(&error) {
+        let store = open_store(&config, &clock).map_err(|error| match store_reason(&error) {
             Reason::StoreLocked => refuse(
                 Reason::StoreLocked,
                 error.to_string(),
@@ -138,12 +146,15 @@ impl Engine {
             work: Mutex::default(),
             current: Mutex::default(),
             checkpoint: Mutex::default(),
+            collecting: Mutex::default(),
+            collector: Arc::default(),
             board: Board::default(),
             lead,
         };
         let recovered = recover::recover(&engine, &|_| {})?;
         engine.resume_all();
         engine.forget_stored_ahead();
+        engine.release_superseded();
         Ok(Opened { engine, recovered })
     }
 
@@ -227,6 +238,7 @@ impl Engine {
         let until = Instant::now() + order.deadline.since(now);
         let _watchdog = deadline::Watchdog::start(until, cancel.clone());
         self.set_current(Some((order.operation, cancel.clone())));
+        self.stop_collection();
         let run = Run {
             engine: self,
             id,
@@ -248,7 +260,9 @@ impl Engine {
         if held.is_some() && receipt.failure.is_none() {
             self.tidy_held();
             self.release()?;
+            self.release_superseded();
         }
+        self.collector.wake();
         Ok(receipt)
     }
 
@@ -335,10 +349,10 @@ impl Engine {
 
 /// Opens the store, waiting a moment for one who is just ending: a program that was killed while it started another holds
 /// its lock until the other has begun.
-fn open_store(path: &Path, clock: &SharedClock) -> Result<Store, StoreError> {
+fn open_store(config: &Config, clock: &SharedClock) -> Result<Store, StoreError> {
     let begun = Instant::now();
     loop {
-        match Store::open(path, clock.clone()) {
+        match Store::open_with_reserve(&config.store, clock.clone(), config.reserve) {
             Err(StoreError::Locked { .. }) if begun.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
             other => return other,
         }

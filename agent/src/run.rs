@@ -7,7 +7,8 @@
 //!
 //! Invariants
 //! - What a crash left is recovered before anybody can command anything, and also when the link cannot be set up.
-//! - Idle, one thread sleeps: the certificates are looked at once a second, and checks run at their intervals.
+//! - Idle, its threads sleep: the certificates are looked at once a second, checks run at their intervals, and the
+//!   collector wakes at its own.
 //! - To stop is never to break off: a restore at work has [`LET_END`] to end; after that, or after a crash, the next
 //!   start brings the host to the target or to what it was before.
 
@@ -25,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::commander::Intake;
 use crate::config::{Config, Link};
-use crate::engine::LocalHealth;
+use crate::engine::{Collector, LocalHealth};
 use crate::health::{HostPrograms, Monitor, Prober};
 use crate::local::{Administration, LocalError, LocalHost, LocalServer};
 use crate::session::{About, Host, LinkState, Session};
@@ -46,6 +47,8 @@ pub struct Opened {
     pub intake: Arc<dyn Intake>,
     /// Does what administrators ask.
     pub administration: Arc<dyn Administration>,
+    /// Removes what is kept no longer, for as long as it lives.
+    pub collector: Option<Arc<Collector>>,
 }
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT.

@@ -13,7 +13,7 @@ use super::Ended;
 use crate::administration::Administrator;
 use crate::commander::Commander;
 use crate::config::Config;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Collector, Engine};
 use crate::run;
 
 /// Logs to standard error, from `level` on, or as `RUST_LOG` says.
@@ -39,7 +39,13 @@ pub(super) fn run(config: &Config) -> Ended {
         let engine = Arc::new(engine);
         let commander = Commander::start(engine.clone())
             .map_err(|error| rfs_link::Failure::new(Reason::Io, rfs_link::Chain(&error).to_string()))?;
-        Ok(run::Opened { intake: commander, administration: Arc::new(Administrator::new(engine)) })
+        let collector = Collector::start(&engine)
+            .map_err(|error| rfs_link::Failure::new(Reason::Internal, format!("cannot start: {error}")))?;
+        Ok(run::Opened {
+            intake: commander,
+            administration: Arc::new(Administrator::new(engine)),
+            collector: Some(Arc::new(collector)),
+        })
     };
     run::run(config, clock, open)?;
     Ok(Exit::Done)

@@ -99,7 +99,7 @@ impl Worker {
                 Ok(()) => Outcome::Finished,
                 Err(refusal) => Outcome::Failed(refusal),
             },
-            Step::Abandon => match self.engine.finish(operation) {
+            Step::Abandon => match self.engine.abandon(operation) {
                 Ok(()) => Outcome::Abandoned,
                 Err(refusal) => Outcome::Failed(refusal),
             },

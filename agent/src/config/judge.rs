@@ -2,6 +2,7 @@
 
 mod components;
 mod health;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -38,7 +39,10 @@ pub(super) fn judge(text: &str, path: &Path) -> Result<Config, Complaint> {
     let components = judge.components(&raw.component, &store, &own)?;
     let health = judge.health(&raw.health)?;
     let max_restore_time = raw.restore.max_time.map_or(MAX_RESTORE_TIME, |Time(time)| time);
-    Ok(Config { path: path.into(), host, labels, store, link, components, health, max_restore_time })
+    let retention = judge.retention(&raw.retention)?;
+    let reserve = judge.reserve(raw.store.reserve.as_ref())?;
+    let path = path.into();
+    Ok(Config { path, host, labels, store, reserve, link, components, health, max_restore_time, retention })
 }
 
 /// Judges one text, so that a complaint can point into it.

@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) health: Vec<Spanned<Health>>,
     #[serde(default)]
     pub(super) restore: Restore,
+    #[serde(default)]
+    pub(super) retention: Retention,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -51,12 +53,28 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields)]
 pub(super) struct Store {
     pub(super) path: Spanned<String>,
+    pub(super) reserve: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Restore {
     pub(super) max_time: Option<Time>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) keep_last: Option<Spanned<u32>>,
+    pub(super) keep_hourly: Option<Spanned<u32>>,
+    pub(super) keep_daily: Option<Spanned<u32>>,
+    pub(super) keep_weekly: Option<Spanned<u32>>,
+    pub(super) keep_monthly: Option<Spanned<u32>>,
+    pub(super) pinned: Option<Vec<Spanned<String>>>,
+    pub(super) automatic: Option<bool>,
+    pub(super) collect_every: Option<Time>,
+    pub(super) collect_at_most: Option<Time>,
+    pub(super) collect_between: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Debug, serde::Deserialize)]

@@ -1,5 +1,8 @@
 //! Each rule of the configuration, with the text that a person would read.
 
+use rfs_model::{ByteCount, Timestamp};
+use rfs_store::KeepPolicy;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -143,6 +146,54 @@ fn programs_globs_and_times_are_checked_before_they_are_needed() {
     check("kind = \"http\"", "kind = \"http\"\ninterval = \"10\"", "a length of time");
     check("kind = \"http\"", "kind = \"http\"\ninterval = \"0s\"", "a length of time");
     check("kind = \"files\"", "kind = \"files\"\nnever_restore = [\"secret\"]", "is not absolute");
+}
+
+#[test]
+fn what_is_kept_has_defaults_and_bounds() {
+    let config = judge(GOOD).expect("a file of an earlier version");
+    let usual = KeepPolicy { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0 };
+    assert_eq!((config.retention.keep, config.retention.automatic), (usual, true));
+    assert_eq!(config.reserve, ReserveRule::Usual);
+    let with = |keys: &str| judge(&format!("{GOOD}\n[retention]\n{keys}"));
+    let keep = with("keep_last = 3\nkeep_hourly = 0").expect("valid").retention.keep;
+    assert_eq!(keep, KeepPolicy { last: 3, hourly: 0, ..usual });
+    let refused = |keys: &str, expected: &str| {
+        let complaint = with(keys).expect_err(keys);
+        assert!(complaint.message.contains(expected), "{keys}\n{complaint}");
+        assert!(complaint.place.is_some_and(|place| keys.contains(&place.text)), "{keys}");
+    };
+    refused(
+        "keep_last = 0\nkeep_hourly = 0\nkeep_daily = 0\nkeep_weekly = 0",
+        "hardly one would be left to go back to; write keep_last = 1 or more",
+    );
+    refused("keep_last = -1", "integer `-1`");
+    refused("keep_yearly = 3", "unknown field `keep_yearly`");
+    refused("pinned = [\"4f2a\"]", "see it whole with: rfs-agent snapshots show 4f2a");
+    refused("collect_every = \"0s\"", "a length of time");
+    refused("collect_between = [\"01:00\"]", "write two times of day");
+    refused("collect_between = [\"1:00\", \"05:00\"]", "\"1:00\" is not a time of day");
+    refused("collect_between = [\"01:00\", \"01:00\"]", "both times are the same");
+    check("path = \"/var/lib/rfs\"", "path = \"/var/lib/rfs\"\nreserve = \"lots\"", "write it as \"512MiB\"");
+    check("path = \"/var/lib/rfs\"", "path = \"/var/lib/rfs\"\nreserve = \"90%\"", "at most 50%");
+    let reserve = |text: &str| {
+        let text =
+            GOOD.replace("path = \"/var/lib/rfs\"", &format!("path = \"/var/lib/rfs\"\nreserve = {text:?}"));
+        judge(&text).expect("valid").reserve
+    };
+    assert_eq!(reserve("2 GiB"), ReserveRule::Bytes(ByteCount(2 << 30)));
+    assert_eq!(reserve("5%"), ReserveRule::Percent(5));
+}
+
+#[test]
+fn collections_begin_in_their_hours_alone() {
+    let at = |hour: i64| Timestamp(20_000 * 86_400_000 + hour * 3_600_000);
+    let begin = |between: &str| -> Vec<i64> {
+        let config = judge(&format!("{GOOD}\n[retention]\n{between}")).expect("valid").retention;
+        (0..24).filter(|hour| config.may_begin(at(*hour))).collect()
+    };
+    assert_eq!(begin("").len(), 24);
+    assert_eq!(begin("collect_between = [\"01:00\", \"03:00\"]"), [1, 2]);
+    assert_eq!(begin("collect_between = [\"23:00\", \"02:00\"]"), [0, 1, 23]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
 use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
-use rfs_store::Cancel;
+use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
 use super::{Captured, Engine, label, refuse_held};
@@ -26,6 +26,11 @@ pub(super) struct Checkpoint {
 /// Why a snapshot was made that only makes a later one short.
 const STORED_AHEAD: &str = "stored ahead of a cut";
 
+/// Whether the snapshot only makes a later one short.
+pub(super) fn is_ahead(info: &SnapshotInfo) -> bool {
+    label::read(&info.label) == (SnapshotKind::Checkpoint, STORED_AHEAD)
+}
+
 impl Engine {
     /// Stores ahead what can be, and makes the components quiet. The host is the checkpoint's from then on.
     pub fn prepare(
@@ -43,6 +48,7 @@ impl Engine {
         let cancel = Cancel::at(until, self.clock.clone());
         let components = chosen.iter().map(|component| component.name().clone()).collect();
         self.set_checkpoint(Some(Checkpoint { operation, components, until, cancel: cancel.clone() }));
+        self.stop_collection();
         // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
         match self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel) {
             // A writer that does not rest is what being quiet is for.
@@ -84,8 +90,16 @@ impl Engine {
         })
     }
 
-    /// Lets everything resume; the host is free. May be called again.
+    /// Lets everything resume; the host is free, and what it cut is the newest checkpoint. May be called again.
     pub fn finish(&self, operation: OperationId) -> Result<(), Refusal> {
+        let resumed = self.give_up(operation);
+        self.hold_finished(operation);
+        self.collector.wake();
+        resumed
+    }
+
+    /// Lets everything resume; what was cut is like any other snapshot. May be called again.
+    pub fn abandon(&self, operation: OperationId) -> Result<(), Refusal> {
         self.give_up(operation)
     }
 
@@ -126,6 +140,7 @@ impl Engine {
 
     fn give_up(&self, operation: OperationId) -> Result<(), Refusal> {
         let _mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
+        self.collector.wake();
         self.resume(operation)
     }
 
@@ -145,9 +160,8 @@ impl Engine {
     /// Forgets what was stored ahead of cuts: the cut has all of it that it needs. The newest snapshot may never be deleted,
     /// so what was stored ahead of a checkpoint that was abandoned goes with the next cut.
     pub(super) fn forget_stored_ahead(&self) {
-        let label = label::write(SnapshotKind::Checkpoint, STORED_AHEAD);
         let snapshots = self.store.snapshots().unwrap_or_default();
-        for ahead in snapshots.iter().rev().skip(1).filter(|info| info.label == label) {
+        for ahead in snapshots.iter().rev().skip(1).filter(|info| is_ahead(info)) {
             if let Err(error) = self.store.forget(ahead.id) {
                 tracing::warn!(snapshot = %ahead.id, error = %rfs_link::Chain(&error), "stays, though it is needed no more");
             }

@@ -7,6 +7,7 @@ use rfs_store::{Snapshot, SnapshotNote};
 
 use super::cause::Cause;
 use super::choice::{self, Chosen, States};
+use super::keep::backup_holder;
 use super::phase::Phase;
 use super::receipt::Receipt;
 use super::run::{Run, Turns};
@@ -95,10 +96,10 @@ fn back_up<'e>(run: &mut Run<'e>, chosen: &Chosen<'e>) -> Result<States<'e>, Cau
         operation: Some(run.operation),
     };
     let backup = capture.commit(note)?.id;
-    run.engine.store.protect(backup, &run.operation.to_string(), "the way back of a restore")?;
+    run.engine.store.protect(backup, &backup_holder(run.operation), "the way back of a restore")?;
     if let Some(earlier) = run.backup.replace(backup) {
         // It was taken while services still wrote; this one has all that it has.
-        run.engine.store.release(earlier, &run.operation.to_string())?;
+        run.engine.store.release(earlier, &backup_holder(run.operation))?;
     }
     Ok(states)
 }

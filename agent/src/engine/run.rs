@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::cause::Cause;
 use super::failpoint::{self, Edge};
+use super::keep::{backup_holder, target_holder};
 use super::phase::Phase;
 use super::receipt::{Downtime, Failure, Receipt, Span};
 use crate::commander::{Selection, StepKind};
@@ -139,22 +140,27 @@ impl<'e> Run<'e> {
             tracing::error!(error = %rfs_link::Chain(&error), "the end of the restore could not be journalled");
         }
         failpoint::pause(phase, Edge::Before);
+        self.engine.release_superseded();
         receipt
     }
 
     /// Keeps the target for as long as the restore runs.
     pub(super) fn hold_target(&self) -> Result<(), Cause> {
-        Ok(self.engine.store.protect(self.goal.target, &self.target_holder(), "the target of a restore")?)
+        Ok(self.engine.store.protect(
+            self.goal.target,
+            &target_holder(self.operation),
+            "the target of a restore",
+        )?)
     }
 
     /// The target is needed no longer, nor is the backup of a host that is as it was. That a snapshot is kept too long is
     /// no reason for anything to fail.
     fn let_go(&self, receipt: &Receipt) {
         let store = &self.engine.store;
-        let mut done = store.release(self.goal.target, &self.target_holder());
+        let mut done = store.release(self.goal.target, &target_holder(self.operation));
         match (receipt.standing, self.backup) {
             (Standing::Before, Some(backup)) => {
-                done = done.and(store.release(backup, &self.operation.to_string()));
+                done = done.and(store.release(backup, &backup_holder(self.operation)));
             }
             (Standing::Target, _) if self.goal.selection.is_everything() => {
                 let took = receipt.ended_at.since(receipt.started_at);
@@ -165,10 +171,6 @@ impl<'e> Run<'e> {
         if let Err(error) = done {
             tracing::warn!(error = %rfs_link::Chain(&error), "a snapshot's marks could not be brought up to date");
         }
-    }
-
-    fn target_holder(&self) -> String {
-        format!("{} target", self.operation)
     }
 
     fn taken<T>(

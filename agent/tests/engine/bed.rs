@@ -141,7 +141,8 @@ fn look(path: &Path, lines: &mut Vec<String>) {
     let meta = fs::symlink_metadata(path).expect("it is there");
     let content = match meta.file_type() {
         kind if kind.is_symlink() => format!("-> {}", fs::read_link(path).expect("a link").display()),
-        kind if kind.is_file() => fs::read_to_string(path).expect("text"),
+        kind if kind.is_file() => String::from_utf8(fs::read(path).expect("readable"))
+            .unwrap_or_else(|not| format!("{:?}", not.as_bytes())),
         _ => "/".to_owned(),
     };
     let mode = meta.permissions().mode();

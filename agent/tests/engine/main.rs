@@ -8,5 +8,7 @@ mod back;
 mod restore;
 mod space;
 
+mod keep;
+
 mod checkpoint;
 mod commands;

@@ -1,0 +1,214 @@
+//! What the host keeps, and for how long.
+//!
+//! ```text
+//! finish of a checkpoint ─▶ held: newest complete checkpoint     ─▶ until a newer one holds all of it
+//! backup of a restore    ─▶ held: the way back of the restore    ─▶ until it went back, or a later restore's backup
+//!                                                                   holds all of it
+//! target of a restore    ─▶ held: the target of the restore      ─▶ until the restore has ended
+//! all else: pins, the newest, the last one proven, and the keep rules of the configuration
+//! ```
+//!
+//! Invariant: a hold is released only while nothing is restored, and never on an inconsistent host: whatever leads out of
+//! that stays.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use rfs_link::Chain;
+use rfs_model::{ComponentName, OperationId, Reason, SnapshotId, Standing};
+use rfs_store::{Cancel, CollectReport, SnapshotInfo, StoreError};
+
+use super::cause::{Cause, refuse};
+use super::receipt::Receipt;
+use super::run::Goal;
+use super::{Engine, checkpoint, label};
+use crate::commander::Refusal;
+use crate::local::SnapshotKind;
+
+/// How many ended restores are looked at: as many as the journal keeps.
+const RECEIPTS: u32 = 200;
+
+/// What a holder of a restore's target ends with.
+const TARGET: &str = " target";
+
+/// Who holds the target of an operation's restore.
+pub(super) fn target_holder(operation: OperationId) -> String {
+    format!("{operation}{TARGET}")
+}
+
+/// Who holds the backup of an operation's restore.
+pub(super) fn backup_holder(operation: OperationId) -> String {
+    operation.to_string()
+}
+
+/// Why the configuration's pins are there.
+const PIN: &str = "the configuration names it";
+
+impl Engine {
+    /// Releases the backups that later restores have superseded, and what a crash left held. The caller owns the host.
+    ///
+    /// That a snapshot is kept too long is no reason for anything to fail.
+    pub(super) fn release_superseded(&self) {
+        if let Err(cause) = self.try_release_superseded() {
+            tracing::warn!(error = %Chain(&cause), "snapshots that are needed no more may be kept");
+        }
+    }
+
+    fn try_release_superseded(&self) -> Result<(), Cause> {
+        if self.journal.held()?.is_some() || self.journal.open_run::<Goal>()?.is_some() {
+            return Ok(());
+        }
+        let receipts: Vec<Receipt> = self.journal.receipts(RECEIPTS)?;
+        let mut covered = BTreeSet::new();
+        for info in self.store.snapshots()?.iter().rev() {
+            for holder in info.marks.in_use.keys() {
+                let is_over = match Self::backed_up(info, holder) {
+                    Some(operation) => self.is_superseded(info, operation, &receipts, &mut covered)?,
+                    None => holder.ends_with(TARGET),
+                };
+                if is_over {
+                    self.store.release(info.id, holder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The operation whose backup the snapshot is, if that is why it is held.
+    fn backed_up(info: &SnapshotInfo, holder: &str) -> Option<OperationId> {
+        let operation = info.operation.filter(|operation| backup_holder(*operation) == holder)?;
+        (label::read(&info.label).0 == SnapshotKind::Backup).then_some(operation)
+    }
+
+    /// Whether a backup is needed no more. Called for the newest first; `covered` is what newer ones hold.
+    fn is_superseded(
+        &self,
+        info: &SnapshotInfo,
+        operation: OperationId,
+        receipts: &[Receipt],
+        covered: &mut BTreeSet<ComponentName>,
+    ) -> Result<bool, Cause> {
+        match receipts.iter().find(|receipt| receipt.backup == Some(info.id)).map(|receipt| receipt.standing)
+        {
+            Some(Standing::Before) => return Ok(true),
+            Some(Standing::Target | Standing::Inconsistent) => {}
+            // The restore ended before it knew of this backup, or with a later one.
+            None if !self.receipts_of(operation)?.is_empty() => return Ok(true),
+            // The journal forgot the restore, or never had it.
+            None => {}
+        }
+        let wanted = self.configured();
+        let names = info.components.iter().map(|component| component.name.clone());
+        let before = covered.len();
+        covered.extend(names.filter(|name| wanted.contains(name)));
+        Ok(covered.len() == before)
+    }
+
+    /// Holds the snapshot that the operation cut as the newest complete checkpoint.
+    pub(super) fn hold_finished(&self, operation: OperationId) {
+        let hold = || -> Result<(), StoreError> {
+            let snapshots = self.store.snapshots()?;
+            let mut of_operation =
+                snapshots.iter().rev().filter(|info| info.operation == Some(operation)).filter(|info| {
+                    label::read(&info.label).0 == SnapshotKind::Checkpoint && !checkpoint::is_ahead(info)
+                });
+            match of_operation.next() {
+                Some(cut) => self.store.hold_checkpoint(cut.id, &self.configured()),
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = hold() {
+            tracing::warn!(%operation, error = %Chain(&error), "the checkpoint is held by the keep rules alone");
+        }
+    }
+
+    fn configured(&self) -> BTreeSet<ComponentName> {
+        self.config.components.iter().map(|component| component.name.clone()).collect()
+    }
+
+    /// Forgets what the configuration does not keep, and frees its room; beside captures, and until a restore begins.
+    pub fn collect(&self, cancel: &Cancel) -> Result<CollectReport, Refusal> {
+        let _slot = Slot::take(self, cancel)?;
+        let collect = || -> Result<CollectReport, StoreError> {
+            self.pin_as_configured()?;
+            self.store.collect(&self.config.retention.keep, cancel)
+        };
+        collect().map_err(|error| match &error {
+            StoreError::Stopped(_) if self.is_restoring() => refuse(
+                Reason::Cancelled,
+                "a restore or a checkpoint began, so the collection was stopped; what it had done stays done",
+                "wait until that has ended, and run again: rfs-agent collect",
+            ),
+            StoreError::Damaged { .. } | StoreError::Missing { .. } => {
+                let message = format!("nothing is collected while it cannot be told what a snapshot needs: {}", Chain(&error));
+                refuse(
+                    Reason::StoreDamaged,
+                    message,
+                    "see what is harmed with: rfs-agent snapshots verify; then: rfs-agent snapshots repair, or delete the harmed snapshot",
+                )
+            }
+            _ => Cause::from(error).refusal(),
+        })
+    }
+
+    /// Whether a collection would forget anything.
+    pub(super) fn has_expired(&self) -> bool {
+        self.store.expiry(&self.config.retention.keep).is_ok_and(|expiry| !expiry.going.is_empty())
+    }
+
+    /// Pins what the configuration names, and takes away its pins that it names no more.
+    fn pin_as_configured(&self) -> Result<(), StoreError> {
+        let named = &self.config.retention.pinned;
+        for info in self.store.snapshots()? {
+            match &info.marks.pinned {
+                None if named.contains(&info.id) => self.store.pin(info.id, PIN)?,
+                Some(why) if why == PIN && !named.contains(&info.id) => self.store.unpin(info.id)?,
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a restore or a checkpoint owns the host.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).is_some() || self.checkpoint().is_some()
+    }
+
+    /// Stops a collection that runs: what begins now needs the disk more.
+    pub(super) fn stop_collection(&self) {
+        if let Some(cancel) = &*self.collecting.lock().unwrap_or_else(PoisonError::into_inner) {
+            cancel.cancel();
+        }
+    }
+
+    /// Deletes a snapshot, if it may be.
+    pub fn delete(&self, id: SnapshotId) -> Result<(), Refusal> {
+        self.store.forget(id).map_err(|error| super::refuse_snapshot(&error))?;
+        self.collector.wake();
+        Ok(())
+    }
+}
+
+/// The one collection at a time, and how it is stopped.
+struct Slot<'e>(&'e Engine);
+
+impl<'e> Slot<'e> {
+    fn take(engine: &'e Engine, cancel: &Cancel) -> Result<Self, Refusal> {
+        let mut slot = engine.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            return Err(refuse(
+                Reason::HostBusy,
+                "a collection is at work already",
+                "wait until it has ended",
+            ));
+        }
+        *slot = Some(cancel.clone());
+        Ok(Self(engine))
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.collecting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
