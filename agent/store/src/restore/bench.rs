@@ -139,6 +139,11 @@ impl<'a> Bench<'a> {
         Ok(live_root(&mut self.live, at.root, &at.path)?.folder(&at.path.0)?)
     }
 
+    /// The folder that a swap's slot is in.
+    pub(super) fn shard(&mut self, swap: &Swap) -> Result<BorrowedFd<'_>, FlipError> {
+        Ok(self.yards[swap.slot.yard].slot(swap.slot)?.0)
+    }
+
     /// Puts a new empty file into an empty slot.
     pub(super) fn fill(&mut self, swap: &Swap) -> Result<(), FlipError> {
         let yard = &mut self.yards[swap.slot.yard];

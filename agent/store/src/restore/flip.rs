@@ -10,8 +10,6 @@
 
 use std::ops::ControlFlow;
 
-use rustix::fs::syncfs;
-
 use super::adjust::{apply, check_adjust, fields};
 use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
@@ -24,7 +22,7 @@ use super::staged::{Evidence, FilesStanding, Ready, Staged, Swap, SwapKind};
 
 /// Brings the live trees to the target. Safe to call again after a crash: finished steps are skipped.
 ///
-/// It is done, but not yet safe from a power cut, when this returns: call [`sync`] before it is reported as done.
+/// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync()) before it is reported as done.
 pub fn flip(staged: &Staged) -> Result<(), FlipError> {
     flip_watched(staged, &mut |_| ControlFlow::Continue(()))
 }
@@ -54,14 +52,6 @@ pub fn flip_watched(staged: &Staged, watch: Watch<'_>) -> Result<(), FlipError> 
     }
     for folder in &staged.folders {
         settle(&mut bench, &folder.at, folder.new, watch)?;
-    }
-    Ok(())
-}
-
-/// Makes what was flipped, or flipped back, survive a power cut.
-pub fn sync(staged: &Staged) -> Result<(), FlipError> {
-    for yard in Bench::open(staged)?.yards() {
-        syncfs(yard.folder()).map_err(|errno| Fault::new(Action::Sync, yard.path(), errno))?;
     }
     Ok(())
 }

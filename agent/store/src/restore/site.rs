@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, CWD, unlinkat};
 use rustix::io::Errno;
@@ -86,6 +87,18 @@ impl Site {
     /// The yard that a slot is in.
     pub(super) fn yard_of(&self, slot: Slot) -> &OpenYard {
         &self.yards[slot.yard].1
+    }
+
+    /// The folders that the yards stand in, each with its absolute path.
+    pub(super) fn grounds(
+        &mut self,
+        work: &mut dyn FnMut(BorrowedFd<'_>, &[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        for (place, _) in &self.yards {
+            let Some(live) = self.live.get_mut(&place.root()) else { continue };
+            on_ground(live, place, |ground| work(ground.folder, ground.shown))?;
+        }
+        Ok(())
     }
 
     /// What a [`Staged`](super::Staged) keeps of the roots and yards.

@@ -1,13 +1,13 @@
 //! Writes everything that a plan brings beside the live trees, and takes the evidence that a flip needs.
 //!
-//! survey (what is live, where to stage, is there room) ─▶ make ─▶ evidence ─▶ one sync per file system.
+//! survey (what is live, where to stage, is there room) ─▶ make ─▶ evidence ─▶ sync.
 //! A failure anywhere removes all that was made.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 use rfs_model::ByteCount;
-use rustix::fs::{fstatvfs, syncfs};
+use rustix::fs::fstatvfs;
 
 use super::contents::{Contents, Progress, Unmanaged};
 use super::error::StageError;
@@ -21,6 +21,7 @@ use super::pattern::parent;
 use super::plan::{Adjustment, Change, FilesPlan, Step};
 use super::site::Site;
 use super::staged::{Adjust, Ready, Slot, Staged, StagingName, Swap, SwapKind};
+use super::sync::{self, Unsynced};
 use super::work::{Work, room_needed};
 use super::yard::OpenYard;
 use crate::text::ByteText;
@@ -66,12 +67,11 @@ impl Staging<'_> {
             site.yard_of(*slot).make_shard(*slot)?;
         }
         let work = Work::new(&plan, &slots);
-        work.perform(site, self.contents, self.progress)
+        let unsynced = Unsynced::for_plan(&plan);
+        work.perform(site, self.contents, self.progress, unsynced.as_ref())
             .map_err(|error| with_numbers(error, site, &needed))?;
         let (swaps, adjusts) = self.evidence(&plan, site, &slots)?;
-        for yard in site.yards() {
-            syncfs(yard.folder()).map_err(|errno| Fault::new(Action::Sync, yard.path(), errno))?;
-        }
+        sync::staged(site, &slots, unsynced)?;
         let (roots, yards) = site.record()?;
         let format = StagedFormat::default();
         Ok(Staged { format, name: name.clone(), roots, yards, swaps, adjusts, folders: plan.folders.clone() })

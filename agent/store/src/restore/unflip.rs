@@ -14,7 +14,7 @@ use crate::text::ByteText;
 
 /// Brings the live trees back to what they were. Safe to call again, from any point of a flip or of itself.
 ///
-/// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync) before it is reported.
+/// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync()) before it is reported.
 pub fn unflip(staged: &Staged) -> Result<Unflipped, FlipError> {
     unflip_watched(staged, &mut |_| ControlFlow::Continue(()))
 }

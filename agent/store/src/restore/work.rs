@@ -14,7 +14,8 @@ use super::pattern::absolute;
 use super::plan::{Donor, FilesPlan, New, entry_bytes};
 use super::site::Site;
 use super::staged::Slot;
-use super::write::{Room, finish_folder, make_entry, make_folder};
+use super::sync::Unsynced;
+use super::write::{Make, Room, make_folder};
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind};
 
@@ -89,7 +90,9 @@ impl<'a> Work<'a> {
         site: &Site,
         contents: &dyn Contents,
         progress: &Progress,
+        unsynced: Option<&Unsynced>,
     ) -> Result<(), StageError> {
+        let make = Make { contents, progress, unsynced };
         let mut rooms = Rooms::new(site);
         for item in &self.folders {
             make_folder(rooms.room(item)?, item.entry, &self.shown(item))?;
@@ -98,12 +101,12 @@ impl<'a> Work<'a> {
             let mut rooms = Rooms::new(site);
             items.iter().try_for_each(|item| match progress.is_cancelled() {
                 true => Err(StageError::Cancelled),
-                false => make_entry(rooms.room(item)?, item.entry, &self.shown(item), contents, progress),
+                false => make.entry(rooms.room(item)?, item.entry, &self.shown(item)),
             })
         })?;
         self.link(site)?;
         for item in self.folders.iter().rev() {
-            finish_folder(rooms.room(item)?, item.entry, &self.shown(item))?;
+            make.finish_folder(rooms.room(item)?, item.entry, &self.shown(item))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rfs_model::ByteCount;
 use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
@@ -18,6 +18,7 @@ use super::meta::{Held, HeldKind, set_all};
 use super::pattern::{name, parent};
 use super::plan::entry_bytes;
 use super::staged::Slot;
+use super::sync::Unsynced;
 use super::yard::OpenYard;
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind, Extent};
@@ -86,53 +87,72 @@ pub(super) fn make_folder(room: &mut Room<'_>, entry: &Entry, shown: &[u8]) -> R
     mkdirat(holder, name, Mode::RWXU).map_err(|errno| Fault::new(Action::Make, shown, errno))
 }
 
-/// Gives a folder its metadata, once all is in it.
-pub(super) fn finish_folder(room: &mut Room<'_>, entry: &Entry, shown: &[u8]) -> Result<(), Fault> {
-    let folder = room.folder(&entry.path)?;
-    let open = readable(folder).map_err(|errno| Fault::new(Action::OpenFolder, shown, errno))?;
-    set_all(Held { open: open.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)
+/// What every entry is made with.
+pub(super) struct Make<'a> {
+    pub(super) contents: &'a dyn Contents,
+    pub(super) progress: &'a Progress,
+    /// Where what was made waits for its own sync, unless its file system is synced as a whole.
+    pub(super) unsynced: Option<&'a Unsynced>,
 }
 
-/// Makes an entry that is no folder, with content and metadata.
-pub(super) fn make_entry(
-    room: &mut Room<'_>,
-    entry: &Entry,
-    shown: &[u8],
-    contents: &dyn Contents,
-    progress: &Progress,
-) -> Result<(), StageError> {
-    let (holder, name) = room.holder(&entry.path)?;
-    let made = |errno| Fault::new(Action::Make, shown, errno);
-    match &entry.kind {
-        EntryKind::File { size, content, .. } => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
-            write_content(&file, *size, content, shown, contents)?;
-            progress.add(entry_bytes(entry, &mut BTreeSet::new()));
-            set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
+impl Make<'_> {
+    /// Makes an entry that is no folder, with content and metadata.
+    pub(super) fn entry(&self, room: &mut Room<'_>, entry: &Entry, shown: &[u8]) -> Result<(), StageError> {
+        let (holder, name) = room.holder(&entry.path)?;
+        let made = |errno| Fault::new(Action::Make, shown, errno);
+        match &entry.kind {
+            EntryKind::File { size, content, .. } => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
+                write_content(&file, *size, content, shown, self.contents)?;
+                self.progress.add(entry_bytes(entry, &mut BTreeSet::new()));
+                set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
+                self.made(file.into(), shown);
+            }
+            EntryKind::Symlink(to) => {
+                symlinkat(&to[..], holder, name).map_err(made)?;
+                set_by_path(holder, name, HeldKind::Link, entry, shown)?;
+            }
+            EntryKind::Fifo => {
+                mknodat(holder, name, FileType::Fifo, Mode::RUSR, 0).map_err(made)?;
+                set_by_path(holder, name, HeldKind::Path, entry, shown)?;
+            }
+            EntryKind::CharDevice { major, minor } => {
+                let device = makedev(*major, *minor);
+                mknodat(holder, name, FileType::CharacterDevice, Mode::RUSR, device).map_err(made)?;
+                set_by_path(holder, name, HeldKind::Path, entry, shown)?;
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                let device = makedev(*major, *minor);
+                mknodat(holder, name, FileType::BlockDevice, Mode::RUSR, device).map_err(made)?;
+                set_by_path(holder, name, HeldKind::Path, entry, shown)?;
+            }
+            // Folders are made before; sockets are never in a plan.
+            EntryKind::Directory | EntryKind::Socket => {}
         }
-        EntryKind::Symlink(to) => {
-            symlinkat(&to[..], holder, name).map_err(made)?;
-            set_by_path(holder, name, HeldKind::Link, entry, shown)?;
-        }
-        EntryKind::Fifo => {
-            mknodat(holder, name, FileType::Fifo, Mode::RUSR, 0).map_err(made)?;
-            set_by_path(holder, name, HeldKind::Path, entry, shown)?;
-        }
-        EntryKind::CharDevice { major, minor } => {
-            let device = makedev(*major, *minor);
-            mknodat(holder, name, FileType::CharacterDevice, Mode::RUSR, device).map_err(made)?;
-            set_by_path(holder, name, HeldKind::Path, entry, shown)?;
-        }
-        EntryKind::BlockDevice { major, minor } => {
-            let device = makedev(*major, *minor);
-            mknodat(holder, name, FileType::BlockDevice, Mode::RUSR, device).map_err(made)?;
-            set_by_path(holder, name, HeldKind::Path, entry, shown)?;
-        }
-        // Folders are made before; sockets are never in a plan.
-        EntryKind::Directory | EntryKind::Socket => {}
+        Ok(())
     }
-    Ok(())
+
+    /// Gives a folder its metadata, once all is in it.
+    pub(super) fn finish_folder(
+        &self,
+        room: &mut Room<'_>,
+        entry: &Entry,
+        shown: &[u8],
+    ) -> Result<(), Fault> {
+        let folder = room.folder(&entry.path)?;
+        let open = readable(folder).map_err(|errno| Fault::new(Action::OpenFolder, shown, errno))?;
+        set_all(Held { open: open.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
+        self.made(open, shown);
+        Ok(())
+    }
+
+    fn made(&self, open: OwnedFd, shown: &[u8]) {
+        if let Some(unsynced) = self.unsynced {
+            unsynced.add(open, shown);
+        }
+    }
 }
 
 fn set_by_path(

@@ -136,9 +136,14 @@ impl OpenYard {
         super::pattern::absolute(&self.shown, path.as_bytes())
     }
 
+    /// Slots with the same number are in one folder.
+    pub(super) fn shard_of(slot: Slot) -> u32 {
+        slot.number / SHARD
+    }
+
     /// The folder of a slot and its name there; cheapest in the order of their numbers.
     pub(super) fn slot(&mut self, slot: Slot) -> Result<(BorrowedFd<'_>, String), Fault> {
-        let number = slot.number / SHARD;
+        let number = Self::shard_of(slot);
         let shard = match self.shard.take() {
             Some((known, open)) if known == number => open,
             Some(_) | None => self.open_shard(number)?,
