@@ -2,9 +2,9 @@
 
 import argparse
 import hashlib
+import json
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -15,10 +15,12 @@ from pathlib import Path
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--agent", required=True)
-parser.add_argument("--store", required=True)
+parser.add_argument("--yardstick", required=True)
 parser.add_argument("--runs", type=int, default=3)
 parser.add_argument("--corpus", type=Path, action="append", default=[])
 parser.add_argument("--work", type=Path, default=None)
+parser.add_argument("--cold", action="store_true")
+parser.add_argument("--figures", type=Path, default=None)
 options = parser.parse_args()
 
 work = Path(tempfile.mkdtemp(prefix="rfs-bench-", dir=options.work))
@@ -46,10 +48,21 @@ def corpus() -> Path:
     return tree
 
 
+LARGE = 16 << 20
+
+
 def change(tree: Path, seed: int) -> None:
-    """Changes one file in a hundred: most are edited, some replaced, deleted, renamed, or given another mode; some are new."""
+    """Changes one file in a hundred: most are edited, some replaced, deleted, renamed, or given another mode; some are new.
+
+    In a tree of large files a block of each is changed instead."""
     files = sorted(p for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
     dice = random.Random(seed)
+    if files and sum(p.stat().st_size for p in files) / len(files) > LARGE:
+        for path in files:
+            with open(path, "r+b") as file:
+                file.seek(dice.randrange(path.stat().st_size // 65536) * 65536)
+                file.write(dice.randbytes(65536))
+        return
     for number, path in enumerate(dice.sample(files, max(1, len(files) // 100))):
         kind = number % 20
         if kind < 12:
@@ -76,13 +89,28 @@ def away(path: Path) -> None:
         path.rename(trash / f"{path.name}-{time.monotonic_ns()}")
 
 
-def timed(command, env=None) -> float:
-    begun = time.monotonic()
-    done = subprocess.run(command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    took = time.monotonic() - begun
-    if done.returncode != 0:
-        sys.exit(f"{command}: {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}")
-    return took
+def timed(command, env=None, cwd=None):
+    """Seconds, and the peak memory of the process and its children in MiB."""
+    with tempfile.TemporaryFile() as errors:
+        begun = time.monotonic()
+        child = subprocess.Popen(command, env={**os.environ, **(env or {})}, cwd=cwd, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(child.pid, 0)
+        took = time.monotonic() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            errors.seek(0)
+            sys.exit(f"{command}: {child.returncode}: {errors.read().decode(errors='replace')[-2000:]}")
+    return took, usage.ru_maxrss / 1024
+
+
+def forget() -> bool:
+    """Empties the page cache, if that is allowed."""
+    subprocess.run(["sync"], check=True)
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        return False
+    return True
 
 
 class Ours:
@@ -99,18 +127,19 @@ class Ours:
             f'[[component]]\nname = "tree"\nkind = "files"\npaths = ["{self.tree}"]\n'
         )
 
-    def capture(self) -> float:
+    def capture(self):
         return timed([options.agent, "capture", "--config", self.config])
 
     def newest(self) -> str:
         text = subprocess.check_output([options.agent, "snapshots", "list", "--output", "json", "--config", self.config])
-        import json
-
         listed = json.loads(text)
         return (listed["snapshots"] if isinstance(listed, dict) else listed)[0]["id"]
 
-    def restore(self, snapshot: str) -> float:
+    def restore(self, snapshot: str):
         return timed([options.agent, "restore", snapshot, "--config", self.config])
+
+    def fill(self, snapshot: str):
+        return self.restore(snapshot)
 
 
 class Restic:
@@ -124,19 +153,50 @@ class Restic:
         away(self.at)
         timed(["restic", "init"], self.env)
 
-    def capture(self) -> float:
+    def capture(self):
         return timed(["restic", "backup", "--quiet", str(self.tree)], self.env)
 
     def newest(self) -> str:
-        return "latest"
+        listed = json.loads(subprocess.check_output(["restic", "snapshots", "--json"], env={**os.environ, **self.env}))
+        return listed[-1]["short_id"]
 
-    def restore(self, snapshot: str) -> float:
+    def restore(self, snapshot: str):
         if "--delete" not in subprocess.run(["restic", "restore", "--help"], capture_output=True, text=True).stdout:
-            return timed(["restic", "restore", snapshot, "--target", "/"], self.env)
+            return self.fill(snapshot)
         return timed(
             ["restic", "restore", snapshot, "--target", "/", "--delete", "--overwrite", "if-changed", "--include", str(self.tree)],
             self.env,
         )
+
+    def fill(self, snapshot: str):
+        return timed(["restic", "restore", snapshot, "--target", "/"], self.env)
+
+
+class Rustic:
+    name = "rustic"
+
+    def __init__(self, tree: Path, at: Path):
+        self.tree, self.at = tree, at
+        self.env = {"RUSTIC_REPOSITORY": str(at), "RUSTIC_PASSWORD": "bench", "RUSTIC_CACHE_DIR": str(at) + "-cache"}
+
+    def fresh(self) -> None:
+        away(self.at)
+        timed(["rustic", "init"], self.env)
+
+    def capture(self):
+        return timed(["rustic", "backup", "--no-progress", str(self.tree)], self.env)
+
+    def newest(self) -> str:
+        text = subprocess.check_output(["rustic", "snapshots", "--all", "--json"], env={**os.environ, **self.env})
+        groups = json.loads(text)
+        found = [s for group in groups for s in (group[1] if isinstance(group, list) else group["snapshots"])]
+        return max(found, key=lambda s: s["time"])["id"]
+
+    def restore(self, snapshot: str):
+        return timed(["rustic", "restore", "--no-progress", "--delete", f"{snapshot}:{self.tree}", str(self.tree)], self.env)
+
+    def fill(self, snapshot: str):
+        return self.restore(snapshot)
 
 
 class Borg:
@@ -150,12 +210,19 @@ class Borg:
         away(self.at)
         timed(["borg", "init", "--encryption", "none"], self.env)
 
-    def capture(self) -> float:
+    def capture(self):
         self.count += 1
         return timed(["borg", "create", "--compression", "zstd,1", f"::run-{self.count}", str(self.tree)], self.env)
 
+    def newest(self) -> str:
+        return f"run-{self.count}"
+
     def restore(self, snapshot: str):
+        """It has none in place."""
         return None
+
+    def fill(self, snapshot: str):
+        return timed(["borg", "extract", f"::{snapshot}"], self.env, cwd="/")
 
 
 class Rsync:
@@ -167,86 +234,129 @@ class Rsync:
     def fresh(self) -> None:
         away(self.at)
 
-    def capture(self) -> float:
+    def capture(self):
         return timed(["rsync", "-aHAX", "--delete", f"{self.tree}/", f"{self.at}/"])
 
     def newest(self) -> str:
         return ""
 
-    def restore(self, _snapshot: str) -> float:
+    def restore(self, _snapshot: str):
         return timed(["rsync", "-aHAX", "--delete", f"{self.at}/", f"{self.tree}/"])
+
+    def fill(self, snapshot: str):
+        return self.restore(snapshot)
+
+
+STEPS = ["first, warm", "first, cold", "nothing changed", "1 % changed", "restore the 1 %", "restore into empty"]
+YARDS = ["walk", "read", "hash", "copy"]
+
+
+class Figures:
+    """Seconds by step and contender, and each contender's peak of memory."""
+
+    def __init__(self):
+        self.seconds, self.memory = {}, {}
+
+    def add(self, step: str, name: str, measured) -> None:
+        if measured is None:
+            return
+        seconds, memory = measured
+        self.seconds.setdefault((step, name), []).append(seconds)
+        self.memory[name] = max(memory, self.memory.get(name, 0))
+
+    def median(self, step: str, name: str):
+        values = self.seconds.get((step, name))
+        return statistics.median(values) if values else None
+
+    def show(self, names) -> None:
+        print(f"{'':20}" + "".join(f"{name:>17}" for name in names))
+        for step in STEPS:
+            ours = self.median(step, "rfs")
+            if ours is None:
+                continue
+            cells = [f"{ours:>17.3f}"]
+            for name in names[1:]:
+                median = self.median(step, name)
+                cells.append(f"{'-':>17}" if median is None else f"{median:>9.3f} ({median / ours:4.1f})")
+            print(f"{step:20}" + "".join(cells))
+        print(f"{'peak memory, MiB':20}" + "".join(f"{self.memory.get(name, 0):>17.0f}" for name in names))
+        for step in YARDS:
+            median = self.median(step, "yardstick")
+            print(f"yardstick: {step:9}" + (f"{median:>17.3f}" if median is not None else f"{'-':>17}"))
+
+    def put(self, names, path: Path) -> None:
+        rows = {f"{step} | {name}": values for (step, name), values in self.seconds.items()}
+        path.write_text(json.dumps({"seconds": rows, "peak MiB": self.memory}, indent=1))
+
+
+def fresh_live(tree: Path, live: Path) -> None:
+    away(live)
+    subprocess.check_call(["cp", "-a", str(tree), str(live)])
+    subprocess.check_call(["sync"])
+
+
+def yardsticks(live: Path, figures: Figures) -> None:
+    for step in YARDS[:-1]:
+        figures.add(step, "yardstick", timed([options.yardstick, step, live]))
+    copy = work / "copy"
+    figures.add("copy", "yardstick", timed([options.yardstick, "copy", live, copy]))
+    away(copy)
 
 
 def measure(tree: Path) -> None:
-    files = sum(1 for p in tree.rglob("*") if p.is_file())
+    files = sum(1 for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
     size = sum(p.lstat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
-    print(f"\n{tree}: {files} files, {size / 2**20:.0f} MiB, {options.runs} runs, medians in seconds (and ours is so many times faster)")
+    print(f"\n{tree.name}: {files} files, {size / 2**20:.0f} MiB, {options.runs} runs; medians in seconds (ours is so many times faster)")
     live = work / "live"
     contenders = [Ours(live, work / "rfs")]
-    for kind in (Restic, Borg, Rsync):
+    for kind in (Restic, Rustic, Borg, Rsync):
         if shutil.which(kind.name):
             contenders.append(kind(live, work / kind.name))
         else:
             print(f"not measured: {kind.name} is not installed")
-    steps = ["first", "nothing changed", "1 % changed", "restore the 1 %"]
-    figures = {(step, c.name): [] for step in steps for c in contenders}
-    yard = {"stat walk": [], "read and hash": []}
+    figures = Figures()
     for run in range(options.runs):
-        away(live)
-        subprocess.check_call(["cp", "-a", str(tree), str(live)])
-        subprocess.check_call(["sh", "-c", f"cat {live}/* >/dev/null 2>&1; find {live} -type f -exec cat {{}} + >/dev/null"])
-        yard["stat walk"].append(timed(["find", str(live), "-newermt", "2100-01-01"]))
+        fresh_live(tree, live)
         time.sleep(2.1)  # What is younger than a clock's grain cannot be trusted by anyone; it is not what is measured.
-        order = contenders if run % 2 == 0 else contenders[::-1]
-        for c in order:
+        yardsticks(live, figures)
+        for c in contenders if run % 2 == 0 else contenders[::-1]:
+            if options.cold:
+                c.fresh()
+                if forget():
+                    figures.add("first, cold", c.name, c.capture())
+                timed([options.yardstick, "read", live])
             c.fresh()
-            figures["first", c.name].append(c.capture())
-            figures["nothing changed", c.name].append(c.capture())
-        kept = {c.name: c.newest() for c in order if hasattr(c, "newest")}
-        # Restores go in place, so each contender gets the same change again.
-        for c in order:
+            subprocess.check_call(["sync"])
+            figures.add("first, warm", c.name, c.capture())
+            figures.add("nothing changed", c.name, c.capture())
+            first = c.newest()
             change(live, run + 1)
-            if c.name not in kept:
-                figures["1 % changed", c.name].append(c.capture())
-                Rsync(live, tree).restore("")
-                continue
             if c.name == "rsync":
-                figures["restore the 1 %", c.name].append(c.restore(""))
+                # Its one copy is the first state until the next capture, so it is put back first, and changed again.
+                figures.add("restore the 1 %", c.name, c.restore(first))
                 change(live, run + 1)
-                figures["1 % changed", c.name].append(c.capture())
-                Rsync(live, tree).restore("")
+                figures.add("1 % changed", c.name, c.capture())
+                fresh_live(tree, live)
+                c.capture()
             else:
-                figures["1 % changed", c.name].append(c.capture())
-                figures["restore the 1 %", c.name].append(c.restore(kept[c.name] if c.name != "restic" else first_restic(c)))
+                figures.add("1 % changed", c.name, c.capture())
+                restored = c.restore(first)
+                figures.add("restore the 1 %", c.name, restored)
+                if restored is None:
+                    fresh_live(tree, live)
+            away(live)
+            if c.name == "rsync":
+                live.mkdir()
+            figures.add("restore into empty", c.name, c.fill(first))
     names = [c.name for c in contenders]
-    print(f"{'':18}" + "".join(f"{name:>18}" for name in names))
-    for step in steps:
-        cells = []
-        ours = statistics.median(figures[step, "rfs"])
-        for name in names:
-            values = figures[step, name]
-            if not values:
-                cells.append(f"{'-':>18}")
-            elif name == "rfs":
-                cells.append(f"{ours:>18.3f}")
-            else:
-                median = statistics.median(values)
-                cells.append(f"{median:>10.3f} ({median / ours:4.1f})")
-        print(f"{step:18}" + "".join(cells))
-    print(f"yardstick: `find` over the tree {statistics.median(yard['stat walk']):.3f}")
-
-
-def first_restic(c: "Restic") -> str:
-    import json
-
-    listed = json.loads(subprocess.check_output(["restic", "snapshots", "--json"], env={**os.environ, **c.env}))
-    return listed[0]["short_id"]
+    figures.show(names)
+    if options.figures:
+        options.figures.mkdir(parents=True, exist_ok=True)
+        figures.put(names, options.figures / f"{tree.name}.json")
 
 
 try:
     for tree in options.corpus or [corpus()]:
         measure(tree.resolve())
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"\nthe largest process of all took {peak:.0f} MiB")
 finally:
     shutil.rmtree(work, ignore_errors=True)

@@ -6,11 +6,13 @@
 //! - In a file that has holes, every aligned run of zeros of [`SHORTEST_HOLE`] or more is a hole, however the file
 //!   system stores it: the same file on another file system has the same extents.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use fastcdc::v2020::FastCDC;
+use rayon::prelude::*;
 use rfs_model::Digest;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -36,7 +38,14 @@ pub(crate) type Known<'a> = dyn Fn(&Digest) -> bool + 'a;
 /// Where content goes.
 pub(crate) trait Sink: Sync {
     /// Takes a piece of content and names it.
-    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError>;
+    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
+        let digest = digest_of(content);
+        self.keep_named(digest, content)?;
+        Ok(digest)
+    }
+
+    /// Takes a piece of content whose digest is known.
+    fn keep_named(&self, digest: Digest, content: &[u8]) -> Result<(), StoreError>;
 
     /// Gives `ask` the means to ask whether content of a digest need not be read again. Asking takes part in what a
     /// capture counts on.
@@ -48,8 +57,8 @@ pub(crate) trait Sink: Sync {
 pub(crate) struct NameOnly;
 
 impl Sink for NameOnly {
-    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
-        Ok(digest_of(content))
+    fn keep_named(&self, _digest: Digest, _content: &[u8]) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {
@@ -75,9 +84,13 @@ impl From<StoreError> for ContentError {
 }
 
 /// Reads a file of `size` bytes. `None`: it had another size when it was read.
+///
+/// `held` is what the file held before. It makes no difference to what is returned, but where the file holds it still,
+/// boundaries need not be looked for.
 pub(crate) fn read(
     file: &File,
     size: u64,
+    held: &[Extent],
     sink: &dyn Sink,
     buffer: &mut Vec<u8>,
     cancel: &Cancel,
@@ -91,15 +104,28 @@ pub(crate) fn read(
             return Ok(Some(keep_whole(buffer, sink)?));
         }
     }
+    let runs = data_runs(file, size, buffer)?;
+    let held = Held::new(held);
+    let sections: Vec<Section<'_>> = runs
+        .iter()
+        .flat_map(|run| sections(*run))
+        .map(|(start, end)| Section { file, start, end, held: &held })
+        .collect();
+    let read: Option<Vec<Vec<Extent>>> = match &sections[..] {
+        [] => Some(Vec::new()),
+        [section] => section.read(sink, buffer, cancel)?.map(|extents| vec![extents]),
+        sections => sections
+            .par_iter()
+            .map_init(Vec::new, |buffer, section| section.read(sink, buffer, cancel))
+            .collect::<Result<_, _>>()?,
+    };
+    let Some(read) = read else { return Ok(None) };
     let mut extents = Extents::default();
     let mut at = 0;
-    for (start, end) in data_runs(file, size, buffer)? {
-        extents.hole(start - at);
-        let run = Run { file, start, end };
-        if !run.read(sink, buffer, cancel, &mut extents)? {
-            return Ok(None);
-        }
-        at = end;
+    for (section, read) in sections.iter().zip(read) {
+        extents.hole(section.start - at);
+        extents.0.extend(read);
+        at = section.end;
     }
     extents.hole(size - at);
     Ok(Some(extents.0))
@@ -205,76 +231,102 @@ impl Extents {
             self.0.push(Extent::Hole { length: more });
         }
     }
+}
 
-    fn data(&mut self, content: &[u8], sink: &dyn Sink) -> Result<(), StoreError> {
-        let digest = sink.keep(content)?;
-        self.0.push(Extent::Data { digest, length: content.len() as u64 });
-        Ok(())
+/// Cuts a run into what is read at once: sections start at multiples of [`SECTION`], but for the first.
+fn sections((start, end): (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
+    let after = move |at: u64| ((at / SECTION + 1) * SECTION).min(end);
+    std::iter::successors((start < end).then(|| (start, after(start))), move |(_, at)| {
+        (*at < end).then(|| (*at, after(*at)))
+    })
+}
+
+/// What a file held, by where it began.
+#[derive(Debug, Default)]
+struct Held(HashMap<u64, HeldChunk>);
+
+#[derive(Debug, Clone, Copy)]
+struct HeldChunk {
+    digest: Digest,
+    length: usize,
+    /// It ended where the content said so, and not because there was no more.
+    cut_by_content: bool,
+}
+
+impl Held {
+    fn new(extents: &[Extent]) -> Self {
+        let mut held = HashMap::new();
+        let mut at = 0;
+        for (i, extent) in extents.iter().enumerate() {
+            let end = at + extent.length();
+            if let Extent::Data { digest, length } = extent {
+                let cut_by_content =
+                    matches!(extents.get(i + 1), Some(Extent::Data { .. })) && end % SECTION != 0;
+                held.insert(at, HeldChunk { digest: *digest, length: *length as usize, cut_by_content });
+            }
+            at = end;
+        }
+        Self(held)
     }
 }
 
-/// A stretch of a file that is read.
-struct Run<'a> {
+/// A stretch of a file that is cut into chunks by itself.
+struct Section<'a> {
     file: &'a File,
     start: u64,
     end: u64,
+    held: &'a Held,
 }
 
-impl Run<'_> {
-    /// Reads the run, section by section. `false`: the file is shorter now.
+impl Section<'_> {
+    /// `None`: the file is shorter now.
     fn read(
         &self,
         sink: &dyn Sink,
         buffer: &mut Vec<u8>,
         cancel: &Cancel,
-        extents: &mut Extents,
-    ) -> Result<bool, ContentError> {
-        let mut at = self.start;
-        while at < self.end {
-            let end = ((at / SECTION + 1) * SECTION).min(self.end);
-            if !self.read_section(at, end, sink, buffer, cancel, extents)? {
-                return Ok(false);
-            }
-            at = end;
-        }
-        Ok(true)
-    }
-
-    fn read_section(
-        &self,
-        start: u64,
-        end: u64,
-        sink: &dyn Sink,
-        buffer: &mut Vec<u8>,
-        cancel: &Cancel,
-        extents: &mut Extents,
-    ) -> Result<bool, ContentError> {
-        let mut unread = start;
+    ) -> Result<Option<Vec<Extent>>, ContentError> {
+        let mut extents = Vec::new();
+        let mut unread = self.start;
         let mut kept = 0;
         loop {
             cancel.check().map_err(StoreError::from)?;
-            let wanted = ((WINDOW - kept) as u64).min(end - unread) as usize;
+            let wanted = ((WINDOW - kept) as u64).min(self.end - unread) as usize;
             buffer.resize(kept + wanted, 0);
             if read_at(self.file, &mut buffer[kept..], unread)? != wanted {
-                return Ok(false);
+                return Ok(None);
             }
             unread += wanted as u64;
             let mut from = 0;
             while from < buffer.len() {
                 let rest = &buffer[from..];
-                if rest.len() < LARGEST_CHUNK && unread < end {
+                if rest.len() < LARGEST_CHUNK && unread < self.end {
                     break;
                 }
-                let length = cut(rest);
-                extents.data(&rest[..length], sink)?;
-                from += length;
+                let chunk = self.keep(unread - rest.len() as u64, rest, sink)?;
+                from += chunk.length() as usize;
+                extents.push(chunk);
             }
-            if unread == end {
-                return Ok(true);
+            if unread == self.end {
+                return Ok(Some(extents));
             }
             buffer.copy_within(from.., 0);
             kept = buffer.len() - from;
         }
+    }
+
+    /// Keeps the chunk that begins at `at`, where `rest` is what follows.
+    fn keep(&self, at: u64, rest: &[u8], sink: &dyn Sink) -> Result<Extent, StoreError> {
+        let is_whole = |held: &&HeldChunk| held.cut_by_content || at + held.length as u64 == self.end;
+        let held = self.held.0.get(&at).filter(is_whole);
+        if let Some((held, content)) = held.and_then(|held| Some((held, rest.get(..held.length)?)))
+            && digest_of(content) == held.digest
+        {
+            sink.keep_named(held.digest, content)?;
+            return Ok(Extent::Data { digest: held.digest, length: held.length as u64 });
+        }
+        let content = &rest[..cut(rest)];
+        Ok(Extent::Data { digest: sink.keep(content)?, length: content.len() as u64 })
     }
 }
 
@@ -284,4 +336,59 @@ fn cut(bytes: &[u8]) -> usize {
         return bytes.len();
     }
     FastCDC::new(bytes, SMALLEST_CHUNK, MEAN_CHUNK, LARGEST_CHUNK).cut(0, bytes.len()).1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Bytes that look random and are the same for the same seed.
+    fn noise(seed: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn extents(content: &[u8], held: &[Extent]) -> Vec<Extent> {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(content).expect("content");
+        read(&file, content.len() as u64, held, &NameOnly, &mut Vec::new(), &Cancel::new())
+            .expect("read")
+            .expect("its length holds")
+    }
+
+    #[test]
+    fn what_a_file_held_before_changes_nothing_of_what_it_holds_now() {
+        let first = noise(1, (SECTION + (9 << 20)) as usize);
+        let held = extents(&first, &[]);
+        assert!(held.len() > 100, "{} chunks", held.len());
+        let at = 5 << 20;
+        let cases: [(&str, Vec<u8>); 7] = [
+            ("the same", first.clone()),
+            ("a byte is another", [&first[..at], &[first[at] ^ 1], &first[at + 1..]].concat()),
+            ("a byte more", [&first[..at], b"+", &first[at..]].concat()),
+            ("a byte less", [&first[..at], &first[at + 1..]].concat()),
+            ("longer", [&first[..], &noise(2, 3 << 20)].concat()),
+            ("shorter, in mid chunk", first[..first.len() - 70_001].to_vec()),
+            ("within the first section", first[..40 << 20].to_vec()),
+        ];
+        for (what, content) in cases {
+            assert!(extents(&content, &held) == extents(&content, &[]), "{what}");
+        }
+        // And back: what was the end of the shorter file is none in the longer one.
+        let short = first[..(SECTION + 70_001) as usize].to_vec();
+        assert!(extents(&first, &extents(&short, &[])) == held, "it grew");
+    }
+
+    #[test]
+    fn sections_meet_and_end_at_their_multiples() {
+        let check = |run, expected: &[(u64, u64)]| assert_eq!(sections(run).collect::<Vec<_>>(), expected);
+        check((0, 0), &[]);
+        check((0, 5), &[(0, 5)]);
+        check((5, SECTION), &[(5, SECTION)]);
+        check((SECTION, SECTION + 1), &[(SECTION, SECTION + 1)]);
+        check((7, 2 * SECTION + 7), &[(7, SECTION), (SECTION, 2 * SECTION), (2 * SECTION, 2 * SECTION + 7)]);
+    }
 }

@@ -232,13 +232,12 @@ impl Keeper {
 }
 
 impl Sink for Keeper {
-    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
-        let digest = digest_of(content);
+    fn keep_named(&self, digest: Digest, content: &[u8]) -> Result<(), StoreError> {
         let shard = &self.new[usize::from(digest.as_bytes()[31]) % SHARDS];
         if self.has(&self.store.index(), &digest)
             || shard.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, ()).is_some()
         {
-            return Ok(digest);
+            return Ok(());
         }
         let raw = content.len() as u32;
         let location =
@@ -254,7 +253,7 @@ impl Sink for Keeper {
             })?;
         self.objects_new.fetch_add(1, Ordering::Relaxed);
         self.bytes_stored.fetch_add(location.record_length(), Ordering::Relaxed);
-        Ok(digest)
+        Ok(())
     }
 
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {

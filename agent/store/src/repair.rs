@@ -13,7 +13,7 @@ use rfs_model::Digest;
 use crate::cancel::Cancel;
 use crate::capture::keep_tree;
 use crate::collect::{DigestSet, rewrite};
-use crate::content::{Known, Sink, digest_of};
+use crate::content::{Known, Sink};
 use crate::error::{CaptureError, StoreError};
 use crate::files;
 use crate::index::{self, Index};
@@ -145,13 +145,12 @@ impl Salvage {
 }
 
 impl Sink for Salvage {
-    fn keep(&self, content: &[u8]) -> Result<Digest, StoreError> {
-        let digest = digest_of(content);
+    fn keep_named(&self, digest: Digest, content: &[u8]) -> Result<(), StoreError> {
         if self.lost.contains(&digest) {
-            self.keeper.keep(content)?;
+            self.keeper.keep_named(digest, content)?;
             self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         }
-        Ok(digest)
+        Ok(())
     }
 
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {

@@ -109,3 +109,12 @@ pub enum Extent {
         length: u64,
     },
 }
+
+impl Extent {
+    /// How many bytes.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Data { length, .. } | Self::Hole { length } => *length,
+        }
+    }
+}

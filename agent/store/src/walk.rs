@@ -16,7 +16,7 @@ mod list;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -81,23 +81,28 @@ pub(crate) fn walk(
 impl Walk<'_> {
     fn list_folders(&self) -> Result<Vec<(u32, Listing)>, CaptureError> {
         let mut listings = Vec::new();
+        let mut own = Vec::new();
         let mut buffer = Vec::with_capacity(list::BUFFER);
-        while let Some(job) = self.queue.next() {
+        while let Some(job) = own.pop().or_else(|| self.queue.next()).filter(|_| !self.queue.is_stopped()) {
             let number = job.below.listing;
             let listed = self.cancel.check().map_err(CaptureError::from);
             match listed.and_then(|()| list::list(self, job, &mut buffer)) {
                 Ok(Some(listing)) => {
-                    self.queue.done(listing.children.iter().filter_map(|child| {
+                    own.extend(listing.children.iter().filter_map(|child| {
                         let path = || beneath::join(&listing.path, listing.name(child));
                         child.below.map(|below| Job { below, path: path() })
                     }));
                     listings.push((number, listing));
                 }
-                Ok(None) => self.queue.done(std::iter::empty()),
+                Ok(None) => {}
                 Err(error) => {
                     self.queue.stop();
                     return Err(error);
                 }
+            }
+            match own.is_empty() {
+                true => self.queue.done(),
+                false => self.queue.share(&mut own),
             }
         }
         Ok(listings)
@@ -110,25 +115,33 @@ struct Job {
     path: Vec<u8>,
 }
 
-/// The folders that wait, and how many are being listed.
+/// What walkers share: each lists what it finds itself, and gives some away only when another has nothing to do.
 struct Queue {
     state: Mutex<Waiting>,
     changed: Condvar,
+    /// How many walkers have nothing to do.
+    idle: AtomicUsize,
+    stopped: AtomicBool,
     numbers: AtomicU32,
 }
 
 struct Waiting {
     jobs: Vec<Job>,
+    /// Walkers that have something to do.
     busy: usize,
-    stopped: bool,
 }
 
 impl Queue {
     /// The root's folder waits, as number 0.
     fn new(root: Below) -> Self {
         let jobs = vec![Job { below: root, path: Vec::new() }];
-        let state = Mutex::new(Waiting { jobs, busy: 0, stopped: false });
-        Self { state, changed: Condvar::new(), numbers: AtomicU32::new(1) }
+        Self {
+            state: Mutex::new(Waiting { jobs, busy: 0 }),
+            changed: Condvar::new(),
+            idle: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            numbers: AtomicU32::new(1),
+        }
     }
 
     fn number(&self) -> u32 {
@@ -139,7 +152,7 @@ impl Queue {
     fn next(&self) -> Option<Job> {
         let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if waiting.stopped {
+            if self.is_stopped() {
                 return None;
             }
             if let Some(job) = waiting.jobs.pop() {
@@ -149,25 +162,43 @@ impl Queue {
             if waiting.busy == 0 {
                 return None;
             }
+            self.idle.fetch_add(1, Ordering::Relaxed);
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.idle.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn done(&self, below: impl Iterator<Item = Job>) {
-        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = waiting.jobs.len();
-        waiting.jobs.extend(below);
-        waiting.busy -= 1;
-        match waiting.jobs.len() - before {
-            0 if waiting.busy == 0 && waiting.jobs.is_empty() => self.changed.notify_all(),
-            0 => {}
-            1 => self.changed.notify_one(),
-            _ => self.changed.notify_all(),
+    /// Gives the older half of a walker's folders away, if another walker has nothing to do. They are nearest to the root,
+    /// so that most is beneath them.
+    fn share(&self, own: &mut Vec<Job>) {
+        if self.idle.load(Ordering::Relaxed) == 0 || own.len() < 2 {
+            return;
         }
+        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.jobs.is_empty() {
+            let half = own.len() / 2;
+            waiting.jobs.extend(own.drain(..half));
+            self.changed.notify_one();
+        }
+    }
+
+    /// A walker has nothing left.
+    fn done(&self) {
+        let mut waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.busy -= 1;
+        if waiting.busy == 0 && waiting.jobs.is_empty() {
+            self.changed.notify_all();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     fn stop(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+        // Held, so that nobody misses it between asking and waiting.
+        let _waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stopped.store(true, Ordering::Relaxed);
         self.changed.notify_all();
     }
 }

@@ -46,8 +46,19 @@ struct Resolved {
     what: (Xattrs, EntryKind),
 }
 
-/// A child, by root, listing and position, with what it turned out to be. `None`: it vanished.
-type Done = ((usize, usize, usize), Option<Resolved>);
+/// A child: root, listing, position.
+type Place = (usize, usize, usize);
+
+/// A child with what it turned out to be. `None`: it vanished.
+type Done = (Place, Option<Resolved>);
+
+/// What came of looking at a child.
+enum Look {
+    /// `None`: it vanished.
+    Done(Option<Resolved>),
+    /// It changed so lately that a later change could look the same: it is looked at again once all others are read.
+    Young,
+}
 
 pub(super) struct Reading<'a, 'w> {
     scan: &'a Scan<'a>,
@@ -148,6 +159,23 @@ fn plan(root: usize, number: usize, listing: &Listing, small: &mut Vec<Job>, lar
     close(from, listing.children.len(), small);
 }
 
+/// What the walk knows of a file.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    live: &'a Live,
+    /// What it held when it was read last.
+    held: &'a [Extent],
+}
+
+/// What a reader does about a file that is young.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Leaves it for later, so that one wait does for many.
+    Defers,
+    /// Waits for it.
+    Waits,
+}
+
 /// What the readers share.
 struct Pool<'a> {
     scan: &'a Scan<'a>,
@@ -165,21 +193,66 @@ struct Pool<'a> {
 impl Pool<'_> {
     /// One reader. Only as many as there are cores take large files, for these need large buffers.
     fn read(&self, takes_large: bool) -> Result<(), CaptureError> {
-        let mut buffer = Vec::new();
         let mut done = Vec::new();
+        let read = self.read_jobs(takes_large, &mut done);
+        if read.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut done);
+        read
+    }
+
+    fn read_jobs(&self, takes_large: bool, done: &mut Vec<Done>) -> Result<(), CaptureError> {
+        let (mut buffer, mut young) = (Vec::new(), Vec::new());
         while !self.failed.load(Ordering::Relaxed) {
             let large = if takes_large { take(self.large, &self.next_large) } else { None };
             let Some(job) = large.or_else(|| take(self.small, &self.next_small)) else { break };
-            if let Err(error) = self.read_job(job, &mut buffer, &mut done) {
-                self.failed.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
+            self.read_job(job, &mut buffer, done, &mut young)?;
         }
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut done);
+        if !young.is_empty() {
+            std::thread::sleep(PATIENCE);
+        }
+        for (root, listing, child) in young {
+            let job = Job { root, listing, from: child, to: child + 1 };
+            self.in_folder(&job, |walked, folder, listing, child| {
+                match self.resolve(walked, folder, listing, child, Patience::Waits, &mut buffer)? {
+                    Look::Done(resolved) => done.push(((job.root, job.listing, job.from), resolved)),
+                    Look::Young => {}
+                }
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 
-    fn read_job(&self, job: &Job, buffer: &mut Vec<u8>, done: &mut Vec<Done>) -> Result<(), CaptureError> {
+    fn read_job(
+        &self,
+        job: &Job,
+        buffer: &mut Vec<u8>,
+        done: &mut Vec<Done>,
+        young: &mut Vec<Place>,
+    ) -> Result<(), CaptureError> {
+        let mut number = job.from;
+        self.in_folder(job, |walked, folder, listing, child| {
+            let place = (job.root, job.listing, number);
+            number += 1;
+            if !child.is_unknown() {
+                return Ok(());
+            }
+            match self.resolve(walked, folder, listing, child, Patience::Defers, buffer)? {
+                Look::Done(resolved) => done.push((place, resolved)),
+                Look::Young => young.push(place),
+            }
+            Ok(())
+        })
+    }
+
+    /// Does `work` with each child of a job, unless their folder vanished.
+    fn in_folder(
+        &self,
+        job: &Job,
+        mut work: impl FnMut(&Walked, &Parent, &Listing, &Child) -> Result<(), CaptureError>,
+    ) -> Result<(), CaptureError> {
         self.scan.cancel.check()?;
         let walked = self.walked[job.root];
         let Some(listing) = &walked.listings[job.listing] else { return Ok(()) };
@@ -191,13 +264,7 @@ impl Pool<'_> {
             }
             Err(errno) => return Err(failure("open folder", walked, &listing.path, errno)),
         };
-        for (i, child) in listing.children.iter().enumerate().take(job.to).skip(job.from) {
-            if child.is_unknown() {
-                let resolved = self.resolve(walked, &folder, listing, child, buffer)?;
-                done.push(((job.root, job.listing, i), resolved));
-            }
-        }
-        Ok(())
+        listing.children[job.from..job.to].iter().try_for_each(|child| work(walked, &folder, listing, child))
     }
 
     fn resolve(
@@ -206,20 +273,23 @@ impl Pool<'_> {
         folder: &Parent,
         listing: &Listing,
         child: &Child,
+        patience: Patience,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<Resolved>, CaptureError> {
+    ) -> Result<Look, CaptureError> {
         let name = listing.name(child);
         let path = || walk::join(&listing.path, name);
         if child.live.found == Found::File {
-            return self.read_file(walked, &child.live, &path, &|| folder.open_file(name), buffer);
+            let open = || folder.open_file(name);
+            let seen = Seen { live: &child.live, held: &child.held };
+            return self.read_file(walked, seen, &path, &open, patience, buffer);
         }
         let kind = match child.live.found {
             Found::Symlink => folder.read_link(name).map(EntryKind::Symlink),
             other => Ok(node(other)),
         };
         match kind.and_then(|kind| Ok((folder.xattrs(name)?, kind))) {
-            Ok(what) => Ok(Some(Resolved { live: child.live, what })),
-            Err(errno) if vanished(errno) => Ok(None),
+            Ok(what) => Ok(Look::Done(Some(Resolved { live: child.live, what }))),
+            Err(errno) if vanished(errno) => Ok(Look::Done(None)),
             // What was a link is none any more.
             Err(Errno::INVAL) => Err(CaptureError::Unstable { path: full_path(&walked.root.path, &path()) }),
             Err(errno) => Err(failure("read", walked, &path(), errno)),
@@ -229,7 +299,17 @@ impl Pool<'_> {
     fn resolve_root(&self, walked: &Walked) -> Result<Option<Resolved>, CaptureError> {
         let root = &walked.root;
         if walked.top.found == Found::File {
-            return self.read_file(walked, &walked.top, &Vec::new, &|| root.open_itself(), &mut Vec::new());
+            let open = || root.open_itself();
+            let look = self.read_file(
+                walked,
+                Seen { live: &walked.top, held: &[] },
+                &Vec::new,
+                &open,
+                Patience::Waits,
+                &mut Vec::new(),
+            )?;
+            let Look::Done(resolved) = look else { return Ok(None) };
+            return Ok(resolved);
         }
         let kind = match walked.top.found {
             Found::Symlink => root.read_link_itself().map(EntryKind::Symlink),
@@ -244,15 +324,16 @@ impl Pool<'_> {
     fn read_file(
         &self,
         walked: &Walked,
-        seen: &Live,
+        seen: Seen<'_>,
         path: &dyn Fn() -> Vec<u8>,
         open: &dyn Fn() -> Result<OwnedFd, Errno>,
+        patience: Patience,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<Resolved>, CaptureError> {
+    ) -> Result<Look, CaptureError> {
         let full = || full_path(&walked.root.path, &path());
         let mut last: Option<Vec<Extent>> = None;
         // What the walk saw serves as the first look.
-        let mut before = *seen;
+        let mut before = *seen.live;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 && last.is_none() {
                 self.scan.cancel.check()?;
@@ -260,7 +341,7 @@ impl Pool<'_> {
             }
             let file = match open() {
                 Ok(fd) => File::from(fd),
-                Err(errno) if vanished(errno) => return Ok(None),
+                Err(errno) if vanished(errno) => return Ok(Look::Done(None)),
                 Err(errno) if swapped(errno) => return Err(CaptureError::Unstable { path: full() }),
                 Err(errno) => return Err(failure("open", walked, &path(), errno)),
             };
@@ -273,11 +354,21 @@ impl Pool<'_> {
             }
             let trust = Trust::now(walked.grain);
             if trust.is_young(&before) && attempt < ATTEMPTS / 2 {
-                continue;
+                match patience {
+                    Patience::Defers => return Ok(Look::Young),
+                    Patience::Waits => continue,
+                }
             }
             let xattrs = walk::xattrs_of(file.as_fd())
                 .map_err(|errno| failure("read the attributes of", walked, &path(), errno))?;
-            let content = match content::read(&file, before.size, self.scan.sink, buffer, self.scan.cancel) {
+            let content = match content::read(
+                &file,
+                before.size,
+                seen.held,
+                self.scan.sink,
+                buffer,
+                self.scan.cancel,
+            ) {
                 Ok(content) => content,
                 Err(ContentError::Store(error)) => return Err(error.into()),
                 Err(ContentError::Read(source)) => {
@@ -296,7 +387,7 @@ impl Pool<'_> {
             self.files.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(before.size, Ordering::Relaxed);
             let kind = EntryKind::File { size: before.size, content, link: None };
-            return Ok(Some(Resolved { live: before, what: (xattrs, kind) }));
+            return Ok(Look::Done(Some(Resolved { live: before, what: (xattrs, kind) })));
         }
         Err(CaptureError::Unstable { path: full() })
     }

@@ -8,6 +8,7 @@ use rustix::fs::RawDir;
 use super::beneath::{self, Found, Live, Xattrs};
 use super::{Job, Walk, full_path, swapped, vanished};
 use crate::cache::Group;
+use crate::content::WHOLE;
 use crate::error::CaptureError;
 use crate::spec::STAGING_PREFIX;
 use crate::tree::{EntryKind, Extent};
@@ -34,6 +35,8 @@ pub(crate) struct Child {
     pub(crate) live: Live,
     /// What it is, unless it is a folder: at first only where it is what it was.
     pub(crate) resolved: Option<(Xattrs, EntryKind)>,
+    /// What a large file that changed held when it was read last: most of it may be there still.
+    pub(crate) held: Vec<Extent>,
     /// Its listing, if it is a folder.
     pub(crate) below: Option<Below>,
 }
@@ -158,7 +161,7 @@ impl Listing {
             group: None,
             trusted: false,
         });
-        self.children.push(Child { name, live, resolved: None, below });
+        self.children.push(Child { name, live, resolved: None, held: Vec::new(), below });
         Ok(())
     }
 
@@ -185,6 +188,14 @@ impl Listing {
                 }
                 None if same => {
                     child.resolved = cache.resolve(child.live.found, child.live.size, cached.at);
+                }
+                None if (child.live.found, cached.live.found) == (Found::File, Found::File)
+                    && child.live.size > WHOLE =>
+                {
+                    let held = cache.resolve(Found::File, cached.live.size, cached.at);
+                    if let Some((_, EntryKind::File { content, .. })) = held {
+                        child.held = content;
+                    }
                 }
                 Some(_) | None => {}
             }
