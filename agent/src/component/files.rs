@@ -1,6 +1,5 @@
 //! Trees of files: captured into the store, restored by exchange.
 
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +9,10 @@ use std::time::Duration;
 
 use rfs_model::{ByteCount, ComponentKind, ComponentName};
 use rfs_store::restore::{
-    self, Change, Contents, FilesPlan, FilesStanding, PathSet, Progress, Rules, StagingName, Unmanaged,
+    self, Change, FilesPlan, FilesStanding, PathSet, Progress, Rules, StagingName, Unmanaged,
 };
 use rfs_store::text::encode;
-use rfs_store::{Cancel, Capture, Extent, FilesSpec, Snapshot, Store, Tree};
+use rfs_store::{Cancel, Capture, FilesSpec, Snapshot, Store, Tree};
 use serde::{Deserialize, Serialize};
 
 use super::{Component, ComponentError, Hooks, Measure, Planned, Present, Side, Staged};
@@ -192,7 +191,7 @@ impl Planned for Difference {
     fn stage(&self, store: &Store, label: &str, cancel: &Cancel) -> Result<Box<dyn Staged>, ComponentError> {
         let progress = Progress::default();
         let staged = stoppable(cancel, &progress, || {
-            restore::stage(&self.plan, &FromStore(store), &staging_name(label), Unmanaged::Refuse, &progress)
+            restore::stage(&self.plan, store, &staging_name(label), Unmanaged::Refuse, &progress)
         });
         // The reason to stop says more than that staging was stopped.
         if staged.is_err() {
@@ -201,15 +200,6 @@ impl Planned for Difference {
         let staged =
             staged.map_err(|source| ComponentError::Stage { component: self.spec.name.clone(), source })?;
         Ok(Box::new(Ready { spec: self.spec.clone(), kept: Kept { steps: self.step_count(), staged } }))
-    }
-}
-
-/// The store as the source of what is staged.
-struct FromStore<'a>(&'a Store);
-
-impl Contents for FromStore<'_> {
-    fn write(&self, content: &[Extent], to: &File) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.0.write_content(content, to)?)
     }
 }
 

@@ -47,6 +47,11 @@ pub(crate) trait Sink: Sync {
     /// Takes a piece of content whose digest is known.
     fn keep_named(&self, digest: Digest, content: &[u8]) -> Result<(), StoreError>;
 
+    /// Whether content is kept, and so must never be torn.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Gives `ask` the means to ask whether content of a digest need not be read again. Asking takes part in what a
     /// capture counts on.
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>));
@@ -59,6 +64,10 @@ pub(crate) struct NameOnly;
 impl Sink for NameOnly {
     fn keep_named(&self, _digest: Digest, _content: &[u8]) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        false
     }
 
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {

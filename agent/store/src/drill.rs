@@ -1,12 +1,11 @@
 //! A drill: a snapshot is restored into a scratch folder, as a host would be, and compared with what was captured.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rfs_model::{ByteCount, ComponentKind, ComponentName, SnapshotId, Timestamp};
+use rfs_model::{ByteCount, ComponentKind, ComponentName, Digest, SnapshotId, Timestamp};
 
 use crate::cancel::Cancel;
 use crate::diff::{FileDiff, diff_trees};
@@ -18,7 +17,7 @@ use crate::restore::{
 use crate::snapshot::Snapshot;
 use crate::spec::FilesSpec;
 use crate::store::Store;
-use crate::tree::{EntryKind, Extent, Root, Tree};
+use crate::tree::{EntryKind, Root, Tree};
 
 /// A drill that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +74,13 @@ fn first(diffs: &[FileDiff]) -> String {
 }
 
 impl Contents for Store {
-    fn write(&self, content: &[Extent], to: &File) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.write_content(content, to)?)
+    fn read(
+        &self,
+        digest: &Digest,
+        length: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.piece(digest, length, into)?)
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rfs_model::SnapshotId;
 use rfs_model::time::{SharedClock, SystemClock};
+use rfs_model::{Digest, SnapshotId};
 
 use crate::cancel::Cancel;
 use crate::capture::Capture;
@@ -147,28 +147,35 @@ impl Store {
         }
     }
 
+    /// Reads a piece of content. What does not have this digest and length is never returned.
+    pub(crate) fn piece(
+        &self,
+        digest: &Digest,
+        length: u64,
+        content: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.0.object(digest, content)?;
+        match content.len() as u64 == length {
+            true => Ok(()),
+            false => Err(StoreError::damaged(
+                format!("object {digest}"),
+                self.path(),
+                "it is not as long as its file says",
+            )),
+        }
+    }
+
     /// Writes content into a new, empty file, each piece verified before it is written; holes stay holes.
     pub fn write_content(&self, extents: &[Extent], file: &File) -> Result<(), StoreError> {
         let failed = |source| crate::files::write_error(&path_of(file), 0)(source);
         let mut content = Vec::new();
         let mut at = 0;
         for extent in extents {
-            match extent {
-                Extent::Data { digest, length } => {
-                    self.0.object(digest, &mut content)?;
-                    if content.len() as u64 != *length {
-                        let what = format!("object {digest}");
-                        return Err(StoreError::damaged(
-                            what,
-                            self.path(),
-                            "it is not as long as its file says",
-                        ));
-                    }
-                    file.write_all_at(&content, at).map_err(failed)?;
-                    at += length;
-                }
-                Extent::Hole { length } => at += length,
+            if let Extent::Data { digest, length } = extent {
+                self.piece(digest, *length, &mut content)?;
+                file.write_all_at(&content, at).map_err(failed)?;
             }
+            at += extent.length();
         }
         if matches!(extents.last(), Some(Extent::Hole { .. })) {
             file.set_len(at).map_err(failed)?;

@@ -1,16 +1,18 @@
 //! Where staged files get their bytes from, and how the caller follows and stops the work.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rfs_model::ByteCount;
-
-use crate::tree::Extent;
+use rfs_model::{ByteCount, Digest};
 
 /// A source of file content, verified by digest.
 pub trait Contents: Sync {
-    /// Writes the content into a new empty file, holes as holes, after checking every digest.
-    fn write(&self, content: &[Extent], to: &File) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    /// Reads the piece of content that has this digest and length, and no other.
+    fn read(
+        &self,
+        digest: &Digest,
+        length: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// What happens to files that the component excludes, when the folder that holds them must go.

@@ -58,6 +58,7 @@ mod plan;
 mod wanted;
 
 mod evidence;
+mod fill;
 mod journalled;
 mod outside;
 mod site;

@@ -3,21 +3,22 @@
 use std::collections::{BTreeSet, HashMap, hash_map};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, linkat};
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat};
 
 use super::contents::{Contents, Progress};
 use super::error::StageError;
 use super::fault::{Action, Fault};
+use super::fill::{Replaced, is_large};
 use super::live::LiveRoot;
 use super::look::look;
 use super::pattern::absolute;
-use super::plan::{Donor, FilesPlan, New, entry_bytes};
+use super::plan::{Change, Donor, FilesPlan, New, entry_bytes};
 use super::site::Site;
 use super::staged::Slot;
 use super::sync::Unsynced;
 use super::write::{Make, Room, make_folder};
 use crate::text::ByteText;
-use crate::tree::{Entry, EntryKind};
+use crate::tree::{Entry, EntryKind, Extent};
 
 /// Entries that one thread takes at a time.
 const CHUNK: usize = 32;
@@ -39,6 +40,8 @@ struct Item<'a> {
     /// The path of the slot's own entry.
     top: &'a [u8],
     entry: &'a Entry,
+    /// The content of the file that goes, if that may hold some of what comes.
+    replaces: Option<&'a [Extent]>,
 }
 
 /// The first name of a file that gets several.
@@ -55,16 +58,16 @@ impl<'a> Work<'a> {
         let mut work = Self { plan, folders: Vec::new(), files: Vec::new(), links: Vec::new(), sources };
         for (step, slot) in plan.steps.iter().zip(slots) {
             if let (Some(new), Some(slot)) = (step.change.brings(), slot) {
-                work.add(step.at.root, *slot, new);
+                work.add(step.at.root, *slot, new, replaced_content(&step.change));
             }
         }
         work
     }
 
-    fn add(&mut self, root: usize, slot: Slot, new: &'a New) {
+    fn add(&mut self, root: usize, slot: Slot, new: &'a New, replaces: Option<&'a [Extent]>) {
         let top = &new.entries[0].path[..];
         for entry in &new.entries {
-            let item = Item { slot, root, top, entry };
+            let item = Item { slot, root, top, entry, replaces };
             match entry.kind {
                 EntryKind::Directory => self.folders.push(item),
                 EntryKind::File { link: Some(link), .. } => match self.sources.entry(link) {
@@ -101,7 +104,10 @@ impl<'a> Work<'a> {
             let mut rooms = Rooms::new(site);
             items.iter().try_for_each(|item| match progress.is_cancelled() {
                 true => Err(StageError::Cancelled),
-                false => make.entry(rooms.room(item)?, item.entry, &self.shown(item)),
+                false => {
+                    let replaced = self.replaced(item);
+                    make.entry(rooms.room(item)?, item.entry, &self.shown(item), replaced)
+                }
             })
         })?;
         self.link(site)?;
@@ -109,6 +115,17 @@ impl<'a> Work<'a> {
             make.finish_folder(rooms.room(item)?, item.entry, &self.shown(item))?;
         }
         Ok(())
+    }
+
+    /// Opens the file that an entry replaces. That it cannot be had makes no difference but to the time.
+    fn replaced(&self, item: &Item<'a>) -> Option<Replaced<'a>> {
+        let content = item.replaces?;
+        let mut live = LiveRoot::open(&self.plan.roots[item.root].0).ok()?;
+        let (holder, name) = live.holder(&item.entry.path).ok()?;
+        let found = look(holder, name).ok()??;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = openat(holder, name, flags, Mode::empty()).ok().filter(|_| found.is_file())?;
+        Some(Replaced { file: file.into(), content })
     }
 
     fn link(&self, site: &Site) -> Result<(), StageError> {
@@ -148,6 +165,18 @@ impl<'a> Work<'a> {
 
     fn shown(&self, item: &Item<'_>) -> Vec<u8> {
         absolute(&self.plan.roots[item.root].0, &item.entry.path)
+    }
+}
+
+/// What a file holds that another large one takes the place of.
+fn replaced_content(change: &Change) -> Option<&[Extent]> {
+    let Change::Replace { old, new } = change else { return None };
+    match (&old[..], &new.entries[..]) {
+        (
+            [Entry { kind: EntryKind::File { content, .. }, .. }],
+            [Entry { kind: EntryKind::File { size, .. }, .. }],
+        ) if is_large(*size) => Some(content),
+        _ => None,
     }
 }
 

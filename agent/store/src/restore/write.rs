@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::contents::{Contents, Progress};
 use super::error::StageError;
 use super::fault::{Action, Fault};
+use super::fill::{Replaced, fill};
 use super::folders::{Folders, readable};
 use super::look::look_at;
 use super::meta::{Held, HeldKind, set_all};
@@ -97,15 +98,23 @@ pub(super) struct Make<'a> {
 
 impl Make<'_> {
     /// Makes an entry that is no folder, with content and metadata.
-    pub(super) fn entry(&self, room: &mut Room<'_>, entry: &Entry, shown: &[u8]) -> Result<(), StageError> {
+    ///
+    /// `replaced` opens the file that goes, if it may hold some of what comes.
+    pub(super) fn entry(
+        &self,
+        room: &mut Room<'_>,
+        entry: &Entry,
+        shown: &[u8],
+        replaced: Option<Replaced<'_>>,
+    ) -> Result<(), StageError> {
         let (holder, name) = room.holder(&entry.path)?;
         let made = |errno| Fault::new(Action::Make, shown, errno);
         match &entry.kind {
             EntryKind::File { size, content, .. } => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
-                write_content(&file, *size, content, shown, self.contents)?;
+                let filled = (&content[..], replaced.as_ref());
+                write_content(&file, *size, filled, shown, self.contents)?;
                 self.progress.add(entry_bytes(entry, &mut BTreeSet::new()));
                 set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
                 self.made(file.into(), shown);
@@ -170,13 +179,13 @@ fn set_by_path(
 fn write_content(
     file: &File,
     size: u64,
-    content: &[Extent],
+    (content, replaced): (&[Extent], Option<&Replaced<'_>>),
     shown: &[u8],
     contents: &dyn Contents,
 ) -> Result<(), StageError> {
     let path = || ByteText(shown.to_vec());
     if size > 0 {
-        contents.write(content, file).map_err(|source| match is_full(&*source) {
+        fill(file, content, replaced, contents).map_err(|source| match is_full(&*source) {
             true => StageError::NoSpace { path: path(), needed: ByteCount(0), available: ByteCount(0) },
             false => StageError::Content { path: path(), source },
         })?;

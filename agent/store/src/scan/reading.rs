@@ -4,7 +4,7 @@
 //! [`CaptureError::Unstable`], for a torn file must never be kept.
 //!
 //! The kernel stamps an inode when a write begins, so that a write may go on unseen between the two looks. A file that
-//! changed a moment ago must therefore read the same twice, and is not trusted by the next scan. What is written through
+//! changed a moment ago must therefore read the same twice before it is kept, and is not trusted by the next scan. What is written through
 //! a memory map is stamped later still: such files need a quiesce hook.
 
 use std::fs::File;
@@ -380,7 +380,7 @@ impl Pool<'_> {
                 last = None;
                 continue;
             };
-            if trust.is_fresh(&before) && last.as_ref() != Some(&content) {
+            if self.scan.sink.keeps() && trust.is_fresh(&before) && last.as_ref() != Some(&content) {
                 last = Some(content);
                 continue;
             }

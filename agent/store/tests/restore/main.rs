@@ -10,6 +10,7 @@ mod danger;
 mod fidelity;
 mod forest;
 mod lab;
+mod large;
 mod leftovers;
 mod limits;
 mod mounts;

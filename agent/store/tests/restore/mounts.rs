@@ -10,6 +10,7 @@ use rfs_store::restore::{FlipError, StageError, discard, flip, sync, unflip};
 use crate::crash::{flip_stops_anywhere, inverse_stops_anywhere};
 use crate::fidelity::{leaves_no_trace, restores};
 use crate::lab::{Lab, assert_equal, has_rsync, program};
+use crate::large::large_files_come_back;
 use crate::random::seeds;
 
 /// A file system that is mounted until it is dropped.
@@ -82,6 +83,7 @@ fn check(kind: &str) {
         image => Mounted::image(image, folder.path()),
     };
     let Some(mounted) = mounted else { return };
+    large_files_come_back(&mounted.at, matches!(kind, "xfs" | "btrfs"));
     for seed in seeds(15) {
         if has_rsync() {
             restores(&mounted.at, seed);

@@ -14,27 +14,31 @@ use crate::forest::{change, grow};
 use crate::lab::{Lab, ROOTS, has_rsync, rules, staging};
 use crate::random::{Random, seeds};
 
-struct Stored {
-    lab: Lab,
-    store: Store,
+pub(crate) struct Stored {
+    pub(crate) lab: Lab,
+    pub(crate) store: Store,
     spec: FilesSpec,
 }
 
 impl Stored {
     fn new(roots: &[&str]) -> Self {
-        let lab = Lab::within(&std::env::temp_dir(), roots);
+        Self::within(&std::env::temp_dir(), roots)
+    }
+
+    pub(crate) fn within(folder: &std::path::Path, roots: &[&str]) -> Self {
+        let lab = Lab::within(folder, roots);
         let store = open(&lab.top.path().join("store"));
         let paths = roots.iter().map(|root| lab.live().join(root)).collect();
         Self { lab, store, spec: FilesSpec { paths, exclude: Vec::new() } }
     }
 
-    fn capture(&self) -> (SnapshotId, Tree) {
+    pub(crate) fn capture(&self) -> (SnapshotId, Tree) {
         let capture = self.store.begin().expect("begins");
         let (tree, _) = capture.files(&site(), &self.spec, &Cancel::new()).expect("captured");
         (capture.commit(note("test")).expect("committed").id, tree)
     }
 
-    fn plan(&self, target: SnapshotId) -> FilesPlan {
+    pub(crate) fn plan(&self, target: SnapshotId) -> FilesPlan {
         let target = self.store.snapshot(target).expect("a snapshot").tree(&site()).expect("a tree");
         let current = self.store.scan(&self.spec, &Cancel::new()).expect("scanned");
         plan(&current, &target, &rules()).expect("a plan")

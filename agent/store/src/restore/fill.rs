@@ -1,0 +1,165 @@
+//! Fills a new file with content: from the file that it replaces as far as that has it still, else from the store.
+//!
+//! ```text
+//! replaced file ─▶ clone (XFS, btrfs) ─▶ each piece: there already? ─ no ─▶ at another place of the replaced file?
+//!                                                       │ yes                     │ yes            │ no
+//!                                                       ▼                         ▼                ▼
+//!                                                    nothing                    write    ◀──  read the store
+//! ```
+//! Invariant: every byte is digested here, wherever it comes from, so that it makes no difference where that is. What the
+//! replaced file was said to hold is a guess that speeds this up.
+
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rayon::prelude::*;
+use rfs_model::Digest;
+use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone};
+
+use super::contents::Contents;
+use crate::content::{WHOLE, digest_of};
+use crate::tree::Extent;
+
+/// A file that is live, and what it was found to hold.
+pub(super) struct Replaced<'a> {
+    pub(super) file: File,
+    pub(super) content: &'a [Extent],
+}
+
+/// A source that failed, or the system.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Whether a file is worth looking for in the one that it replaces.
+pub(super) fn is_large(size: u64) -> bool {
+    size > WHOLE
+}
+
+/// Fills `file`, which is new, empty and open for reading and writing.
+pub(super) fn fill(
+    file: &File,
+    content: &[Extent],
+    replaced: Option<&Replaced<'_>>,
+    contents: &dyn Contents,
+) -> Result<(), Failure> {
+    let size = content.iter().map(Extent::length).sum();
+    let held =
+        replaced.map(|replaced| Held::new(replaced, file, content)).filter(|held| !held.places.is_empty());
+    let filling = Filling { file, contents, held };
+    let mut at = 0;
+    let pieces = content.iter().map(|extent| {
+        at += extent.length();
+        Piece { at: at - extent.length(), extent }
+    });
+    match content {
+        [_] => pieces.into_iter().try_for_each(|piece| filling.put(piece, &mut Vec::new()))?,
+        _ => pieces
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .try_for_each_init(Vec::new, |buffer, piece| filling.put(piece, buffer))?,
+    }
+    let is_cloned = filling.held.is_some_and(|held| held.is_cloned);
+    if is_cloned || matches!(content.last(), Some(Extent::Hole { .. })) {
+        file.set_len(size)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    at: u64,
+    extent: &'a Extent,
+}
+
+/// What the replaced file holds of the new one.
+struct Held<'a> {
+    file: &'a File,
+    /// Where it holds what the new file needs, for each piece one place of perhaps several.
+    places: HashMap<Digest, u64>,
+    /// The places at which both hold the same.
+    same: HashSet<(Digest, u64)>,
+    /// The new file is a clone of it.
+    is_cloned: bool,
+}
+
+impl<'a> Held<'a> {
+    fn new(replaced: &'a Replaced<'_>, file: &File, content: &[Extent]) -> Self {
+        let needed: HashSet<Digest> = places(content).map(|(digest, _)| digest).collect();
+        let held = || places(replaced.content).filter(|(digest, _)| needed.contains(digest));
+        let (places, same): (HashMap<_, _>, HashSet<_>) = (held().collect(), held().collect());
+        let is_cloned = !same.is_empty() && ioctl_ficlone(file, &replaced.file).is_ok();
+        Self { file: &replaced.file, places, same, is_cloned }
+    }
+}
+
+fn places(content: &[Extent]) -> impl Iterator<Item = (Digest, u64)> {
+    let mut at = 0;
+    content.iter().filter_map(move |extent| {
+        let place = at;
+        at += extent.length();
+        match extent {
+            Extent::Data { digest, .. } => Some((*digest, place)),
+            Extent::Hole { .. } => None,
+        }
+    })
+}
+
+struct Filling<'a> {
+    file: &'a File,
+    contents: &'a dyn Contents,
+    held: Option<Held<'a>>,
+}
+
+impl Filling<'_> {
+    fn put(&self, piece: Piece<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        match piece.extent {
+            Extent::Hole { length } => self.put_hole(piece.at, *length),
+            Extent::Data { digest, length } => {
+                if self.is_there(piece.at, digest, *length, buffer)? {
+                    return Ok(());
+                }
+                if !self.is_held(digest, *length, buffer)? {
+                    self.contents.read(digest, *length, buffer)?;
+                }
+                Ok(self.file.write_all_at(buffer, piece.at)?)
+            }
+        }
+    }
+
+    /// Nothing is there in a new file, and the replaced file's bytes in a clone.
+    fn put_hole(&self, at: u64, length: u64) -> Result<(), Failure> {
+        if self.held.as_ref().is_some_and(|held| held.is_cloned) && length > 0 {
+            fallocate(self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, length)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a clone has the piece where it belongs.
+    fn is_there(&self, at: u64, digest: &Digest, length: u64, buffer: &mut Vec<u8>) -> Result<bool, Failure> {
+        let Some(held) = self.held.as_ref().filter(|held| held.is_cloned) else { return Ok(false) };
+        Ok(held.same.contains(&(*digest, at)) && has(self.file, at, digest, length, buffer)?)
+    }
+
+    /// Reads the piece from wherever the replaced file has it.
+    fn is_held(&self, digest: &Digest, length: u64, buffer: &mut Vec<u8>) -> Result<bool, Failure> {
+        let Some(held) = &self.held else { return Ok(false) };
+        let Some(&place) = held.places.get(digest) else { return Ok(false) };
+        has(held.file, place, digest, length, buffer)
+    }
+}
+
+/// Whether the bytes at a place of a file have the digest. What cannot be read is not there.
+fn has(file: &File, at: u64, digest: &Digest, length: u64, buffer: &mut Vec<u8>) -> Result<bool, Failure> {
+    let length = usize::try_from(length)?;
+    buffer.resize(length, 0);
+    match file.read_exact_at(buffer, at) {
+        Ok(()) => Ok(digest_of(buffer) == *digest),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => {
+            tracing::warn!(%error, "what is live could not be read; its content comes from the store");
+            Ok(false)
+        }
+    }
+}
