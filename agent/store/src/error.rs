@@ -41,7 +41,11 @@ pub enum StoreError {
         supported: u32,
     },
     /// A file system has not enough space. Free some or forget snapshots.
-    #[error("not enough space at {}: {needed} needed beside a reserve of {reserve}, and {available} free", path.display())]
+    #[error(
+        "not enough space at {}: {needed} needed beside a reserve of {reserve}, and {available} free; \
+         free some, or forget snapshots and collect",
+        path.display()
+    )]
     NoSpace {
         /// Where.
         path: PathBuf,
@@ -109,7 +113,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A read or a write failed.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}{}", path.display(), advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -134,16 +138,46 @@ impl StoreError {
         move |errno| Self::Io { action, path, source: errno.into() }
     }
 
+    /// What the disk cannot give is damage like any other: the rest can be read.
+    pub(crate) fn unread(
+        what: &'static str,
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| match is_broken(&source) {
+            true => Self::damaged(what, &path, format_args!("it cannot be read: {source}")),
+            false => Self::Io { action, path, source },
+        }
+    }
+
     pub(crate) fn damaged(what: impl Into<String>, path: &Path, reason: impl ToString) -> Self {
         Self::Damaged { what: what.into(), path: path.to_owned(), reason: reason.to_string() }
     }
+}
+
+/// What to do about a fault that the file system names.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is read-only: see why with `dmesg`, and remount it"
+        }
+        io::ErrorKind::PermissionDenied => "; grant the right, or run as root",
+        _ if is_broken(source) => "; the disk reports a fault: see `dmesg`, then run verify",
+        _ => "",
+    }
+}
+
+/// Whether the disk itself could not do it.
+pub(crate) fn is_broken(source: &io::Error) -> bool {
+    source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Why a tree could not be captured. The snapshot in the making is dropped; the live state was only read.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A path cannot be read. Grant the right, exclude it, or repair the disk.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}{}", path.display(), advice(source))]
     Unreadable {
         /// What was tried.
         action: &'static str,

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rfs_model::ByteCount;
 
@@ -19,14 +19,27 @@ pub(crate) fn create_new(path: &Path) -> Result<File, StoreError> {
 
 /// Replaces `path` with `bytes` at once and durably: after a crash it has the old bytes or the new.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    replace_with(path, &[bytes], true).map_err(|(path, source)| write_error(&path, bytes.len())(source))?;
+    sync_folder(path.parent().unwrap_or(path))
+}
+
+/// Replaces `path` with these pieces at once, durably or not. What failed half-way does not take room any longer.
+pub(crate) fn replace_with(path: &Path, pieces: &[&[u8]], durably: bool) -> Result<(), (PathBuf, io::Error)> {
     let temporary = path.with_extension("part");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&temporary).map_err(write_error(&temporary, bytes.len()))?;
-    file.write_all(bytes).map_err(write_error(&temporary, bytes.len()))?;
-    file.sync_data().map_err(write_error(&temporary, bytes.len()))?;
-    rename(&temporary, path)?;
-    sync_folder(path.parent().unwrap_or(path))
+    let write = || -> io::Result<()> {
+        let mut file = options.open(&temporary)?;
+        pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+        if durably {
+            file.sync_data()?;
+        }
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        (temporary.clone(), error)
+    })
 }
 
 /// Renames within the store.

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use rfs_model::Digest;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, is_broken};
 use crate::layout::Layout;
 use crate::pack::{Finished, Location, PackId, read_footer, scan_records};
 
@@ -135,7 +135,10 @@ impl Index {
             Ok((length, entries)) => self.add(id, PackInfo { length }, &entries),
             // Its objects are found by their records.
             Err(StoreError::Damaged { .. }) => {
-                let length = std::fs::metadata(path).map_err(StoreError::io("examine", path))?.len();
+                let length = match std::fs::metadata(path) {
+                    Err(error) if is_broken(&error) => 0,
+                    other => other.map_err(StoreError::io("examine", path))?.len(),
+                };
                 self.add(id, PackInfo { length }, &scan_records(path, id)?);
             }
             // The collector of the writing process was faster.

@@ -102,7 +102,7 @@ impl Layout {
 
     /// Removes what a crash left behind. Nobody else writes: the lock is held.
     fn clean(&self) -> Result<(), StoreError> {
-        for folder in [&self.packs, &self.snapshots, &self.marks, &self.cache] {
+        for folder in [&self.root, &self.packs, &self.snapshots, &self.marks, &self.cache] {
             for name in names(folder)? {
                 if let Some((id, _)) = PackId::parse(&name) {
                     self.next_pack.fetch_max(id.0 + 1, Ordering::Relaxed);

@@ -69,7 +69,7 @@ impl Marks {
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 return Err(StoreError::damaged("marks", &path, "they are not text"));
             }
-            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
+            Err(source) => return Err(StoreError::unread("marks", "read", &path)(source)),
         };
         parse(id, &text).map_err(|reason| StoreError::damaged("marks", &path, reason))
     }

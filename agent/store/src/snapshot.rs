@@ -177,7 +177,7 @@ pub(crate) fn read_manifest(store: &Inner, id: SnapshotId) -> Result<Manifest, S
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(StoreError::UnknownSnapshot { id: id.to_string() });
         }
-        Err(source) => return Err(StoreError::Io { action: "read", path, source }),
+        Err(source) => return Err(StoreError::unread("manifest", "read", &path)(source)),
     };
     Manifest::decode(id, &bytes).map_err(|reason| StoreError::damaged("manifest", &path, reason))
 }

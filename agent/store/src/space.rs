@@ -138,7 +138,8 @@ mod tests {
         let error = check(Path::new("/srv"), 3 << 20, 1 << 20, 2 << 20).expect_err("too little");
         assert_eq!(
             error.to_string(),
-            "not enough space at /srv: 3.0 MiB needed beside a reserve of 1.0 MiB, and 2.0 MiB free"
+            "not enough space at /srv: 3.0 MiB needed beside a reserve of 1.0 MiB, and 2.0 MiB free; \
+             free some, or forget snapshots and collect"
         );
         check(Path::new("/srv"), 1 << 20, 1 << 20, 2 << 20).expect("just enough");
     }

@@ -22,7 +22,7 @@ use crate::garden;
 use crate::host::{Host, Number, number_of};
 
 /// What retention keeps in this campaign.
-pub(crate) const POLICY: KeepPolicy = KeepPolicy { last: 4, hourly: 0, daily: 0, weekly: 0 };
+pub(crate) const POLICY: KeepPolicy = KeepPolicy { last: 4, ..KeepPolicy::NOTHING };
 const MOST_PINS: usize = 2;
 
 /// What a worker is told: by whom, in which folder, and with which choices.

@@ -6,14 +6,14 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::table::{RECORD, Table};
 use super::{Index, PackInfo};
 use crate::bytes::{Malformed, Reader};
-use crate::error::StoreError;
+use crate::error::{StoreError, is_broken};
+use crate::files;
 use crate::layout::Layout;
 use crate::pack::PackId;
 
@@ -31,7 +31,7 @@ pub(super) fn load(layout: &Layout) -> Result<Option<Loaded>, StoreError> {
     let path = path(layout);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound || is_broken(&error) => return Ok(None),
         Err(source) => return Err(StoreError::Io { action: "read", path, source }),
     };
     let Ok((table, mut covered)) = parse(bytes) else { return Ok(None) };
@@ -56,15 +56,10 @@ pub(super) fn save(
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&head).update(table.records());
-    let path = path(layout);
-    let temporary = path.with_extension("part");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&head)?;
-    file.write_all(table.records())?;
-    file.write_all(hasher.finalize().as_bytes())?;
     // Not made durable: one that a crash cut short is made anew from the packs.
-    std::fs::rename(&temporary, &path)
+    let sum = hasher.finalize();
+    let pieces = [&head[..], table.records(), sum.as_bytes()];
+    files::replace_with(&path(layout), &pieces, false).map_err(|(_, error)| error)
 }
 
 /// Compares the file with the packs, and says how it differs.
@@ -73,6 +68,7 @@ pub(crate) fn check(layout: &Layout, packs: &Index) -> Result<Option<String>, St
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_broken(&error) => return Ok(Some(format!("it cannot be read: {error}"))),
         Err(source) => return Err(StoreError::Io { action: "read", path, source }),
     };
     let (table, covered) = match parse(bytes) {

@@ -114,11 +114,13 @@ impl Drop for PackWriter {
 
 impl State {
     fn close_pack(&mut self) -> Result<(), StoreError> {
-        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let Some(open) = &mut self.open else { return Ok(()) };
         let footer = encode_footer(open.id, &open.entries);
         open.buffer.extend_from_slice(&footer);
         open.length += footer.len() as u64;
+        // Taken only now: one that cannot be written is still removed when the writer goes.
         open.flush()?;
+        let Some(open) = self.open.take() else { return Ok(()) };
         self.finished.push(Finished { id: open.id, length: open.length, entries: open.entries });
         self.syncer.get_or_insert_with(Syncer::start).sync(open.path, open.file);
         Ok(())

@@ -61,6 +61,10 @@ impl Checker {
             }
             Err(error) => return Err(error),
         };
+        // Where not even the file can be opened, it has none.
+        if entries.is_empty() {
+            return Ok(report);
+        }
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         self.window.clear();
         let (mut objects, mut bytes) = (0, 0);

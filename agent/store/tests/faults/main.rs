@@ -1,0 +1,12 @@
+//! Whatever fails beneath the store or moves beside it: nothing that was committed is lost, nothing outside of the
+//! component's paths is touched, and the message says what failed, where, and what to do.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod disk;
+mod sample;
+
+mod broken;
+mod full;
+mod readonly;
