@@ -65,6 +65,10 @@ pub(super) fn assemble(walked: Walked, links: &mut Links) -> Vec<Entry> {
                     // A folder that vanished has no listing.
                     entries.push(folder(path, &live, std::mem::take(&mut own.xattrs)));
                 }
+                // The last child by name is also the last to come.
+                if listings[parent].as_ref().is_some_and(|listing| listing.children.len() == child + 1) {
+                    listings[parent] = None;
+                }
             }
         }
     }

@@ -280,7 +280,7 @@ impl Pool<'_> {
         let path = || walk::join(&listing.path, name);
         if child.live.found == Found::File {
             let open = || folder.open_file(name);
-            let seen = Seen { live: &child.live, held: &child.held };
+            let seen = Seen { live: &child.live, held: child.held.as_deref().unwrap_or_default() };
             return self.read_file(walked, seen, &path, &open, patience, buffer);
         }
         let kind = match child.live.found {

@@ -36,7 +36,7 @@ pub(crate) struct Child {
     /// What it is, unless it is a folder: at first only where it is what it was.
     pub(crate) resolved: Option<(Xattrs, EntryKind)>,
     /// What a large file that changed held when it was read last: most of it may be there still.
-    pub(crate) held: Vec<Extent>,
+    pub(crate) held: Option<Box<[Extent]>>,
     /// Its listing, if it is a folder.
     pub(crate) below: Option<Below>,
 }
@@ -113,6 +113,9 @@ pub(super) fn list(walk: &Walk<'_>, job: Job, buffer: &mut Vec<u8>) -> Result<Op
             }
         }
     }
+    // There are as many of these as folders, so that room for more would add up.
+    listing.children.shrink_to_fit();
+    listing.names.shrink_to_fit();
     listing.sort();
     match group {
         Some(group) => listing.compare(walk, group),
@@ -161,7 +164,7 @@ impl Listing {
             group: None,
             trusted: false,
         });
-        self.children.push(Child { name, live, resolved: None, held: Vec::new(), below });
+        self.children.push(Child { name, live, resolved: None, held: None, below });
         Ok(())
     }
 
@@ -194,7 +197,7 @@ impl Listing {
                 {
                     let held = cache.resolve(Found::File, cached.live.size, cached.at);
                     if let Some((_, EntryKind::File { content, .. })) = held {
-                        child.held = content;
+                        child.held = Some(content.into());
                     }
                 }
                 Some(_) | None => {}
