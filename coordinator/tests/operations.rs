@@ -185,8 +185,15 @@ async fn a_host_that_stays_sick_pauses_the_rollback_and_a_person_decides() {
     assert!(agents[1..].iter().all(|agent| agent.state().value == 9), "later waves are untouched");
 
     let name = rollback.name.clone();
-    operator
-        .good(operator.rollbacks().resume_rollback(v1::ResumeRollbackRequest { name: name.clone() }).await);
+    let promote = async |wave| {
+        let request = v1::PromoteRollbackRequest { name: name.clone(), wave };
+        operator.rollbacks().promote_rollback(request).await
+    };
+    let failure = operator.refused(promote(Some(1)).await);
+    assert_eq!(failure.reason, Reason::WrongState, "another wave is present: {failure:?}");
+    operator.good(promote(Some(0)).await);
+    // Whoever did not hear the answer may ask again.
+    operator.good(promote(Some(0)).await);
     let ended = ended(&operator, &rollback).await;
     assert_eq!(ended.outcome(), rollback::Outcome::Partial, "{ended:?}");
     let failure =

@@ -6,6 +6,7 @@ use rfs_model::{Health, HostId, Reason, RollbackId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::host::Report;
+use crate::plan::WaveIndex;
 
 /// One thing that happened. Harmless when repeated, late, or about a host that the operation does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,10 @@ pub enum PersonAction {
     /// Go on after a pause. Hosts that have failed stay as they are and are not counted again.
     Resume,
     /// Take the present wave's gate as passed once its hosts are not at work any more. Resumes, too.
-    Promote,
+    Promote {
+        /// The wave that was seen, so that a repetition does not promote the next one; none means whichever is present.
+        wave: Option<WaveIndex>,
+    },
     /// End the operation: hosts at work go back to where they were, no other host starts.
     Abort,
 }
@@ -66,7 +70,7 @@ impl fmt::Display for PersonAction {
         f.pad(match self {
             Self::Pause => "pause",
             Self::Resume => "resume",
-            Self::Promote => "promote",
+            Self::Promote { .. } => "promote",
             Self::Abort => "abort",
         })
     }
@@ -91,13 +95,28 @@ pub enum Refusal {
         /// The state in words.
         state: &'static str,
     },
+    /// Another wave is present than the one that was meant.
+    #[error("cannot promote wave {meant}: {}", present_wave(.present))]
+    OtherWave {
+        /// The wave that was meant.
+        meant: WaveIndex,
+        /// The wave that is present, if one is.
+        present: Option<WaveIndex>,
+    },
+}
+
+fn present_wave(present: &Option<WaveIndex>) -> String {
+    match present {
+        Some(wave) => format!("wave {wave} is the present one"),
+        None => "no wave has started".to_owned(),
+    }
 }
 
 impl Refusal {
     /// For programs.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Finished { .. } | Self::WrongState { .. } => Reason::WrongState,
+            Self::Finished { .. } | Self::WrongState { .. } | Self::OtherWave { .. } => Reason::WrongState,
         }
     }
 }

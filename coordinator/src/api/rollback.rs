@@ -10,6 +10,7 @@ use rfs_model::{HostId, Reason, RequestId, RollbackId};
 use rfs_proto::convert::{self, FieldError, required};
 use rfs_proto::v1::rollback_service_server::RollbackService;
 use rfs_proto::v1::{self, Rollback};
+use rfs_rollout::plan::WaveIndex;
 use rfs_rollout::{Person, PersonAction, Plan, RollbackRequest};
 use tonic::{Request, Response, Status};
 
@@ -242,7 +243,9 @@ impl RollbackService for Rollbacks {
         request: Request<v1::PromoteRollbackRequest>,
     ) -> Result<Response<Rollback>, Status> {
         let who = read::requester(&request)?;
-        self.steer(&request.get_ref().name, who, PersonAction::Promote).await
+        let request = request.into_inner();
+        let action = PersonAction::Promote { wave: request.wave.map(WaveIndex) };
+        self.steer(&request.name, who, action).await
     }
 
     async fn abort_rollback(

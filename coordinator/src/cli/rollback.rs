@@ -66,7 +66,13 @@ pub(super) enum RollbackCommand {
     /// Go on after a pause.
     Resume(Which),
     /// Take the present wave's gate as passed.
-    Promote(Which),
+    Promote {
+        #[command(flatten)]
+        which: Which,
+        /// The wave that is meant, as it is shown; typed again, it has no further effect [default: the present one].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        wave: Option<u32>,
+    },
     /// End it: hosts at work go back to where they were, no other host starts.
     Abort(Which),
     /// Bring the changed hosts back to the backups that a rollback took.
@@ -163,8 +169,9 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
         RollbackCommand::Resume(which) => {
             steer(&connection.open().await?, output, which, Steer::Resume).await
         }
-        RollbackCommand::Promote(which) => {
-            steer(&connection.open().await?, output, which, Steer::Promote).await
+        RollbackCommand::Promote { which, wave } => {
+            let wave = wave.map(|number| number - 1);
+            steer(&connection.open().await?, output, which, Steer::Promote { wave }).await
         }
         RollbackCommand::Abort(which) => steer(&connection.open().await?, output, which, Steer::Abort).await,
     }
@@ -235,7 +242,10 @@ async fn follow(client: &Client, output: &mut Output, shown: Shown, name: String
 enum Steer {
     Pause,
     Resume,
-    Promote,
+    /// The index of the wave; none for the present one.
+    Promote {
+        wave: Option<u32>,
+    },
     Abort,
 }
 
@@ -245,7 +255,13 @@ async fn steer(client: &Client, output: &mut Output, which: Which, steer: Steer)
     let answer = match steer {
         Steer::Pause => rollbacks.pause_rollback(soon(v1::PauseRollbackRequest { name })).await,
         Steer::Resume => rollbacks.resume_rollback(soon(v1::ResumeRollbackRequest { name })).await,
-        Steer::Promote => rollbacks.promote_rollback(soon(v1::PromoteRollbackRequest { name })).await,
+        Steer::Promote { wave } => {
+            let wave = match wave {
+                Some(wave) => Some(wave),
+                None => present_wave(client, &name).await?,
+            };
+            rollbacks.promote_rollback(soon(v1::PromoteRollbackRequest { name, wave })).await
+        }
         Steer::Abort => rollbacks.abort_rollback(soon(v1::AbortRollbackRequest { name })).await,
     };
     let rollback = client.answer(answer)?;
@@ -256,7 +272,7 @@ async fn steer(client: &Client, output: &mut Output, which: Which, steer: Steer)
     let (what, next) = match steer {
         Steer::Pause => ("is paused; hosts at work finish", "resume"),
         Steer::Resume => ("goes on", "watch"),
-        Steer::Promote => {
+        Steer::Promote { .. } => {
             ("goes on: the wave's gate is taken as passed once no host of it is at work", "watch")
         }
         Steer::Abort => ("is being ended; hosts at work go back", "watch"),
@@ -264,4 +280,12 @@ async fn steer(client: &Client, output: &mut Output, which: Which, steer: Steer)
     output.line(format!("{} {what}", rollback.name))?;
     output.line(format!("{} rfs rollback {next} {}", paint::label("next:"), id(&rollback.name)))?;
     Ok(Exit::Done)
+}
+
+/// The index of the wave that is present now, so that a request that is sent twice does not promote two.
+async fn present_wave(client: &Client, name: &str) -> Result<Option<u32>, CliError> {
+    let request = v1::GetRollbackRequest { name: name.to_owned() };
+    let rollback = client.answer(client.rollbacks().get_rollback(soon(request)).await)?;
+    let started = rollback.waves.iter().filter(|wave| wave.state() != v1::wave::State::Pending);
+    Ok(started.map(|wave| wave.index).max())
 }

@@ -79,7 +79,7 @@ impl<'d> Draft<'d> {
             (Phase::Finishing { .. }, PersonAction::Abort) => {
                 Err(Refusal::WrongState { action, state: "hosts resume already" })
             }
-            (_, PersonAction::Pause | PersonAction::Resume | PersonAction::Promote) => {
+            (_, PersonAction::Pause | PersonAction::Resume | PersonAction::Promote { .. }) => {
                 Err(Refusal::WrongState { action, state: "a checkpoint is taken; it can only be aborted" })
             }
         }

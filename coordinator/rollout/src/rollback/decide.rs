@@ -83,12 +83,26 @@ impl Draft<'_> {
         let action = person.action;
         let by = person.who.clone();
         let wrong = |state| Err(Refusal::WrongState { action, state });
+        if let PersonAction::Promote { wave: Some(meant) } = action {
+            let paused = matches!(self.state.phase, Phase::Paused { .. });
+            let present = self.state.wave;
+            // A repetition. If the same wave is held up again, it is another decision.
+            if self.state.promoted(meant) && !(paused && present == Some(meant)) {
+                return Ok(());
+            }
+            if present != Some(meant) && self.state.outcome().is_none() {
+                return Err(Refusal::OtherWave { meant, present });
+            }
+        }
         let event = match (&self.state.phase, action) {
             (Phase::Finished { outcome, .. }, _) => {
                 return Err(Refusal::Finished { action, outcome: outcome.to_string() });
             }
             (Phase::Aborting { .. }, PersonAction::Abort) => return Ok(()),
-            (Phase::Aborting { .. }, PersonAction::Pause | PersonAction::Resume | PersonAction::Promote) => {
+            (
+                Phase::Aborting { .. },
+                PersonAction::Pause | PersonAction::Resume | PersonAction::Promote { .. },
+            ) => {
                 return wrong("it is being aborted");
             }
             (Phase::Running { .. }, PersonAction::Resume) => return Ok(()),
@@ -102,12 +116,13 @@ impl Draft<'_> {
             // It is paused for a failure; a person's pause on top of it would only hide that.
             (Phase::Paused { .. }, PersonAction::Pause) => return Ok(()),
             (Phase::Paused { .. }, PersonAction::Resume) => RollbackEvent::Resumed { at, by },
-            (Phase::Running { direction } | Phase::Paused { direction, .. }, PersonAction::Promote) => {
-                match direction {
-                    Direction::Forward => RollbackEvent::Promoted { at, by },
-                    Direction::Back(_) => return wrong("hosts go back to their backups"),
-                }
-            }
+            (
+                Phase::Running { direction } | Phase::Paused { direction, .. },
+                PersonAction::Promote { .. },
+            ) => match direction {
+                Direction::Forward => RollbackEvent::Promoted { at, by },
+                Direction::Back(_) => return wrong("hosts go back to their backups"),
+            },
         };
         self.emit(event);
         Ok(())

@@ -336,6 +336,11 @@ impl Rollback {
         self.hosts.iter().find(|(_, host)| host.phase.at_work()).map(|(name, _)| name)
     }
 
+    /// Whether a person has taken the wave's gate as passed.
+    pub fn promoted(&self, wave: WaveIndex) -> bool {
+        self.waves.get(wave.get()).is_some_and(|wave| wave.promoted_by.is_some())
+    }
+
     /// Where a wave stands.
     pub fn wave_state(&self, wave: WaveIndex) -> WaveState {
         let record = &self.waves[wave.get()];

@@ -163,6 +163,31 @@ fn a_promoted_wave_does_not_stop_the_next_one_for_what_was_seen_when_it_was_prom
 }
 
 #[test]
+fn a_promotion_that_names_its_wave_does_not_promote_the_next_one() {
+    let ill = "a b c; ok a; bad a; wait 60";
+    check(&format!("{ill}; promote 1"), "a unhealthy, b applying, c untouched | running");
+    check(&format!("{ill}; promote 1; ok b; promote 1"), "a unhealthy, b applied, c untouched | running");
+    check(&format!("{ill}; promote; ok b; promote"), "a unhealthy, b applied, c applying | running");
+    check(
+        &format!("{ill}; promote 2"),
+        "a unhealthy, b untouched, c untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503 \
+         (cannot promote wave 2: wave 1 is the present one)",
+    );
+    check(
+        "a b; ok a; wait 10; ok b; promote 1",
+        "a passed, b applied | running (cannot promote wave 1: wave 2 is the present one)",
+    );
+    // A pause that came after it is another matter.
+    check(
+        &format!("{ill}; promote 1; pause; promote 1"),
+        "a unhealthy, b applying, c untouched | paused: by bob",
+    );
+    check("a b; promote 1; back a; promote 1", "a unchanged, b applying | running");
+    check("a; ok a; promote 1; promote 1", "a applied | SUCCEEDED");
+    check("a; ok a; wait 10; promote 1", "a passed | SUCCEEDED (cannot promote: it is over (SUCCEEDED))");
+}
+
+#[test]
 fn the_time_in_which_a_rollback_is_paused_is_not_taken_from_its_hosts() {
     check("a b bound=7200; pause; ok a; wait 9000; resume", "a passed, b applying | running");
     check(

@@ -217,7 +217,7 @@ impl World {
                     PersonAction::Pause,
                     PersonAction::Resume,
                     PersonAction::Resume,
-                    PersonAction::Promote,
+                    PersonAction::Promote { wave: None },
                     PersonAction::Abort,
                 ]);
                 if action != PersonAction::Abort || self.dice.percent(30) {

@@ -35,7 +35,7 @@ async fn a_promoted_wave_does_not_wait_for_its_health() {
     let id = bed.rollback(&coordinator, |_| {}).await;
     bed.pass(&coordinator, id, 11).await;
     bed.check(&coordinator, id, "a1 unhealthy | b2 untouched | paused").await;
-    coordinator.person(id, PersonAction::Promote).await.expect("it is paused");
+    coordinator.person(id, PersonAction::Promote { wave: None }).await.expect("it is paused");
     bed.pass(&coordinator, id, 3).await;
     bed.check(&coordinator, id, "a1 unhealthy | b1 passed | PARTIAL").await;
 }

@@ -37,7 +37,7 @@ async fn a_person_is_answered_by_either_of_two_drivers() {
     // What this one knows is older than the history; it decides on what is there.
     other.person(id, PersonAction::Resume).await.expect("it is paused");
     one.person(id, PersonAction::Abort).await.expect("it runs");
-    let error = other.person(id, PersonAction::Promote).await.expect_err("it is over");
+    let error = other.person(id, PersonAction::Promote { wave: None }).await.expect_err("it is over");
     assert_eq!(error.to_string(), "cannot promote: it is over (ABORTED)");
     let people: Vec<String> =
         one.history(id).await.into_iter().filter(|line| line.contains("alice")).collect();

@@ -14,7 +14,7 @@ use super::super::*;
 use crate::fleet::{Admission, FleetView, HostView, Presence};
 use crate::host::{Answer, Failure, Report, Restored, Step, StepKind};
 use crate::operation::{Event, Operation};
-use crate::plan::plan;
+use crate::plan::{WaveIndex, plan};
 use crate::request::{
     Amount, Budget, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection, Source,
     Strategy, Waves,
@@ -156,7 +156,10 @@ impl Play {
             "wait" => return self.wait(what.parse().expect("seconds")),
             "pause" => person(PersonAction::Pause),
             "resume" => person(PersonAction::Resume),
-            "promote" => person(PersonAction::Promote),
+            "promote" => {
+                let wave = what.parse().ok().map(|number: u32| WaveIndex(number - 1));
+                person(PersonAction::Promote { wave })
+            }
             "abort" => person(PersonAction::Abort),
             "undo" => Command::Undone(RollbackId::from_uuid(Uuid::from_u128(8))),
             _ => {
