@@ -312,6 +312,17 @@ async fn one_operation_owns_a_host_at_a_time_and_a_target_in_use_cannot_be_delet
     operator.good(operator.checkpoints().delete_checkpoint(request.clone()).await);
     let failure = operator.refused(operator.checkpoints().delete_checkpoint(request).await);
     assert_eq!(failure.reason, Reason::CheckpointNotFound);
+    // Its id leads nowhere, however it is asked for.
+    let request = v1::GetCheckpointRequest { name: taken.name.clone() };
+    let failure = operator.refused(operator.checkpoints().get_checkpoint(request).await);
+    assert_eq!(failure.reason, Reason::CheckpointNotFound);
+    let request = v1::WatchCheckpointRequest { name: taken.name.clone() };
+    let failure = operator.refused(operator.checkpoints().watch_checkpoint(request).await);
+    assert_eq!(failure.reason, Reason::CheckpointNotFound);
+    let spec = Some(quick(&taken));
+    let request = v1::CreateRollbackRequest { spec, ..Default::default() };
+    let failure = operator.refused(operator.rollbacks().create_rollback(request).await);
+    assert_eq!(failure.reason, Reason::CheckpointNotFound);
     let newest = v1::DeleteCheckpointRequest { name: newer.name };
     let failure = operator.refused(operator.checkpoints().delete_checkpoint(newest).await);
     assert_eq!(failure.reason, Reason::CheckpointInUse, "the newest complete one stays");

@@ -155,7 +155,8 @@ impl Operations {
     /// An operation as it stands.
     pub async fn get(&self, operation: OperationId) -> Result<Option<View>, OperationError> {
         let shown = self.shared.directory.find(operation).and_then(|mailbox| mailbox.view().borrow().clone());
-        if let Some(view) = shown {
+        // Nobody tells a driver that its operation was deleted, but what is deleted has nothing left to do.
+        if let Some(view) = shown.filter(|view| view.operation.open()) {
             return Ok(Some(view));
         }
         if self.shared.store.operation(operation).await?.is_none() {
