@@ -13,6 +13,7 @@ use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_proto::agentlink::v1::{AgentMessage, CoordinatorMessage, Hello, Welcome};
 use rfs_proto::convert::{FieldError, labels, parse, to_wire_duration, to_wire_time};
 use rfs_proto::v1;
+use rfs_rollout::GENERATIONS;
 use tokio::sync::SemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
@@ -26,6 +27,10 @@ use crate::store::HostSeen;
 
 /// The version of the agent link that this coordinator speaks.
 pub(super) const PROTOCOL: u32 = 1;
+
+/// The newest generation that a host can have accepted: stores keep them as signed numbers, and the next operation needs its
+/// own above it.
+const NEWEST: u64 = i64::MAX as u64 - GENERATIONS;
 
 /// How long an agent waits at the door before it is sent away to try later.
 const QUEUING: Duration = Duration::from_secs(5);
@@ -173,6 +178,14 @@ fn check(host: &HostId, hello: &Hello) -> Result<Facts, Failure> {
         );
         return Err(Failure::new(Reason::PermissionDenied, message).next(next));
     }
+    if hello.generation > NEWEST {
+        let problem = format!("{} is above {NEWEST}, so no command could come after it", hello.generation);
+        let next = format!(
+            "no coordinator gave {host} that number: stop its agent, put a copy of its store aside, remove \
+             journal.sqlite* from the store, and start it again"
+        );
+        return Err(Failure::invalid("hello.generation", problem).next(next));
+    }
     let component = |(place, component): (usize, &v1::Component)| {
         let name: ComponentName = parse(&format!("hello.components[{place}].name"), &component.name)?;
         // A kind that only the agent knows is shown as it is.
@@ -217,6 +230,16 @@ mod tests {
         let error =
             hello(|hello| drop(hello.labels.insert("role".into(), String::new()))).expect_err("no value");
         assert_eq!(error, "hello.labels[\"role\"]: keys and values must not be empty");
+        hello(|hello| hello.generation = NEWEST).expect("there is room above it");
+        for generation in [NEWEST + 1, i64::MAX as u64, u64::MAX] {
+            let error = hello(|hello| hello.generation = generation).expect_err("no room");
+            assert_eq!(
+                error,
+                format!(
+                    "hello.generation: {generation} is above {NEWEST}, so no command could come after it"
+                )
+            );
+        }
         let bad = v1::Component { name: "../x".into(), kind: "files".into() };
         let error = hello(|hello| hello.components.push(bad)).expect_err("no name");
         assert!(
