@@ -188,14 +188,14 @@ async fn progress_and_what_is_in_flight_are_told() {
 
 #[tokio::test]
 async fn health_is_told_when_it_changes_and_at_the_interval_that_the_coordinator_wants() {
-    let (_fleet, mut coordinator, running) = start(Manner::default()).await;
+    // Longer than anything here waits: what is told is told because it changed.
+    let manner = Manner { health_interval: Some(Duration::from_secs(3600)), ..Manner::default() };
+    let (_fleet, mut coordinator, running) = start(manner).await;
     let mut session = coordinator.session().await;
     assert_eq!(session.health().await.health(), v1::Health::Unknown);
     for (known, told) in [(Health::Good, v1::Health::Good), (Health::Bad, v1::Health::Bad)] {
         running.health.send_replace(well(known));
-        let start = Instant::now();
         while session.health().await.health() != told {}
-        assert!(start.elapsed() < Duration::from_secs(2), "a change is told at once");
     }
     drop((session, running));
 
@@ -300,6 +300,6 @@ async fn an_agent_that_stops_ends_its_session() {
     let mut session = coordinator.session().await;
     running.stop.cancel();
     let ended = async { while let Ok(Some(_)) = session.up.message().await {} };
-    tokio::time::timeout(Duration::from_secs(2), ended).await.expect("the session ends at once");
+    tokio::time::timeout(SOON, ended).await.expect("the session ends");
     until("it says so", || *running.state.borrow() == LinkState::Stopped).await;
 }
