@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Invariants
-//! - A command is in the journal before anything is done for it, and has exactly one report, whatever happens between.
+//! - A command is in the journal before anything is done for it, and has exactly one report, whatever happens between. The
+//!   report waits for as long as the journal cannot say how the command ended.
 //! - One worker: the steps of an operation are taken one after the other. What stops a step acts at once, beside it.
 //! - A command of an older generation, and one of another operation of the same generation, has no effect.
 

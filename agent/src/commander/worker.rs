@@ -26,7 +26,7 @@ pub(super) struct Worker {
 /// set.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The waits between tries to store a report.
+/// The waits between tries to store a report, or to read how a restore ended.
 const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
 
 impl Worker {
@@ -38,6 +38,7 @@ impl Worker {
     pub(super) fn work(&self, unfinished: Vec<Stored>, commands: &Receiver<Stored>) {
         for command in unfinished {
             let outcome = self.take_up(&command);
+            self.engine.board().show(None);
             self.answer(&command.key, &outcome);
         }
         loop {
@@ -64,13 +65,33 @@ impl Worker {
                 "the agent was restarted in the middle of the checkpoint; everything runs again",
                 "take the checkpoint again",
             )),
-            Step::Apply { .. } | Step::Revert { .. } => match self.receipt(command) {
-                Err(error) => Outcome::Refused(unread(&error)),
-                Ok(Some(ended)) => ended,
+            Step::Apply { .. } | Step::Revert { .. } => match self.ended(command) {
+                Some(ended) => ended,
                 // It was not begun.
-                Ok(None) => self.execute(command),
+                None => self.execute(command),
             },
             Step::Finish | Step::Abandon | Step::Cancel => self.execute(command),
+        }
+    }
+
+    /// The end of the restore that this command asked for; none if it was not begun.
+    ///
+    /// While the journal cannot say, nobody is answered and nothing else is taken up: the restore may have been committed, so
+    /// that neither a refusal nor another try would be right. Whoever waits has a deadline of their own.
+    fn ended(&self, command: &Stored) -> Option<Outcome> {
+        let [first @ .., last] = PAUSES;
+        let mut pauses = first.into_iter();
+        loop {
+            let error = match self.receipt(command) {
+                Ok(ended) => return ended,
+                Err(error) => error,
+            };
+            if self.engine.board().activity().is_none() {
+                let error = Chain(&error);
+                tracing::error!(command = %command.key, %error, "the journal does not say how it ended; holding still until it does");
+                self.show(command, None);
+            }
+            thread::sleep(pauses.next().unwrap_or(last));
         }
     }
 

@@ -183,6 +183,36 @@ fn a_command_that_a_crash_left_behind_is_taken_up_once() {
 }
 
 #[test]
+fn while_the_journal_does_not_say_how_a_restore_ended_nobody_is_answered() {
+    let bed = Bed::new();
+    let apply = {
+        let engine = bed.engine();
+        let good = capture(&engine).info.id;
+        bed.deploy("v2");
+        let commander = start(&engine);
+        let apply = command(operation(1), 1, apply(good));
+        assert_eq!(standing(&ask(&commander, &apply)), Standing::Target);
+        apply
+    };
+    until("the worker lets go of the store", || {
+        rfs_store::Store::open(&bed.path("store"), crate::bed::clock()).is_ok()
+    });
+    // The process ended before the report, and then the disk forgot what it was told.
+    let journal = rusqlite::Connection::open(bed.path("store/journal.sqlite")).expect("opens");
+    let write = |sql| assert_eq!(journal.execute(sql, ()).expect("writes"), 1, "{sql}");
+    write("DELETE FROM report");
+    write("UPDATE run SET receipt = '?' || receipt");
+
+    let engine = bed.engine();
+    let commander = start(&engine);
+    until("the worker has met the journal", || commander.state().activity.is_some());
+    assert_eq!(commander.unacknowledged().expect("readable"), []);
+    write("UPDATE run SET receipt = substr(receipt, 2)");
+    assert_eq!(standing(&answer(&commander, &apply)), Standing::Target);
+    assert_eq!(bed.told(), ["stop", "start"], "and nothing was done again");
+}
+
+#[test]
 fn what_cannot_be_begun_is_refused_with_its_reason() {
     let bed = Bed::new();
     let engine = bed.engine();
