@@ -1,15 +1,20 @@
 //! What an administrator may ask of the host, answered by the engine itself.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use rfs_model::{ByteCount, ComponentName, OperationId, SnapshotId, Timestamp};
-use rfs_store::{Cancel, SnapshotInfo};
+use rfs_store::retention::undeletable;
+use rfs_store::{Cancel, DrillReport, SnapshotInfo, StoreError};
 use uuid::Uuid;
 
 use crate::commander::{Activity, Refusal, Selection, StepKind};
 use crate::engine::{Engine, Order, Receipt, label, refuse_snapshot};
-use crate::local::{Administration, PlanView, Progress, RestoreOrder, RestoreView, SnapshotView};
+use crate::local::{
+    Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
+    SnapshotView,
+};
 
 /// The engine, as an administrator sees it.
 pub struct Administrator(Arc<Engine>);
@@ -23,6 +28,14 @@ impl Administrator {
     /// The snapshot that begins like this.
     fn resolve(&self, prefix: &str) -> Result<SnapshotId, Refusal> {
         self.0.store().resolve_prefix(prefix).map_err(|error| refuse_snapshot(&error))
+    }
+
+    /// The snapshot as a list shows it.
+    fn look(&self, id: SnapshotId) -> Result<SnapshotView, Refusal> {
+        let infos = self.0.store().snapshots().map_err(|error| refuse_snapshot(&error))?;
+        let gone = || refuse_snapshot(&StoreError::UnknownSnapshot { id: id.to_string() });
+        let info = infos.iter().find(|info| info.id == id).ok_or_else(gone)?;
+        Ok(view(info, &infos, ByteCount(0)))
     }
 
     fn show(&self, step: StepKind, progress: Option<Progress>) {
@@ -46,12 +59,12 @@ fn local_operation() -> OperationId {
 impl Administration for Administrator {
     fn snapshots(&self) -> Result<Vec<SnapshotView>, Refusal> {
         let infos = self.0.store().snapshots().map_err(|error| refuse_snapshot(&error))?;
-        Ok(infos.iter().rev().map(|info| view(info, ByteCount(0))).collect())
+        Ok(infos.iter().rev().map(|info| view(info, &infos, ByteCount(0))).collect())
     }
 
     fn capture(&self, components: &BTreeSet<ComponentName>, reason: &str) -> Result<SnapshotView, Refusal> {
         let captured = self.0.capture(components, reason, local_operation(), &Cancel::new())?;
-        Ok(view(&captured.info, captured.measure.stored))
+        Ok(view(&captured.info, std::slice::from_ref(&captured.info), captured.measure.stored))
     }
 
     fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal> {
@@ -88,6 +101,47 @@ impl Administration for Administrator {
         let receipts = self.0.journal().receipts::<Receipt>(1).ok()?;
         receipts.first().map(in_words)
     }
+
+    fn pin(&self, snapshot: &str, reason: &str) -> Result<SnapshotView, Refusal> {
+        let id = self.resolve(snapshot)?;
+        self.0.store().pin(id, reason).map_err(|error| refuse_snapshot(&error))?;
+        self.look(id)
+    }
+
+    fn unpin(&self, snapshot: &str) -> Result<SnapshotView, Refusal> {
+        let id = self.resolve(snapshot)?;
+        self.0.store().unpin(id).map_err(|error| refuse_snapshot(&error))?;
+        self.look(id)
+    }
+
+    fn delete(&self, snapshot: &str) -> Result<(), Refusal> {
+        self.0.delete(self.resolve(snapshot)?)
+    }
+
+    fn drill(&self, snapshot: &str, scratch: Option<&Path>) -> Result<DrillView, Refusal> {
+        let snapshot = self.resolve(snapshot)?;
+        let done = self.0.drill(snapshot, scratch, &Cancel::new())?;
+        let DrillReport { verified_at, restore_time, entries, size } = done;
+        Ok(DrillView { snapshot, verified_at, restore_time, entries, bytes: size })
+    }
+
+    fn collect(&self) -> Result<CollectView, Refusal> {
+        let report = self.0.collect(&Cancel::new())?;
+        let kept = report.kept.into_iter().map(|(id, why)| (id, why.to_string()));
+        Ok(CollectView { forgotten: report.forgotten, kept: kept.collect(), freed: report.freed })
+    }
+
+    fn repair(&self) -> Result<RepairView, Refusal> {
+        let report = self.0.repair(&Cancel::new())?;
+        let damage = report.remaining.damage;
+        let harmed: BTreeSet<SnapshotId> = damage.iter().flat_map(|damage| damage.harms.clone()).collect();
+        Ok(RepairView {
+            quarantined: report.quarantined,
+            restored: report.restored.len() as u64,
+            damage: damage.iter().map(ToString::to_string).collect(),
+            harmed: harmed.into_iter().collect(),
+        })
+    }
 }
 
 /// How a restore ended, on one line.
@@ -100,7 +154,7 @@ pub fn in_words(receipt: &Receipt) -> String {
     }
 }
 
-fn view(info: &SnapshotInfo, stored: ByteCount) -> SnapshotView {
+fn view(info: &SnapshotInfo, all: &[SnapshotInfo], stored: ByteCount) -> SnapshotView {
     let (kind, reason) = label::read(&info.label);
     SnapshotView {
         id: info.id,
@@ -113,5 +167,7 @@ fn view(info: &SnapshotInfo, stored: ByteCount) -> SnapshotView {
         stored,
         entries: info.components.iter().map(|part| part.entries).sum(),
         pinned: info.marks.pinned.is_some(),
+        proven: info.marks.proof.map(|proof| (proof.verified_at, proof.restore_time())),
+        held: undeletable(all, info).map(|why| why.to_string()),
     }
 }

@@ -18,8 +18,12 @@ mod output;
 mod capture;
 mod restore;
 mod run;
-mod snapshots;
 mod status;
+
+mod collect;
+mod diff;
+mod snapshots;
+mod upkeep;
 
 mod interrupt;
 mod words;
@@ -49,6 +53,8 @@ pub fn main() -> ExitCode {
                 Command::Capture(arguments) => capture::run(&config, arguments, &output),
                 Command::Snapshots(command) => snapshots::run(&config, command, &output),
                 Command::Restore(arguments) => restore::run(&config, arguments, &output),
+                Command::Collect { dry_run } => collect::run(&config, *dry_run, &output),
+                Command::Space => collect::space(&config, &output),
             }
         }
     });

@@ -27,7 +27,7 @@ use crate::host::Lead;
 use crate::local::PlanLine;
 
 pub use error::ComponentError;
-pub(crate) use error::{stopped_reason, store_reason};
+pub(crate) use error::{capture_reason, stage_reason, stopped_reason, store_reason};
 pub(crate) use files::files_spec;
 
 /// One named piece of the host's state.

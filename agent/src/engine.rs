@@ -34,6 +34,7 @@ mod quiet;
 mod receipt;
 mod recover;
 mod run;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -81,6 +82,8 @@ pub struct Engine {
     checkpoint: Mutex<Option<Checkpoint>>,
     /// The collection that runs, and how it is stopped.
     collecting: Mutex<Option<Cancel>>,
+    /// Held by the one drill.
+    drilling: Mutex<()>,
     /// How the collector is told that there is something for it.
     collector: Arc<Wakes>,
     board: Board,
@@ -147,6 +150,7 @@ impl Engine {
             current: Mutex::default(),
             checkpoint: Mutex::default(),
             collecting: Mutex::default(),
+            drilling: Mutex::default(),
             collector: Arc::default(),
             board: Board::default(),
             lead,
@@ -155,6 +159,7 @@ impl Engine {
         engine.resume_all();
         engine.forget_stored_ahead();
         engine.release_superseded();
+        engine.release_drilled();
         Ok(Opened { engine, recovered })
     }
 
@@ -366,6 +371,14 @@ pub(crate) fn refuse_snapshot(error: &StoreError) -> Refusal {
     match reason {
         Reason::SnapshotNotFound => {
             refuse(reason, message, "see which there are with: rfs-agent snapshots list")
+        }
+        Reason::CheckpointInUse => refuse(
+            reason,
+            message,
+            "see why each snapshot stays with: rfs-agent collect --dry-run; a pin is taken away with: rfs-agent snapshots unpin",
+        ),
+        _ if matches!(error, StoreError::NotAStore { .. }) => {
+            refuse(reason, message, "make the first snapshot, and the store with it, with: rfs-agent capture")
         }
         _ => refuse_for(reason, message),
     }

@@ -17,6 +17,7 @@ mod service;
 
 pub use client::LocalClient;
 pub use contract::{
-    Administration, PlanLine, PlanView, Progress, RestoreOrder, RestoreView, SnapshotKind, SnapshotView,
+    Administration, CollectView, DrillView, PlanLine, PlanView, Progress, RepairView, RestoreOrder,
+    RestoreView, SnapshotKind, SnapshotView,
 };
 pub use service::{LocalError, LocalHost, LocalServer};

@@ -2,10 +2,14 @@
 
 mod command;
 mod report;
+mod upkeep;
 mod view;
 
 pub(crate) use command::{command_key, read_command, read_selection, write_selection};
 pub(crate) use report::{read_restore, write_refusal, write_report, write_restore};
+pub(crate) use upkeep::{
+    read_collected, read_drilled, read_repaired, write_collected, write_drilled, write_repaired,
+};
 pub(crate) use view::{
     read_plan, read_snapshot, write_checks, write_components, write_health, write_plan, write_snapshot,
 };

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,14 @@ pub(super) enum Command {
     Snapshots(Snapshots),
     /// Bring the host to a snapshot, or leave it as it was
     Restore(Restore),
+    /// Forget the snapshots that the configuration does not keep, and free their room
+    Collect {
+        /// Say what would go and why the rest stays, and touch nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show where the store's room goes, and how much is free
+    Space,
 }
 
 #[derive(Debug, Args)]
@@ -77,10 +86,63 @@ pub(super) enum Snapshots {
     },
     /// Read the whole store again and name what is damaged
     Verify {
-        /// Read only so many of a hundred objects, another choice each time
-        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
-        sample: Option<u8>,
+        /// Read only this share of the objects, such as 5%, another choice each time
+        #[arg(long, value_name = "SHARE", value_parser = sample)]
+        sample: Option<Sample>,
     },
+    /// Set damage aside, and take back what was lost from the live files, where they still have it
+    Repair,
+    /// Prove that one restores: into a scratch folder, compared with what was captured
+    Drill {
+        /// Its id, or the beginning of it
+        snapshot: String,
+        /// An empty folder, or one that is not there; the store's own when it is left out
+        #[arg(long, value_name = "FOLDER")]
+        scratch: Option<PathBuf>,
+    },
+    /// Keep one, whatever the keep rules say
+    Pin {
+        /// Its id, or the beginning of it
+        snapshot: String,
+        /// Why, for whoever wonders later
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+    },
+    /// Take a pin away
+    Unpin {
+        /// Its id, or the beginning of it
+        snapshot: String,
+    },
+    /// Delete one, unless the host needs it
+    Delete {
+        /// Its id, or the beginning of it
+        snapshot: String,
+    },
+}
+
+/// How many of a thousand objects are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample(pub(super) u16);
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 10, self.0 % 10) {
+            (whole, 0) => write!(f, "{whole}%"),
+            (whole, tenth) => write!(f, "{whole}.{tenth}%"),
+        }
+    }
+}
+
+fn sample(text: &str) -> Result<Sample, String> {
+    let wrong = || "write a share from 0.1% to 100%, such as 5%".to_owned();
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+    if !digits(whole) || !digits(tenth) || tenth.len() != 1 {
+        return Err(wrong());
+    }
+    let share = whole.parse::<u16>().ok().and_then(|n| n.checked_mul(10)?.checked_add(tenth.parse().ok()?));
+    share.filter(|share| (1..=1000).contains(share)).map(Sample).ok_or_else(wrong)
 }
 
 #[derive(Debug, Args)]
@@ -106,4 +168,19 @@ pub(super) struct Restore {
 
 fn time(text: &str) -> Result<Duration, String> {
     parse_time(text).ok_or_else(|| "write a length of time, such as 90s, 5m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_written_with_and_without_its_sign() {
+        let read = |text: &str| sample(text).map(|share| share.to_string());
+        let texts = ["5%", "5", "0.1%", "100%", "12.5"].map(|text| read(text).expect(text));
+        assert_eq!(texts, ["5%", "5%", "0.1%", "100%", "12.5%"]);
+        for text in ["0", "0%", "101%", "5.25%", "-1", "five", "", "%", "1e2", "99999999"] {
+            read(text).expect_err(text);
+        }
+    }
 }

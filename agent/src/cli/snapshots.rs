@@ -1,36 +1,43 @@
-//! `rfs-agent snapshots`: what is in the store, looked at beside whoever writes to it.
+//! `rfs-agent snapshots`: what is in the store, and what is done with it; looked at beside whoever writes to it.
 
 use rfs_link::Exit;
-use rfs_model::{ComponentKind, Reason, SnapshotId};
+use rfs_model::{ComponentKind, SnapshotId};
 use rfs_store::text::encode;
-use rfs_store::{Cancel, ComponentDiff, DamagedThing, EntryKind, FileChange, Share, Snapshot, Store};
+use rfs_store::{EntryKind, Snapshot, Store};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::output::Output;
-use super::words::{Count, counted, moment};
-use super::{Ended, arguments, door};
+use super::words::{Count, Length, counted, moment};
+use super::{Ended, arguments, diff, door, upkeep};
 use crate::commander::Refusal;
-use crate::component::files_spec;
-use crate::config::{ComponentSpec, Config};
-use crate::engine::cause::{refuse, refuse_for};
+use crate::config::Config;
 use crate::engine::{label, refuse_snapshot};
 use crate::local::SnapshotView;
 
 pub(super) fn run(config: &Config, command: &arguments::Snapshots, output: &Output) -> Ended {
-    let store = door::look(&config.store)?;
     match command {
         arguments::Snapshots::List => list(config, output),
         arguments::Snapshots::Show { snapshot, entries } => {
+            let store = door::look(&config.store)?;
             let id = resolve(&store, snapshot)?;
             show(&store.snapshot(id).map_err(|error| refuse_snapshot(&error))?, *entries, output)
         }
         arguments::Snapshots::Diff { snapshot, other } => {
+            let store = door::look(&config.store)?;
             let first = resolve(&store, snapshot)?;
             let other = other.as_ref().map(|other| resolve(&store, other)).transpose()?;
-            diff(config, &store, first, other, output)
+            diff::run(config, &store, first, other, output)
         }
-        arguments::Snapshots::Verify { sample } => verify(&store, *sample, output),
+        arguments::Snapshots::Verify { sample } => {
+            upkeep::verify(&door::look(&config.store)?, *sample, output)
+        }
+        arguments::Snapshots::Repair => upkeep::repair(config, output),
+        arguments::Snapshots::Drill { snapshot, scratch } => {
+            upkeep::drill(config, snapshot, scratch.as_deref(), output)
+        }
+        arguments::Snapshots::Pin { snapshot, reason } => upkeep::pin(config, snapshot, reason, output),
+        arguments::Snapshots::Unpin { snapshot } => upkeep::unpin(config, snapshot, output),
+        arguments::Snapshots::Delete { snapshot } => upkeep::delete(config, snapshot, output),
     }
 }
 
@@ -57,7 +64,7 @@ fn list(config: &Config, output: &Output) -> Ended {
             names.join(","),
             Count(snapshot.entries).to_string(),
             snapshot.bytes.to_string(),
-            format!("{}{}", if snapshot.pinned { "[pinned] " } else { "" }, snapshot.reason),
+            format!("{}{}", flags(snapshot), snapshot.reason),
         ]
     };
     output.table(
@@ -65,6 +72,12 @@ fn list(config: &Config, output: &Output) -> Ended {
         snapshots.iter().map(row),
     );
     Ok(Exit::Done)
+}
+
+/// What a list says of a snapshot before its reason.
+fn flags(snapshot: &SnapshotView) -> String {
+    let flags = [(snapshot.pinned, "[pinned] "), (snapshot.proven.is_some(), "[proven] ")];
+    flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| *flag).collect()
 }
 
 /// A snapshot, for programs.
@@ -82,6 +95,9 @@ pub(super) fn document(snapshot: &SnapshotView) -> Value {
         "new_bytes": snapshot.stored.0,
         "entries": snapshot.entries,
         "pinned": snapshot.pinned,
+        "verify_time": snapshot.proven.map(|(at, _)| at.to_string()),
+        "restore_seconds": snapshot.proven.map(|(_, took)| took.as_secs_f64()),
+        "held": snapshot.held,
     })
 }
 
@@ -122,6 +138,8 @@ fn show(snapshot: &Snapshot, with_entries: bool, output: &Output) -> Ended {
             "components": parts.collect::<Vec<_>>(),
             "pinned": info.marks.pinned,
             "in_use": info.marks.in_use,
+            "verify_time": info.marks.proof.map(|proof| proof.verified_at.to_string()),
+            "restore_seconds": info.marks.proof.map(|proof| proof.restore_time().as_secs_f64()),
             "entries": with_entries.then(|| listed.collect::<Vec<_>>()),
         }));
         return Ok(Exit::Done);
@@ -138,6 +156,13 @@ fn show(snapshot: &Snapshot, with_entries: bool, output: &Output) -> Ended {
         let title = if i == 0 { "components" } else { "" };
         let entries = counted(part.entries, "entry", "entries");
         output.field(title, format_args!("{} ({}), {entries}, {}", part.name, part.kind, part.size));
+    }
+    if let Some(proof) = info.marks.proof {
+        let took = Length(proof.restore_time());
+        output.field("proven", format_args!("{}, restored in {took}", moment(proof.verified_at)));
+    }
+    if let Some(why) = &info.marks.pinned {
+        output.field("pinned", why);
     }
     for (who, why) in &info.marks.in_use {
         output.field("in use", format_args!("{why} ({who})"));
@@ -156,119 +181,5 @@ fn what(kind: &EntryKind) -> &'static str {
         EntryKind::Fifo => "pipe",
         EntryKind::Socket => "socket",
         EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => "device",
-    }
-}
-
-fn diff(
-    config: &Config,
-    store: &Store,
-    first: SnapshotId,
-    other: Option<SnapshotId>,
-    output: &Output,
-) -> Ended {
-    let diffs = match other {
-        Some(other) => store.diff(first, other).map_err(|error| refuse_snapshot(&error))?,
-        None => {
-            let files = config.components.iter().filter_map(|component| match &component.spec {
-                ComponentSpec::Files(files) => Some((component.name.clone(), files_spec(files))),
-                ComponentSpec::Services(_) => None,
-            });
-            let files: Vec<_> = files.collect();
-            store
-                .drift(first, &files, &Cancel::new())
-                .map_err(|error| refuse_for(Reason::Io, rfs_link::Chain(&error).to_string()))?
-        }
-    };
-    let mut lines = Vec::new();
-    for (name, diff) in &diffs {
-        match diff {
-            ComponentDiff::Added => lines.push(("added", name.to_string(), name.to_string())),
-            ComponentDiff::Removed => lines.push(("removed", name.to_string(), name.to_string())),
-            ComponentDiff::Value | ComponentDiff::OtherKind => {
-                lines.push(("changed", name.to_string(), name.to_string()))
-            }
-            ComponentDiff::Files(files) => {
-                for file in files {
-                    let (change, aspects) = match &file.change {
-                        FileChange::Added => ("added", String::new()),
-                        FileChange::Removed => ("removed", String::new()),
-                        FileChange::Changed(aspects) => {
-                            let aspects: Vec<String> = aspects.iter().map(ToString::to_string).collect();
-                            ("changed", format!(" ({})", aspects.join(", ")))
-                        }
-                    };
-                    lines.push((change, name.to_string(), format!("{}{aspects}", encode(&file.path))));
-                }
-            }
-        }
-    }
-    if output.is_json() {
-        let changes = lines.iter().map(|(change, component, text)| {
-            json!({ "change": change, "component": component, "description": text })
-        });
-        output.document(&json!({ "changes": changes.collect::<Vec<_>>() }));
-        return Ok(Exit::Done);
-    }
-    if lines.is_empty() {
-        output.line("no difference");
-    }
-    for (change, component, text) in lines {
-        output.line(format_args!("{change:<8} {component}  {text}"));
-    }
-    Ok(Exit::Done)
-}
-
-fn verify(store: &Store, sample: Option<u8>, output: &Output) -> Ended {
-    let share = match sample {
-        None => Share::Whole,
-        Some(percent) => {
-            Share::PerMille { share: u16::from(percent) * 10, seed: Uuid::now_v7().as_u64_pair().1 }
-        }
-    };
-    let report = store.verify(share, &Cancel::new()).map_err(|error| {
-        refuse_for(crate::component::store_reason(&error), rfs_link::Chain(&error).to_string())
-    })?;
-    let damage: Vec<(String, String, Vec<String>)> = report
-        .damage
-        .iter()
-        .map(|damage| {
-            let thing = match damage.what {
-                DamagedThing::Object(digest) => format!("object {digest}"),
-                DamagedThing::Missing(digest) => format!("missing object {digest}"),
-                DamagedThing::Index => "the index".to_owned(),
-                DamagedThing::Pack(number) => format!("pack {number}"),
-                DamagedThing::Manifest(id) => format!("manifest of {id}"),
-                DamagedThing::Marks(id) => format!("marks of {id}"),
-            };
-            let harms = damage.harms.iter().map(|id| id.0.short()).collect();
-            (format!("{thing} in {}", damage.path.display()), damage.reason.clone(), harms)
-        })
-        .collect();
-    if output.is_json() {
-        let damage =
-            damage.iter().map(|(what, why, harms)| json!({ "what": what, "why": why, "harms": harms }));
-        output.document(&json!({
-            "objects": report.objects,
-            "objects_total": report.objects_total,
-            "bytes": report.bytes.0,
-            "snapshots": report.snapshots,
-            "damage": damage.collect::<Vec<_>>(),
-        }));
-    } else {
-        for (what, why, harms) in &damage {
-            output.line(format_args!("{what}: {why}; harms {}", harms.join(", ")));
-        }
-        let share =
-            format!("{} of {}", Count(report.objects), counted(report.objects_total, "object", "objects"));
-        let snapshots = counted(report.snapshots, "snapshot", "snapshots");
-        output.line(format_args!("read {share}, {}, in {snapshots}", report.bytes));
-    }
-    match damage.len() {
-        0 => Ok(Exit::Done),
-        count => Err(refuse(
-            Reason::StoreDamaged,
-            format!("{} damaged", counted(count as u64, "thing is", "things are")),
-            "capture again, so that what is still right on the host is stored anew",
-        )),
     }
 }

@@ -145,7 +145,8 @@ impl ComponentError {
     }
 }
 
-fn stage_reason(error: &StageError) -> Reason {
+/// The reason why staging failed.
+pub(crate) fn stage_reason(error: &StageError) -> Reason {
     match error {
         StageError::NoSpace { .. } | StageError::NoInodes { .. } => Reason::NoSpace,
         StageError::Changed { .. } => Reason::FileUnstable,
@@ -166,7 +167,7 @@ fn stage_reason(error: &StageError) -> Reason {
 }
 
 /// The reason why a capture failed.
-fn capture_reason(error: &CaptureError) -> Reason {
+pub(crate) fn capture_reason(error: &CaptureError) -> Reason {
     match error {
         CaptureError::Unreadable { source, .. } => io_reason(source),
         CaptureError::Unstable { .. } => Reason::FileUnstable,

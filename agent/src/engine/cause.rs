@@ -71,6 +71,9 @@ impl Cause {
                 "if a service writes there when it starts, exclude these paths from the component, capture again, and retry"
             }
             Self::Interrupted(_) => "restore again",
+            _ if reason == Reason::NoSpace => {
+                "free space on the named file system; what the store itself can give back is shown by: rfs-agent space, rfs-agent collect --dry-run"
+            }
             _ => status::row(reason).next,
         };
         Failure { reason, message: Chain(self).to_string(), next: next.to_owned(), phase }

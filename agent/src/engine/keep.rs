@@ -21,6 +21,7 @@ use rfs_store::{Cancel, CollectReport, SnapshotInfo, StoreError};
 use super::cause::{Cause, refuse};
 use super::receipt::Receipt;
 use super::run::Goal;
+use super::upkeep::DRILL;
 use super::{Engine, checkpoint, label};
 use crate::commander::Refusal;
 use crate::local::SnapshotKind;
@@ -72,6 +73,19 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Releases what a drill held that was killed. Nothing is drilled while this is called.
+    pub(super) fn release_drilled(&self) {
+        let release = || -> Result<(), StoreError> {
+            for info in self.store.snapshots()?.iter().filter(|info| info.marks.in_use.contains_key(DRILL)) {
+                self.store.release(info.id, DRILL)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = release() {
+            tracing::warn!(error = %Chain(&error), "a snapshot stays held by a drill that has ended");
+        }
     }
 
     /// The operation whose backup the snapshot is, if that is why it is held.

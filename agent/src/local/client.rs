@@ -11,7 +11,10 @@ use rfs_proto::convert::{self, FieldError};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
-use super::contract::{Administration, PlanView, Progress, RestoreOrder, RestoreView, SnapshotView};
+use super::contract::{
+    Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
+    SnapshotView,
+};
 use crate::commander::{Refusal, Selection};
 use crate::wire;
 
@@ -130,5 +133,41 @@ impl Administration for LocalClient {
 
     fn last_restore(&self) -> Option<String> {
         self.status().ok().map(|status| status.last_restore).filter(|text| !text.is_empty())
+    }
+
+    fn pin(&self, snapshot: &str, reason: &str) -> Result<SnapshotView, Refusal> {
+        let request = local::PinSnapshotRequest { snapshot: snapshot.to_owned(), reason: reason.to_owned() };
+        let pinned = self.call(async |mut client| client.pin_snapshot(request).await)?;
+        wire::read_snapshot(&pinned).map_err(unreadable)
+    }
+
+    fn unpin(&self, snapshot: &str) -> Result<SnapshotView, Refusal> {
+        let request = local::UnpinSnapshotRequest { snapshot: snapshot.to_owned() };
+        let unpinned = self.call(async |mut client| client.unpin_snapshot(request).await)?;
+        wire::read_snapshot(&unpinned).map_err(unreadable)
+    }
+
+    fn delete(&self, snapshot: &str) -> Result<(), Refusal> {
+        let request = local::DeleteSnapshotRequest { snapshot: snapshot.to_owned() };
+        self.call(async |mut client| client.delete_snapshot(request).await)
+    }
+
+    fn drill(&self, snapshot: &str, scratch: Option<&Path>) -> Result<DrillView, Refusal> {
+        let scratch = scratch.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let request = local::DrillSnapshotRequest { snapshot: snapshot.to_owned(), scratch };
+        let drilled = self.call(async |mut client| client.drill_snapshot(request).await)?;
+        wire::read_drilled(drilled).map_err(unreadable)
+    }
+
+    fn collect(&self) -> Result<CollectView, Refusal> {
+        let request = local::CollectSnapshotsRequest {};
+        let collected = self.call(async |mut client| client.collect_snapshots(request).await)?;
+        wire::read_collected(collected).map_err(unreadable)
+    }
+
+    fn repair(&self) -> Result<RepairView, Refusal> {
+        let repaired =
+            self.call(async |mut client| client.repair_store(local::RepairStoreRequest {}).await)?;
+        wire::read_repaired(repaired).map_err(unreadable)
     }
 }

@@ -1,6 +1,7 @@
 //! What an administrator may ask of a host, with the daemon running or without.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rfs_model::{ByteCount, ComponentKind, ComponentName, OperationId, SnapshotId, Standing, Timestamp};
@@ -28,6 +29,24 @@ pub trait Administration: Send + Sync {
 
     /// How the last restore ended, in words; none when there was none.
     fn last_restore(&self) -> Option<String>;
+
+    /// Keeps a snapshot until it is unpinned.
+    fn pin(&self, snapshot: &str, reason: &str) -> Result<SnapshotView, Refusal>;
+
+    /// Takes the pin away.
+    fn unpin(&self, snapshot: &str) -> Result<SnapshotView, Refusal>;
+
+    /// Deletes a snapshot, if it may be.
+    fn delete(&self, snapshot: &str) -> Result<(), Refusal>;
+
+    /// Restores a snapshot into `scratch`, or a folder in the store, proves it equal, and records that.
+    fn drill(&self, snapshot: &str, scratch: Option<&Path>) -> Result<DrillView, Refusal>;
+
+    /// Forgets what the configuration does not keep, and frees its room.
+    fn collect(&self) -> Result<CollectView, Refusal>;
+
+    /// Sets aside what is damaged, and takes what was lost from the live files where they still have it.
+    fn repair(&self) -> Result<RepairView, Refusal>;
 }
 
 /// What is restored, and how.
@@ -77,6 +96,10 @@ pub struct SnapshotView {
     pub entries: u64,
     /// Whether it stays until it is unpinned.
     pub pinned: bool,
+    /// When a drill or a restore proved it last, and how long that took.
+    pub proven: Option<(Timestamp, Duration)>,
+    /// Why it may not be deleted; none when it may be.
+    pub held: Option<String>,
 }
 
 /// What a snapshot was made for.
@@ -102,6 +125,45 @@ impl SnapshotKind {
             Self::Local => "local",
         }
     }
+}
+
+/// A drill that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrillView {
+    /// The snapshot that was proven.
+    pub snapshot: SnapshotId,
+    /// When.
+    pub verified_at: Timestamp,
+    /// How long the restore took, the comparison aside.
+    pub restore_time: Duration,
+    /// Entries that were restored.
+    pub entries: u64,
+    /// Bytes that were restored.
+    pub bytes: ByteCount,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CollectView {
+    /// The snapshots that are gone.
+    pub forgotten: Vec<SnapshotId>,
+    /// Each of the others, and why it stays.
+    pub kept: Vec<(SnapshotId, String)>,
+    /// How much smaller the store is.
+    pub freed: ByteCount,
+}
+
+/// What a repair achieved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RepairView {
+    /// Where the damaged packs are now.
+    pub quarantined: Vec<PathBuf>,
+    /// How many lost objects are there again.
+    pub restored: u64,
+    /// What is still wrong, one line each.
+    pub damage: Vec<String>,
+    /// The snapshots that cannot be restored wholly.
+    pub harmed: Vec<SnapshotId>,
 }
 
 /// What a restore would do, for people.

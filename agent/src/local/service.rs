@@ -213,6 +213,88 @@ impl LocalService for LocalHost {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+
+    async fn pin_snapshot(
+        &self,
+        request: Request<local::PinSnapshotRequest>,
+    ) -> Result<Response<local::Snapshot>, Status> {
+        log(&request, "pin");
+        let local::PinSnapshotRequest { snapshot, reason } = request.into_inner();
+        let snapshot = named(snapshot)?;
+        let pinned = self.blocking(move |host| host.pin(&snapshot, &reason)).await?;
+        Ok(Response::new(wire::write_snapshot(&pinned)))
+    }
+
+    async fn unpin_snapshot(
+        &self,
+        request: Request<local::UnpinSnapshotRequest>,
+    ) -> Result<Response<local::Snapshot>, Status> {
+        log(&request, "unpin");
+        let snapshot = named(request.into_inner().snapshot)?;
+        let unpinned = self.blocking(move |host| host.unpin(&snapshot)).await?;
+        Ok(Response::new(wire::write_snapshot(&unpinned)))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<local::DeleteSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        log(&request, "delete");
+        let snapshot = named(request.into_inner().snapshot)?;
+        self.blocking(move |host| host.delete(&snapshot)).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn drill_snapshot(
+        &self,
+        request: Request<local::DrillSnapshotRequest>,
+    ) -> Result<Response<local::DrillResult>, Status> {
+        log(&request, "drill");
+        let local::DrillSnapshotRequest { snapshot, scratch } = request.into_inner();
+        let snapshot = named(snapshot)?;
+        let scratch = Some(PathBuf::from(scratch)).filter(|path| path != Path::new(""));
+        if scratch.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(Failure::invalid("scratch", "must be absolute").into());
+        }
+        let drilled = self.blocking(move |host| host.drill(&snapshot, scratch.as_deref())).await?;
+        Ok(Response::new(wire::write_drilled(&drilled)))
+    }
+
+    async fn collect_snapshots(
+        &self,
+        request: Request<local::CollectSnapshotsRequest>,
+    ) -> Result<Response<local::CollectResult>, Status> {
+        log(&request, "collect");
+        let collected = self.blocking(|host| host.collect()).await?;
+        Ok(Response::new(wire::write_collected(&collected)))
+    }
+
+    async fn repair_store(
+        &self,
+        request: Request<local::RepairStoreRequest>,
+    ) -> Result<Response<local::RepairResult>, Status> {
+        log(&request, "repair");
+        let repaired = self.blocking(|host| host.repair()).await?;
+        Ok(Response::new(wire::write_repaired(&repaired)))
+    }
+}
+
+impl LocalHost {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Administration) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Status> {
+        let administration = self.administration.clone();
+        blocking(move || ask(&*administration)).await
+    }
+}
+
+/// The snapshot that a request names.
+fn named(snapshot: String) -> Result<String, Status> {
+    match snapshot.is_empty() {
+        true => Err(Failure::invalid("snapshot", "is required").into()),
+        false => Ok(snapshot),
+    }
 }
 
 fn read_order(request: local::RestoreRequest) -> Result<RestoreOrder, FieldError> {

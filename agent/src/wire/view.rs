@@ -60,6 +60,9 @@ pub(crate) fn write_snapshot(view: &SnapshotView) -> local::Snapshot {
         new_bytes: view.stored.0,
         entries: view.entries,
         pinned: view.pinned,
+        verify_time: view.proven.map(|(at, _)| convert::to_wire_time(at)),
+        restore_duration: view.proven.map(|(_, took)| convert::to_wire_duration(took)),
+        held: view.held.clone().unwrap_or_default(),
     }
 }
 
@@ -82,6 +85,14 @@ pub(crate) fn read_snapshot(wire: &local::Snapshot) -> Result<SnapshotView, Fiel
         stored: ByteCount(wire.new_bytes),
         entries: wire.entries,
         pinned: wire.pinned,
+        proven: wire
+            .verify_time
+            .map(|at| {
+                let took = wire.restore_duration.unwrap_or_default();
+                Ok((convert::from_wire_time(at), convert::from_wire_duration("restore_duration", took)?))
+            })
+            .transpose()?,
+        held: Some(wire.held.clone()).filter(|why| !why.is_empty()),
     })
 }
 

@@ -15,6 +15,7 @@ use crate::restore::{
     self, Contents, DiscardError, FlipError, PlanError, Progress, Rules, StageError, StagingName, Unmanaged,
 };
 use crate::snapshot::Snapshot;
+use crate::space::Demand;
 use crate::spec::FilesSpec;
 use crate::store::Store;
 use crate::tree::{EntryKind, Root, Tree};
@@ -121,6 +122,7 @@ impl Store {
         let begun = self.0.clock.0.now();
         let plan =
             restore::plan(&self.scan(&spec, cancel)?, target, &Rules { devices: true, ..Rules::default() })?;
+        self.check_room(&[Demand { path: folder.to_owned(), bytes: plan.bytes_to_write() }])?;
         let staging = StagingName::new("drill").expect("a plain name");
         let staged = restore::stage(&plan, self, &staging, Unmanaged::Refuse, &Progress::default())?;
         cancel.check().map_err(StoreError::from)?;

@@ -81,8 +81,9 @@ pub struct Demand {
 
 impl Store {
     /// Refuses work that would leave any of the file systems that it writes to with less than its reserve. Demands on one
-    /// file system are added up; those on the store's own are named by their path beneath it.
-    pub fn check_room(&self, demands: &[Demand], rule: ReserveRule) -> Result<(), StoreError> {
+    /// file system are added up.
+    pub fn check_room(&self, demands: &[Demand]) -> Result<(), StoreError> {
+        let rule = self.0.reserve_rule;
         let mut by_system: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
         for demand in demands.iter().filter(|demand| demand.bytes.0 > 0) {
             let path = nearest(&demand.path);

@@ -32,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) layout: Arc<Layout>,
     pub(crate) clock: Ticking,
     pub(crate) reserve: Reserve,
+    pub(crate) reserve_rule: ReserveRule,
     pub(crate) packs: PackFiles,
     pub(crate) uses: Uses,
     /// Held while a snapshot is added or removed, or its marks change.
@@ -85,7 +86,12 @@ impl Store {
 
     /// Opens a store for reading, beside the process that writes.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock), ReserveRule::default())
+        Self::open_read_only_with_reserve(path, ReserveRule::default())
+    }
+
+    /// The same, speaking of another reserve.
+    pub fn open_read_only_with_reserve(path: &Path, reserve: ReserveRule) -> Result<Self, StoreError> {
+        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock), reserve)
     }
 
     fn with(layout: Layout, clock: SharedClock, reserve: ReserveRule) -> Result<Self, StoreError> {
@@ -93,6 +99,7 @@ impl Store {
         let inner = Inner {
             clock: Ticking(clock),
             reserve: Reserve::of(&layout.root, reserve)?,
+            reserve_rule: reserve,
             packs: PackFiles::new(layout.packs.clone()),
             uses: Uses::default(),
             catalogue: Mutex::new(()),

@@ -94,6 +94,12 @@ impl fmt::Display for DamagedThing {
     }
 }
 
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}: {}", self.what, self.path.display(), self.reason)
+    }
+}
+
 impl Store {
     /// Reads stored content again and names everything that is not what it was. Changes nothing.
     pub fn verify(&self, share: Share, cancel: &Cancel) -> Result<VerifyReport, StoreError> {

@@ -66,8 +66,10 @@ fn snapshots_are_looked_at_beside_the_daemon() {
     for arguments in [vec!["snapshots", "diff", &first, &second], vec!["snapshots", "diff", &first]] {
         let diff = host.run(&arguments);
         assert_eq!(diff.code, Some(0), "{diff:?}");
-        assert!(diff.out.contains("added    site  new"), "{diff:?}");
-        assert!(diff.out.contains("changed  site  index.html (content"), "{diff:?}");
+        let path = |path: &str| host.file(path).display().to_string();
+        assert!(diff.out.contains(&format!("added    site  {}\n", path("site/new"))), "{diff:?}");
+        let changed = format!("changed  site  {} (content", path("site/index.html"));
+        assert!(diff.out.contains(&changed), "{diff:?}");
     }
     let verified = host.json(&["snapshots", "verify"]);
     assert_eq!((&verified["snapshots"], verified["damage"].as_array().map(Vec::len)), (&2.into(), Some(0)));

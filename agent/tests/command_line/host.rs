@@ -30,7 +30,8 @@ impl Host {
             "[host]\nname = \"web-1\"\n[store]\npath = \"{root}/store\"\n\
              [[component]]\nname = \"site\"\nkind = \"files\"\npaths = [\"{root}/site\"]\n\
              [[component]]\nname = \"app\"\nkind = \"services\"\n[component.commands]\n\
-             start = \"cd {root} && {{ {start}; }}\"\nstop = \"rm -f {root}/up\"\nstatus = \"test -f {root}/up\"\n"
+             start = \"cd {root} && {{ {start}; }}\"\nstop = \"rm -f {root}/up\"\nstatus = \"test -f {root}/up\"\n\
+             [retention]\nkeep_last = 2\nkeep_hourly = 0\nkeep_daily = 0\nkeep_weekly = 0\nautomatic = false\n"
         );
         host.write("agent.toml", &config);
         fs::create_dir(host.path().join("site")).expect("writable");

@@ -3,5 +3,6 @@
 mod host;
 
 mod answers;
+mod keeping;
 mod killed;
 mod moments;

@@ -1,6 +1,7 @@
 //! A host that is played: it notes what it is told, and answers as the test wants.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,7 +12,8 @@ use rfs_agent::commander::{
 use rfs_agent::engine::Phase;
 use rfs_agent::health::HostHealth;
 use rfs_agent::local::{
-    Administration, PlanLine, PlanView, Progress, RestoreOrder, RestoreView, SnapshotKind, SnapshotView,
+    Administration, CollectView, DrillView, PlanLine, PlanView, Progress, RepairView, RestoreOrder,
+    RestoreView, SnapshotKind, SnapshotView,
 };
 use rfs_agent::session::{About, Host};
 use rfs_model::time::SystemClock;
@@ -134,6 +136,8 @@ pub(crate) fn snapshot(n: u8) -> SnapshotView {
         stored: ByteCount(10),
         entries: 3,
         pinned: n == 1,
+        proven: n.is_multiple_of(3).then_some((Timestamp(5000), std::time::Duration::from_millis(70))),
+        held: (n == 1).then(|| "it is pinned: the audit".to_owned()),
     }
 }
 
@@ -178,6 +182,38 @@ pub(crate) fn restored() -> RestoreView {
     }
 }
 
+fn known(snapshot: &str) -> Result<(), Refusal> {
+    if snapshot == "absent" { Err(unknown_snapshot(snapshot)) } else { Ok(()) }
+}
+
+/// A drill in a named folder restores one entry more.
+pub(crate) fn drilled(scratch: Option<&Path>) -> DrillView {
+    DrillView {
+        snapshot: snapshot_id(4),
+        verified_at: Timestamp(9000),
+        restore_time: std::time::Duration::from_millis(1234),
+        entries: 5 + u64::from(scratch == Some(Path::new("/scratch"))),
+        bytes: ByteCount(66),
+    }
+}
+
+pub(crate) fn collected() -> CollectView {
+    CollectView {
+        forgotten: vec![snapshot_id(1), snapshot_id(2)],
+        kept: vec![(snapshot_id(3), "it is the newest".to_owned())],
+        freed: ByteCount(4096),
+    }
+}
+
+pub(crate) fn repaired() -> RepairView {
+    RepairView {
+        quarantined: vec!["/var/lib/rfs/quarantine/0.pack".into()],
+        restored: 3,
+        damage: vec!["missing object".to_owned()],
+        harmed: vec![snapshot_id(7)],
+    }
+}
+
 impl Administration for Played {
     fn snapshots(&self) -> Result<Vec<SnapshotView>, Refusal> {
         Ok((0..250).rev().map(snapshot).collect())
@@ -210,6 +246,32 @@ impl Administration for Played {
 
     fn last_restore(&self) -> Option<String> {
         Some("at target".to_owned())
+    }
+
+    fn pin(&self, snapshot: &str, reason: &str) -> Result<SnapshotView, Refusal> {
+        known(snapshot)?;
+        Ok(SnapshotView { held: Some(reason.to_owned()), ..self::snapshot(1) })
+    }
+
+    fn unpin(&self, snapshot: &str) -> Result<SnapshotView, Refusal> {
+        known(snapshot).map(|()| self::snapshot(2))
+    }
+
+    fn delete(&self, snapshot: &str) -> Result<(), Refusal> {
+        known(snapshot)
+    }
+
+    fn drill(&self, snapshot: &str, scratch: Option<&Path>) -> Result<DrillView, Refusal> {
+        known(snapshot)?;
+        Ok(drilled(scratch))
+    }
+
+    fn collect(&self) -> Result<CollectView, Refusal> {
+        Ok(collected())
+    }
+
+    fn repair(&self) -> Result<RepairView, Refusal> {
+        Ok(repaired())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The unix socket, as an administrator and as a tool sees it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,10 @@ use rfs_proto::v1;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::host::{Played, about, operation, plan, restored, site, snapshot, unknown_snapshot, well};
+use crate::host::{
+    Played, about, collected, drilled, operation, plan, repaired, restored, site, snapshot, unknown_snapshot,
+    well,
+};
 
 struct Serving {
     path: PathBuf,
@@ -90,6 +93,25 @@ async fn every_call_answers_as_the_engine_itself_would() {
     assert_eq!(planned.await.expect("a plan"), plan());
     let refused = ask(&serving, move |client| client.plan("absent", &selection)).await;
     assert_eq!(refused, Err(unknown_snapshot("absent")));
+}
+
+#[tokio::test]
+async fn what_is_done_for_the_store_answers_as_the_engine_itself_would() {
+    let serving = serve();
+    let pinned = ask(&serving, |client| client.pin("abc", "the audit")).await.expect("pins");
+    assert_eq!((pinned.id, pinned.held), (snapshot(1).id, Some("the audit".to_owned())));
+    assert_eq!(ask(&serving, |client| client.unpin("abc")).await, Ok(snapshot(2)));
+    assert_eq!(ask(&serving, |client| client.delete("abc")).await, Ok(()));
+    assert_eq!(ask(&serving, |client| client.delete("absent")).await, Err(unknown_snapshot("absent")));
+    assert_eq!(ask(&serving, |client| client.drill("abc", None)).await, Ok(drilled(None)));
+    let scratch = ask(&serving, |client| client.drill("abc", Some(Path::new("/scratch")))).await;
+    assert_eq!(scratch, Ok(drilled(Some(Path::new("/scratch")))));
+    let relative = ask(&serving, |client| client.drill("abc", Some(Path::new("scratch")))).await;
+    assert_eq!(relative.expect_err("relative").message, "scratch: must be absolute");
+    assert_eq!(ask(&serving, |client| client.collect()).await, Ok(collected()));
+    assert_eq!(ask(&serving, |client| client.repair()).await, Ok(repaired()));
+    let unnamed = ask(&serving, |client| client.unpin("")).await.expect_err("not valid");
+    assert_eq!(unnamed.message, "snapshot: is required");
 }
 
 fn order(snapshot: &str) -> RestoreOrder {
