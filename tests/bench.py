@@ -21,11 +21,11 @@ parser.add_argument("--corpus", type=Path, action="append", default=[])
 parser.add_argument("--work", type=Path, default=None)
 parser.add_argument("--cold", action="store_true")
 parser.add_argument("--figures", type=Path, default=None)
+parser.add_argument("--on", action="append", default=[], metavar="FILE-SYSTEM")
 options = parser.parse_args()
 
-work = Path(tempfile.mkdtemp(prefix="rfs-bench-", dir=options.work))
-trash = work / "trash"
-trash.mkdir()
+base = Path(tempfile.mkdtemp(prefix="rfs-bench-", dir=options.work))
+work = base
 
 
 def corpus() -> Path:
@@ -85,8 +85,38 @@ def change(tree: Path, seed: int) -> None:
 
 def away(path: Path) -> None:
     """Moves rather than removes: a file system slows down right after a mass delete, and that would be in the figures."""
+    trash = work / "trash"
+    trash.mkdir(exist_ok=True)
     if path.exists():
         path.rename(trash / f"{path.name}-{time.monotonic_ns()}")
+
+
+def size_of(path: Path) -> float:
+    """What a folder takes on disk, in MiB."""
+    return int(subprocess.check_output(["du", "-sk", path]).split()[0]) / 1024
+
+
+class Image:
+    """A file system of its own, fresh, in a file; what is written to it can be told from all else."""
+
+    def __init__(self, kind: str, mebibytes: int):
+        self.image, self.at = base / f"{kind}.img", base / kind
+        with open(self.image, "wb") as file:
+            file.truncate(mebibytes << 20)
+        subprocess.check_call([f"mkfs.{kind}", "-q", self.image])
+        self.at.mkdir()
+        subprocess.check_call(["mount", "-o", "loop", self.image, self.at])
+        device = subprocess.check_output(["findmnt", "-no", "SOURCE", self.at], text=True).strip()
+        self.statistics = Path("/sys/class/block") / Path(device).name / "stat"
+
+    def written(self) -> float:
+        """MiB since it was mounted."""
+        subprocess.check_call(["sync", "-f", self.at])
+        return int(self.statistics.read_text().split()[6]) / 2048
+
+    def close(self) -> None:
+        subprocess.call(["umount", "-l", self.at])
+        self.image.unlink()
 
 
 def timed(command, env=None, cwd=None):
@@ -141,6 +171,9 @@ class Ours:
     def fill(self, snapshot: str):
         return self.restore(snapshot)
 
+    def verify(self):
+        return timed([options.agent, "snapshots", "verify", "--config", self.config])
+
 
 class Restic:
     name = "restic"
@@ -171,6 +204,9 @@ class Restic:
     def fill(self, snapshot: str):
         return timed(["restic", "restore", snapshot, "--target", "/"], self.env)
 
+    def verify(self):
+        return timed(["restic", "check", "--read-data"], self.env)
+
 
 class Rustic:
     name = "rustic"
@@ -187,7 +223,7 @@ class Rustic:
         return timed(["rustic", "backup", "--no-progress", str(self.tree)], self.env)
 
     def newest(self) -> str:
-        text = subprocess.check_output(["rustic", "snapshots", "--all", "--json"], env={**os.environ, **self.env})
+        text = subprocess.check_output(["rustic", "snapshots", "--json"], env={**os.environ, **self.env}, stderr=subprocess.DEVNULL)
         groups = json.loads(text)
         found = [s for group in groups for s in (group[1] if isinstance(group, list) else group["snapshots"])]
         return max(found, key=lambda s: s["time"])["id"]
@@ -197,6 +233,9 @@ class Rustic:
 
     def fill(self, snapshot: str):
         return self.restore(snapshot)
+
+    def verify(self):
+        return timed(["rustic", "check", "--no-progress", "--read-data"], self.env)
 
 
 class Borg:
@@ -224,6 +263,9 @@ class Borg:
     def fill(self, snapshot: str):
         return timed(["borg", "extract", f"::{snapshot}"], self.env, cwd="/")
 
+    def verify(self):
+        return timed(["borg", "check", "--verify-data"], {**self.env, "BORG_CHECK_I_KNOW_WHAT_I_AM_DOING": "YES"})
+
 
 class Rsync:
     name = "rsync"
@@ -246,8 +288,12 @@ class Rsync:
     def fill(self, snapshot: str):
         return self.restore(snapshot)
 
+    def verify(self):
+        """It keeps no digests."""
+        return None
 
-STEPS = ["first, warm", "first, cold", "nothing changed", "1 % changed", "restore the 1 %", "restore into empty"]
+
+STEPS = ["first, warm", "first, cold", "nothing changed", "1 % changed", "restore the 1 %", "restore into empty", "verify all"]
 YARDS = ["walk", "read", "hash", "copy"]
 
 
@@ -255,7 +301,7 @@ class Figures:
     """Seconds by step and contender, and each contender's peak of memory."""
 
     def __init__(self):
-        self.seconds, self.memory = {}, {}
+        self.seconds, self.memory, self.mebibytes = {}, {}, {}
 
     def add(self, step: str, name: str, measured) -> None:
         if measured is None:
@@ -263,6 +309,9 @@ class Figures:
         seconds, memory = measured
         self.seconds.setdefault((step, name), []).append(seconds)
         self.memory[name] = max(memory, self.memory.get(name, 0))
+
+    def note(self, what: str, name: str, mebibytes: float) -> None:
+        self.mebibytes.setdefault((what, name), []).append(mebibytes)
 
     def median(self, step: str, name: str):
         values = self.seconds.get((step, name))
@@ -280,13 +329,16 @@ class Figures:
                 cells.append(f"{'-':>17}" if median is None else f"{median:>9.3f} ({median / ours:4.1f})")
             print(f"{step:20}" + "".join(cells))
         print(f"{'peak memory, MiB':20}" + "".join(f"{self.memory.get(name, 0):>17.0f}" for name in names))
+        for what in dict.fromkeys(what for what, _ in self.mebibytes):
+            found = [self.mebibytes.get((what, name)) for name in names]
+            print(f"{what:20}" + "".join(f"{statistics.median(f):>17.1f}" if f else f"{'-':>17}" for f in found))
         for step in YARDS:
             median = self.median(step, "yardstick")
             print(f"yardstick: {step:9}" + (f"{median:>17.3f}" if median is not None else f"{'-':>17}"))
 
     def put(self, names, path: Path) -> None:
         rows = {f"{step} | {name}": values for (step, name), values in self.seconds.items()}
-        path.write_text(json.dumps({"seconds": rows, "peak MiB": self.memory}, indent=1))
+        path.write_text(json.dumps({"seconds": rows, "peak MiB": self.memory, "MiB": {f"{w} | {n}": v for (w, n), v in self.mebibytes.items()}}, indent=1))
 
 
 def fresh_live(tree: Path, live: Path) -> None:
@@ -303,10 +355,11 @@ def yardsticks(live: Path, figures: Figures) -> None:
     away(copy)
 
 
-def measure(tree: Path) -> None:
+def measure(tree: Path, image=None) -> None:
     files = sum(1 for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
     size = sum(p.lstat().st_size for p in tree.rglob("*") if p.is_file() and not p.is_symlink())
-    print(f"\n{tree.name}: {files} files, {size / 2**20:.0f} MiB, {options.runs} runs; medians in seconds (ours is so many times faster)")
+    where = f" on {image.at.name}" if image else ""
+    print(f"\n{tree.name}{where}: {files} files, {size / 2**20:.0f} MiB, {options.runs} runs; medians in seconds (ours is so many times faster)")
     live = work / "live"
     contenders = [Ours(live, work / "rfs")]
     for kind in (Restic, Rustic, Borg, Rsync):
@@ -328,6 +381,8 @@ def measure(tree: Path) -> None:
             c.fresh()
             subprocess.check_call(["sync"])
             figures.add("first, warm", c.name, c.capture())
+            stored = size_of(c.at)
+            figures.note("stored, MiB", c.name, stored)
             figures.add("nothing changed", c.name, c.capture())
             first = c.newest()
             change(live, run + 1)
@@ -340,23 +395,37 @@ def measure(tree: Path) -> None:
                 c.capture()
             else:
                 figures.add("1 % changed", c.name, c.capture())
+                figures.note("stored for 1 %, MiB", c.name, size_of(c.at) - stored)
+                before = image.written() if image else 0
                 restored = c.restore(first)
                 figures.add("restore the 1 %", c.name, restored)
+                if image and restored is not None:
+                    figures.note("written for it, MiB", c.name, image.written() - before)
                 if restored is None:
                     fresh_live(tree, live)
             away(live)
             if c.name == "rsync":
                 live.mkdir()
             figures.add("restore into empty", c.name, c.fill(first))
+            figures.add("verify all", c.name, c.verify())
     names = [c.name for c in contenders]
     figures.show(names)
     if options.figures:
         options.figures.mkdir(parents=True, exist_ok=True)
-        figures.put(names, options.figures / f"{tree.name}.json")
+        figures.put(names, options.figures / f"{tree.name}{where.replace(' ', '-')}.json")
 
 
 try:
     for tree in options.corpus or [corpus()]:
-        measure(tree.resolve())
+        if not options.on:
+            measure(tree.resolve())
+        for kind in options.on:
+            image = Image(kind, int(size_of(tree) * (4 + 12 * options.runs)) + 512)
+            try:
+                work = image.at
+                measure(tree.resolve(), image)
+            finally:
+                work = base
+                image.close()
 finally:
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(base, ignore_errors=True)
