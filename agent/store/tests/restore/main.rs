@@ -9,6 +9,7 @@ mod crash;
 mod danger;
 mod fidelity;
 mod forest;
+mod in_use;
 mod lab;
 mod large;
 mod leftovers;

@@ -44,7 +44,7 @@ impl Stored {
         plan(&current, &target, &rules()).expect("a plan")
     }
 
-    fn restore(&self, target: SnapshotId) {
+    pub(crate) fn restore(&self, target: SnapshotId) {
         let plan = self.plan(target);
         let staged = stage(&plan, &self.store, &staging(), Unmanaged::Refuse, &Progress::default());
         let staged = staged.expect("staged");
