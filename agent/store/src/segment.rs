@@ -12,6 +12,7 @@ use rfs_model::Digest;
 
 use crate::bytes::{Malformed, Reader, Writer};
 use crate::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
+use crate::walk::is_shadow;
 
 const LIST_MAGIC: &[u8; 5] = b"rfsT\x01";
 const SEGMENT_MAGIC: &[u8; 5] = b"rfsS\x01";
@@ -280,7 +281,10 @@ fn decode_entry(path: Vec<u8>, reader: &mut Reader<'_>) -> Result<Entry, Malform
         if xattrs.last().is_some_and(|(last, _)| *last >= name) {
             return Err(Malformed("attributes are not in order"));
         }
-        xattrs.push((name, value));
+        // Earlier captures on XFS have some, which could not be restored anywhere else.
+        if !is_shadow(&name) {
+            xattrs.push((name, value));
+        }
     }
     let kind = match kind {
         DIRECTORY => EntryKind::Directory,
@@ -333,4 +337,29 @@ pub(crate) fn totals(tree: &Tree) -> (u64, u64) {
     let entries = tree.roots.iter().map(|root: &Root| root.entries.len() as u64).sum();
     let size = tree.roots.iter().flat_map(|root| &root.entries).map(&mut sum).sum();
     (entries, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_xfs_shows_twice_is_read_once() {
+        let kept = (b"user.note".to_vec(), b"kept".to_vec());
+        let twice = (b"trusted.SGI_ACL_FILE".to_vec(), b"\0\0\0\x05".to_vec());
+        let meta = Meta {
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime_seconds: 1,
+            mtime_nanos: 2,
+            xattrs: vec![twice, kept.clone()],
+        };
+        let entry = Entry { path: b"file".to_vec(), meta, kind: EntryKind::Fifo };
+        let mut bytes = Vec::new();
+        encode(std::slice::from_ref(&entry), &mut bytes);
+        let mut read = Vec::new();
+        decode(&bytes, &mut read).expect("a segment");
+        assert_eq!(read, [Entry { meta: Meta { xattrs: vec![kept], ..entry.meta.clone() }, ..entry }]);
+    }
 }

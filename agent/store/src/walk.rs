@@ -27,7 +27,7 @@ use crate::content::Sink;
 use crate::error::CaptureError;
 use crate::spec::Scope;
 
-pub(crate) use beneath::{Found, Live, LiveRoot, Parent, Xattrs, join, xattrs_of};
+pub(crate) use beneath::{Found, Live, LiveRoot, Parent, Xattrs, is_shadow, join, xattrs_of};
 pub(crate) use list::{Below, Child, Listing, content_is_known};
 
 /// What a walk goes by.

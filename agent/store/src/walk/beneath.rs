@@ -251,7 +251,12 @@ fn open_piece(at: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd,
 /// Attributes that belong to the state: the rest of `system.` is the file system's own.
 fn is_kept(name: &[u8]) -> bool {
     const KEPT: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
-    KEPT.iter().any(|prefix| name.starts_with(prefix))
+    KEPT.iter().any(|prefix| name.starts_with(prefix)) && !is_shadow(name)
+}
+
+/// XFS shows what `system.posix_acl_` holds a second time, under a name that no other file system knows.
+pub(crate) fn is_shadow(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.SGI_ACL_")
 }
 
 /// The kernel allows no larger attribute, and no longer list of names.

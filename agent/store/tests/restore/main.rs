@@ -16,6 +16,7 @@ mod leftovers;
 mod limits;
 mod mounts;
 mod plans;
+mod power_cut;
 mod random;
 mod speed;
 mod stored;

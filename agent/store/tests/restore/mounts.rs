@@ -9,25 +9,25 @@ use rfs_store::restore::{FlipError, StageError, discard, flip, sync, unflip};
 
 use crate::crash::{flip_stops_anywhere, inverse_stops_anywhere};
 use crate::fidelity::{leaves_no_trace, restores};
-use crate::lab::{Lab, assert_equal, has_rsync, program};
+use crate::lab::{Lab, assert_equal, has_rsync, program, run};
 use crate::large::large_files_come_back;
 use crate::random::seeds;
 
 /// A file system that is mounted until it is dropped.
-struct Mounted {
-    at: PathBuf,
-    _image: Option<tempfile::NamedTempFile>,
+pub(crate) struct Mounted {
+    pub(crate) at: PathBuf,
+    image: Option<tempfile::NamedTempFile>,
 }
 
 impl Mounted {
     /// Mounts a small memory file system, or says that this is skipped.
     fn memory(at: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size},mode=755");
-        mount(&["-t", "tmpfs", "-o", &options, "none"], at).then(|| Self { at: at.to_owned(), _image: None })
+        mount(&["-t", "tmpfs", "-o", &options, "none"], at).then(|| Self { at: at.to_owned(), image: None })
     }
 
     /// Makes and mounts a file system in an image, or says that this is skipped.
-    fn image(kind: &str, at: &Path) -> Option<Self> {
+    pub(crate) fn image(kind: &str, at: &Path) -> Option<Self> {
         let image = tempfile::NamedTempFile::new().expect("an image");
         image.as_file().set_len(400 << 20).expect("a size");
         let made = program(&format!("mkfs.{kind}")).arg("-q").arg(image.path()).output();
@@ -36,7 +36,7 @@ impl Mounted {
             return None;
         }
         let source = image.path().to_string_lossy().into_owned();
-        mount(&["-o", "loop", &source], at).then(|| Self { at: at.to_owned(), _image: Some(image) })
+        mount(&["-o", "loop", &source], at).then(|| Self { at: at.to_owned(), image: Some(image) })
     }
 
     /// A layer above another folder.
@@ -49,7 +49,18 @@ impl Mounted {
         let (lower, upper, work) = (folder("lower"), folder("upper"), folder("work"));
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
         let at = at.join("merged");
-        mount(&["-t", "overlay", "-o", &options, "none"], &at).then(|| Self { at, _image: None })
+        mount(&["-t", "overlay", "-o", &options, "none"], &at).then(|| Self { at, image: None })
+    }
+
+    /// Goes on with what is on the disk at this moment, as after a power cut.
+    pub(crate) fn cut(&mut self) {
+        let image = self.image.as_ref().expect("an image");
+        let copy = tempfile::NamedTempFile::new().expect("an image");
+        run(program("cp").arg("--sparse=always").arg(image.path()).arg(copy.path()));
+        run(program("umount").arg(&self.at));
+        let source = copy.path().to_string_lossy().into_owned();
+        assert!(mount(&["-o", "loop", &source], &self.at), "the copy cannot be mounted");
+        self.image = Some(copy);
     }
 
     fn remount(&self, options: &str) {

@@ -17,7 +17,7 @@ use crate::random::{Random, seeds};
 pub(crate) struct Stored {
     pub(crate) lab: Lab,
     pub(crate) store: Store,
-    spec: FilesSpec,
+    pub(crate) spec: FilesSpec,
 }
 
 impl Stored {
