@@ -19,7 +19,7 @@ pub mod files;
 pub mod services;
 
 use rfs_model::{ByteCount, ComponentKind, ComponentName};
-use rfs_store::{Cancel, Capture, Snapshot, Store};
+use rfs_store::{Cancel, Capture, Demand, Snapshot, Store};
 
 use crate::commander::Selection;
 use crate::config::{ComponentSpec, Config, Hook};
@@ -102,6 +102,11 @@ pub trait Planned: Send {
 
     /// Bytes that staging writes.
     fn bytes(&self) -> ByteCount;
+
+    /// The room that staging takes, by the paths whose file systems must have it.
+    fn room(&self) -> Vec<Demand> {
+        Vec::new()
+    }
 
     /// The first steps, at most `limit`, one line each.
     fn lines(&self, limit: usize) -> Vec<PlanLine>;

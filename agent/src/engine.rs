@@ -33,6 +33,7 @@ mod phase;
 mod quiet;
 mod receipt;
 mod recover;
+mod room;
 mod run;
 mod upkeep;
 

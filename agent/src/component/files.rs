@@ -12,7 +12,7 @@ use rfs_store::restore::{
     self, Change, FilesPlan, FilesStanding, PathSet, Progress, Rules, StagingName, Unmanaged,
 };
 use rfs_store::text::encode;
-use rfs_store::{Cancel, Capture, FilesSpec, Snapshot, Store, Tree};
+use rfs_store::{Cancel, Capture, Demand, FilesSpec, Snapshot, Store, Tree};
 use serde::{Deserialize, Serialize};
 
 use super::{Component, ComponentError, Hooks, Measure, Planned, Present, Side, Staged};
@@ -171,6 +171,10 @@ impl Planned for Difference {
 
     fn bytes(&self) -> ByteCount {
         self.plan.bytes_to_write()
+    }
+
+    fn room(&self) -> Vec<Demand> {
+        self.plan.room()
     }
 
     fn lines(&self, limit: usize) -> Vec<PlanLine> {

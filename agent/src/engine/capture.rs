@@ -39,7 +39,8 @@ impl Engine {
         let chosen = self.chosen(components)?;
         let until = self.clock.now().plus(self.config.max_restore_time);
         let quiet = self.quiesce(&chosen, operation, until, cancel);
-        let captured = quiet.and_then(|()| self.cut(&chosen, SnapshotKind::Local, reason, None, cancel));
+        let cut = || self.cut(&chosen, SnapshotKind::Local, reason, None, cancel);
+        let captured = quiet.and_then(|()| self.with_room(cancel, cut));
         self.resume(operation)?;
         captured
     }
@@ -56,6 +57,7 @@ impl Engine {
         let begun = Instant::now();
         let cut_at = self.clock.now();
         let work = || -> Result<_, Cause> {
+            self.store.check_room(&[self.store.commit_room()])?;
             let capture = self.store.begin()?;
             let mut measure = Measure::default();
             for component in chosen {

@@ -72,7 +72,7 @@ impl Cause {
             }
             Self::Interrupted(_) => "restore again",
             _ if reason == Reason::NoSpace => {
-                "free space on the named file system; what the store itself can give back is shown by: rfs-agent space, rfs-agent collect --dry-run"
+                "free space on the named file system; what the store can give back is shown by: rfs-agent collect --dry-run; how much stays in reserve is said by reserve under [store] in the configuration"
             }
             _ => status::row(reason).next,
         };

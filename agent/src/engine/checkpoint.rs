@@ -50,7 +50,8 @@ impl Engine {
         self.set_checkpoint(Some(Checkpoint { operation, components, until, cancel: cancel.clone() }));
         self.stop_collection();
         // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
-        match self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel) {
+        let ahead = || self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel);
+        match self.with_room(&cancel, ahead) {
             // A writer that does not rest is what being quiet is for.
             Err(refusal) if refusal.reason != Reason::FileUnstable => {
                 self.set_checkpoint(None);

@@ -6,7 +6,7 @@ use rfs_model::Standing;
 use rfs_store::{Snapshot, SnapshotNote};
 
 use super::cause::Cause;
-use super::choice::{self, Chosen, States};
+use super::choice::{self, Chosen, Plan, States};
 use super::keep::backup_holder;
 use super::phase::Phase;
 use super::receipt::Receipt;
@@ -67,18 +67,18 @@ fn forward<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
 
 /// Backs up and stages, while services still run.
 fn prepare<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Failed> {
-    let states = run
-        .arrow(Phase::BackingUp, &[], |run| back_up(run, chosen))
+    let plan = run
+        .arrow(Phase::BackingUp, &[], |run| back_up(run, target, chosen))
         .map_err(|cause| (cause, Phase::BackingUp))?;
     let facts = run.facts().map_err(|cause| (cause, Phase::BackingUp))?;
-    run.arrow(Phase::Staging, &facts, |run| stage(run, target, states))
-        .map_err(|cause| (cause, Phase::Staging))
+    run.arrow(Phase::Staging, &facts, |run| stage(run, plan)).map_err(|cause| (cause, Phase::Staging))
 }
 
-/// Captures and commits the present state; what was captured is what the plan starts from.
-fn back_up<'e>(run: &mut Run<'e>, chosen: &Chosen<'e>) -> Result<States<'e>, Cause> {
+/// Captures the present state, plans from it, and commits it as the backup if there is room for all that follows.
+fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<Plan<'e>, Cause> {
     run.hold_target()?;
-    let capture = run.engine.store.begin()?;
+    let engine = run.engine;
+    let capture = engine.store.begin()?;
     let mut states: States<'e> = Vec::new();
     for component in chosen {
         run.cancel.check()?;
@@ -90,23 +90,30 @@ fn back_up<'e>(run: &mut Run<'e>, chosen: &Chosen<'e>) -> Result<States<'e>, Cau
         };
         states.push((*component, state));
     }
+    let plan = choice::plan(&engine.components, states, target, &run.goal.selection, &run.cancel)?;
+    let staged = plan.changes.iter().flat_map(|(_, planned)| planned.room());
+    let demands: Vec<_> = staged.chain([engine.store.commit_room()]).collect();
+    match run.stopped.is_empty() {
+        true => engine.make_room(&demands, &run.cancel)?,
+        // Nobody waits for a collection while services are down.
+        false => engine.store.check_room(&demands)?,
+    }
     let note = SnapshotNote {
-        host: run.engine.host.clone(),
+        host: engine.host.clone(),
         label: label::write(SnapshotKind::Backup, &run.goal.reason),
         operation: Some(run.operation),
     };
     let backup = capture.commit(note)?.id;
-    run.engine.store.protect(backup, &backup_holder(run.operation), "the way back of a restore")?;
+    engine.store.protect(backup, &backup_holder(run.operation), "the way back of a restore")?;
     if let Some(earlier) = run.backup.replace(backup) {
         // It was taken while services still wrote; this one has all that it has.
-        run.engine.store.release(earlier, &backup_holder(run.operation))?;
+        engine.store.release(earlier, &backup_holder(run.operation))?;
     }
-    Ok(states)
+    Ok(plan)
 }
 
-fn stage<'e>(run: &mut Run<'e>, target: &Snapshot, states: States<'e>) -> Result<(), Cause> {
+fn stage<'e>(run: &mut Run<'e>, plan: Plan<'e>) -> Result<(), Cause> {
     let engine = run.engine;
-    let plan = choice::plan(&engine.components, states, target, &run.goal.selection, &run.cancel)?;
     run.tally.applied = 0;
     run.tally.staged.0 = plan.changes.iter().map(|(_, planned)| planned.bytes().0).sum();
     let steps: u64 = plan.changes.iter().map(|(_, planned)| planned.step_count()).sum();
@@ -182,8 +189,8 @@ fn settle<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Resu
         run.tally.attempt += 1;
         // From here on a way back has nothing to exchange, and other leftovers to remove.
         run.note_facts()?;
-        let states = back_up(run, chosen)?;
-        stage(run, target, states)?;
+        let plan = back_up(run, target, chosen)?;
+        stage(run, plan)?;
         run.note_facts()?;
         quiesce(run)
     })

@@ -55,6 +55,11 @@ pub(crate) trait Sink: Sync {
     /// Gives `ask` the means to ask whether content of a digest need not be read again. Asking takes part in what a
     /// capture counts on.
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>));
+
+    /// Learns how many bytes are about to be read, and refuses them if there can be no room for them.
+    fn expect(&self, _bytes: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A sink that only names content.

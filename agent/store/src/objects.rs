@@ -6,13 +6,14 @@ use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rfs_model::Digest;
+use rfs_model::{ByteCount, Digest};
 use zstd::zstd_safe::{CCtx, compress_bound};
 
 use crate::content::{Known, Sink, digest_of};
 use crate::error::StoreError;
 use crate::index::{DigestHasher, Index};
 use crate::pack::{Encoding, Finished, Location, PackId, PackWriter, RECORD_LENGTH, RecordHeader, unpack};
+use crate::space::Reserve;
 use crate::store::Inner;
 
 impl Inner {
@@ -197,7 +198,13 @@ pub(crate) struct Keeper {
     new: [Mutex<HashMap<Digest, (), BuildHasherDefault<DigestHasher>>>; SHARDS],
     pub(crate) objects_new: AtomicU64,
     pub(crate) bytes_stored: AtomicU64,
+    reserve: Reserve,
+    /// How many bytes were to be read, for whoever is told that there is no room for them.
+    expected: AtomicU64,
 }
+
+/// Content that shrinks to less than such a part, or is known already but for that, is not expected.
+const SMALLEST_PART: u64 = 16;
 
 impl Keeper {
     pub(crate) fn new(store: &Arc<Inner>) -> Self {
@@ -208,6 +215,22 @@ impl Keeper {
             new: Default::default(),
             objects_new: AtomicU64::new(0),
             bytes_stored: AtomicU64::new(0),
+            reserve: store.reserve.clone(),
+            expected: AtomicU64::new(0),
+        }
+    }
+
+    /// Says how much there was to be kept, where a write found no room for the next piece of it.
+    fn with_numbers(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::NoSpace { path, needed, reserve, available } => {
+                let left = self
+                    .expected
+                    .load(Ordering::Relaxed)
+                    .saturating_sub(self.bytes_stored.load(Ordering::Relaxed));
+                StoreError::NoSpace { path, needed: ByteCount(needed.0.max(left)), reserve, available }
+            }
+            other => other,
         }
     }
 
@@ -240,7 +263,7 @@ impl Sink for Keeper {
             return Ok(());
         }
         let raw = content.len() as u32;
-        let location =
+        let appended =
             ENCODER.with_borrow_mut(|(encoder, packed)| match compress(encoder, content, packed) {
                 Some(packed) => {
                     let stored = packed.len() as u32;
@@ -250,7 +273,8 @@ impl Sink for Keeper {
                 None => self
                     .writer
                     .append(&RecordHeader { encoding: Encoding::Raw, raw, stored: raw, digest }, content),
-            })?;
+            });
+        let location = appended.map_err(|error| self.with_numbers(error))?;
         self.objects_new.fetch_add(1, Ordering::Relaxed);
         self.bytes_stored.fetch_add(location.record_length(), Ordering::Relaxed);
         Ok(())
@@ -259,6 +283,11 @@ impl Sink for Keeper {
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {
         let index = self.store.index();
         ask(&|digest| self.has(&index, digest));
+    }
+
+    fn expect(&self, bytes: u64) -> Result<(), StoreError> {
+        self.expected.fetch_add(bytes, Ordering::Relaxed);
+        self.reserve.check(bytes / SMALLEST_PART).map_err(|error| self.with_numbers(error))
     }
 }
 

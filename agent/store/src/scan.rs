@@ -70,7 +70,9 @@ impl Scan<'_> {
             roots.push(self.walk(root)?);
         }
         let mut walked: Vec<&mut Walked> = roots.iter_mut().flatten().collect();
-        let (files_read, bytes_read) = Reading::new(self, &mut walked)?.run()?;
+        let reading = Reading::new(self, &mut walked)?;
+        self.sink.expect(reading.expected())?;
+        let (files_read, bytes_read) = reading.run()?;
         let mut links = Links::default();
         for walked in roots.iter().flatten() {
             links.count(walked);

@@ -79,7 +79,16 @@ pub struct Demand {
     pub bytes: ByteCount,
 }
 
+/// What the commit of a snapshot writes beside its content, its index aside: a manifest, marks, the ends of packs.
+const COMMIT: u64 = 1 << 20;
+
 impl Store {
+    /// How much room the commit of a snapshot takes, beside what has been written of its content.
+    pub fn commit_room(&self) -> Demand {
+        let index = std::fs::metadata(crate::index::path(&self.0.layout)).map_or(0, |meta| meta.len());
+        Demand { path: self.path().to_owned(), bytes: ByteCount(COMMIT + index) }
+    }
+
     /// Refuses work that would leave any of the file systems that it writes to with less than its reserve. Demands on one
     /// file system are added up.
     pub fn check_room(&self, demands: &[Demand]) -> Result<(), StoreError> {

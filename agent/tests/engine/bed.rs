@@ -28,7 +28,9 @@ pub(crate) struct Bed {
     pub(crate) start_timeout: &'static str,
     /// More keys of the component `site`.
     pub(crate) site_keys: String,
-    /// More components.
+    /// The key of that name, if it is written.
+    pub(crate) reserve: String,
+    /// More components, and sections after them.
     pub(crate) more: String,
 }
 
@@ -50,6 +52,7 @@ impl Bed {
             status: "test -f up".into(),
             start_timeout: "20s",
             site_keys: String::new(),
+            reserve: String::new(),
             more: String::new(),
         };
         fs::create_dir_all(bed.path("site/assets")).expect("writable");
@@ -88,12 +91,13 @@ impl Bed {
         let root = self.root.display();
         let hook = |line: &str| format!("cd {root} && {{ {line}; }}").replace('"', "\\\"");
         let text = format!(
-            "[host]\nname = \"web-1\"\n[store]\npath = \"{}/store\"\n\
+            "[host]\nname = \"web-1\"\n[store]\npath = \"{}/store\"\n{}\n\
              [[component]]\nname = \"site\"\nkind = \"files\"\npaths = [\"{root}/site\"]\n{}\n\
              [[component]]\nname = \"app\"\nkind = \"services\"\n[component.commands]\n\
              start = \"{}\"\nstop = \"{}\"\nstatus = \"{}\"\n\
              start_timeout = \"{}\"\n{}\n",
             root,
+            self.reserve,
             self.site_keys.replace("ROOT", &root.to_string()),
             hook(&self.start),
             hook(&self.stop),

@@ -108,6 +108,12 @@ fn a_disk_that_is_too_small_is_found_before_anything_is_quiet() {
     let until = SystemClock.now().plus(Duration::from_secs(60));
     let refusal = engine.prepare(operation(1), &everything(), until).expect_err("no room");
     assert_eq!(refusal.reason, Reason::NoSpace, "{refusal:?}");
+    assert!(
+        refusal.message.contains(&format!("not enough space at {}", bed.path("store").display())),
+        "{refusal:?}"
+    );
+    assert!(refusal.message.contains("MiB needed beside a reserve of 328 KiB, and "), "{refusal:?}");
+    assert!(refusal.next.contains("rfs-agent collect --dry-run"), "{refusal:?}");
     assert_eq!(bed.told(), Vec::<String>::new());
 
     std::fs::remove_file(bed.path("site/large")).expect("it was there");
@@ -115,4 +121,86 @@ fn a_disk_that_is_too_small_is_found_before_anything_is_quiet() {
     engine.cut_checkpoint(operation(2), "after", until).expect("cuts");
     engine.finish(operation(2)).expect("finishes");
     assert_eq!(bed.told(), ["quiet", "resumed"]);
+}
+
+#[test]
+fn a_restore_is_refused_before_its_backup_where_its_new_content_has_no_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().to_owned();
+    let Some(_mount) = Mount::new(&root.join("site"), "16m") else { return };
+    let mut bed = Bed::within(folder, root);
+    noise(&bed.path("site/large"), 6 * 1024);
+    let good = capture(&bed.engine()).info.id;
+    noise(&bed.path("site/large"), 6 * 1024);
+    let before = bed.state();
+    // There is room for it, and too little beside the reserve.
+    bed.reserve = "reserve = \"6MiB\"".into();
+    let engine = bed.engine();
+    let count = engine.store().snapshots().expect("lists").len();
+    let receipt = restore(&engine, good);
+    assert_eq!((receipt.standing, receipt.backup), (Standing::Before, None), "{receipt:?}");
+    let failure = receipt.failure.expect("a failure");
+    assert_eq!(failure.reason, Reason::NoSpace);
+    let site = bed.path("site");
+    let expected =
+        format!("not enough space at {}: 6.0 MiB needed beside a reserve of 6.0 MiB", site.display());
+    assert!(failure.message.contains(&expected), "{failure:?}");
+    assert!(failure.next.contains("reserve under [store]"), "{failure:?}");
+    assert_eq!(engine.store().snapshots().expect("lists").len(), count, "no backup of what was not begun");
+    assert_eq!((bed.state(), bed.told()), (before, Vec::new()));
+    drop(engine);
+
+    bed.reserve.clear();
+    assert_eq!(restore(&bed.engine(), good).standing, Standing::Target);
+}
+
+#[test]
+fn what_can_never_fit_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().to_owned();
+    let Some(_mount) = Mount::new(&root.join("store"), "16m") else { return };
+    let bed = Bed::within(folder, root);
+    let engine = bed.engine();
+    capture(&engine);
+    noise(&bed.path("site/large"), 300 * 1024);
+    let packs = || std::fs::read_dir(bed.path("store/packs")).expect("readable").count();
+    let before = packs();
+    let refusal =
+        engine.capture(&Default::default(), "test", operation(1), &Cancel::new()).expect_err("it cannot fit");
+    assert_eq!(refusal.reason, Reason::NoSpace, "{refusal:?}");
+    assert!(refusal.message.contains(": 300 MiB needed beside"), "{refusal:?}");
+    assert_eq!(packs(), before);
+    // Holes need no room.
+    assert!(shell(&format!("rm -f {0}; truncate -s 2G {0}", bed.path("site/large").display())));
+    capture(&engine);
+}
+
+#[test]
+fn room_is_made_where_the_store_can_give_some_back() {
+    for automatic in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().to_owned();
+        let Some(_mount) = Mount::new(&root.join("store"), "16m") else { return };
+        let mut bed = Bed::within(folder, root);
+        bed.more = format!(
+            "[retention]\nkeep_last = 1\nkeep_hourly = 0\nkeep_daily = 0\nkeep_weekly = 0\nautomatic = {automatic}\n"
+        );
+        let engine = bed.engine();
+        noise(&bed.path("site/large"), 5 * 1024);
+        capture(&engine);
+        noise(&bed.path("site/large"), 5 * 1024);
+        capture(&engine);
+        noise(&bed.path("site/large"), 5 * 1024);
+        let until = SystemClock.now().plus(Duration::from_secs(60));
+        let prepared = engine.prepare(operation(1), &everything(), until);
+        match automatic {
+            true => prepared.expect("the first snapshot goes for it"),
+            false => {
+                let refusal = prepared.expect_err("nothing goes by itself");
+                assert_eq!(refusal.reason, Reason::NoSpace, "{refusal:?}");
+                engine.collect(&Cancel::new()).expect("collects");
+                engine.prepare(operation(2), &everything(), until).expect("a person made room");
+            }
+        }
+    }
 }

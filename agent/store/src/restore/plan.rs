@@ -1,11 +1,15 @@
 //! The plan: what a restore will do, as values that a person reads and the executor performs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rfs_model::ByteCount;
 use serde::{Deserialize, Serialize};
 
-use super::pattern;
+use super::{pattern, work};
+use crate::space::Demand;
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind, Extent, Meta};
 
@@ -181,6 +185,22 @@ impl FilesPlan {
                 .map(|new| data_bytes(&new.entries, &mut links))
                 .sum(),
         )
+    }
+
+    /// How much room it takes beside the live trees, root by root.
+    pub fn room(&self) -> Vec<Demand> {
+        let mut links: BTreeSet<u32> = self.donors.keys().copied().collect();
+        let mut rooms = vec![0u64; self.roots.len()];
+        for step in &self.steps {
+            if let Some(new) = step.change.brings() {
+                rooms[step.at.root] += work::room_needed(new, &mut links).0;
+            }
+        }
+        let path = |root: &[u8]| PathBuf::from(OsStr::from_bytes(root));
+        self.roots()
+            .zip(rooms)
+            .map(|(root, bytes)| Demand { path: path(root), bytes: ByteCount(bytes) })
+            .collect()
     }
 
     /// The absolute paths of all that goes: deleted, or beneath something that is deleted or replaced.

@@ -81,6 +81,27 @@ impl<'a, 'w> Reading<'a, 'w> {
         Ok(Self { scan, walked, small, large })
     }
 
+    /// How many bytes are about to be read, holes of large files aside.
+    pub(super) fn expected(&self) -> u64 {
+        let children = |job: &Job| {
+            let listing = self.walked[job.root].listings[job.listing].as_ref();
+            listing.map_or(&[][..], |listing| &listing.children[job.from..job.to])
+        };
+        let is_read = |child: &&Child| child.is_unknown() && child.live.found == Found::File;
+        let small = self.small.iter().flat_map(children).filter(is_read).map(|child| child.live.size);
+        small.sum::<u64>() + self.large.iter().map(|job| self.allocated(job)).sum::<u64>()
+    }
+
+    /// What the one file of a job takes on its disk; nothing if that cannot be told.
+    fn allocated(&self, job: &Job) -> u64 {
+        let walked = &self.walked[job.root];
+        let Some(listing) = &walked.listings[job.listing] else { return 0 };
+        let child = &listing.children[job.from];
+        let file = walked.root.parent(&listing.path).and_then(|folder| folder.open_file(listing.name(child)));
+        let blocks = file.and_then(rustix::fs::fstat).map_or(0, |stat| stat.st_blocks.unsigned_abs());
+        child.live.size.min(blocks.saturating_mul(512))
+    }
+
     /// Reads everything, and says how many files and bytes that were.
     pub(super) fn run(self) -> Result<(u64, u64), CaptureError> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
