@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rayon::prelude::*;
 use rfs_model::{ByteCount, ComponentKind, ComponentName};
 
 use crate::cancel::Cancel;
@@ -21,7 +22,7 @@ use crate::segment::{self, RootList, SegmentRef};
 use crate::snapshot::{self, SnapshotInfo};
 use crate::spec::{FilesSpec, Scope};
 use crate::store::Inner;
-use crate::tree::{Root, Tree};
+use crate::tree::{Entry, Root, Tree};
 use crate::walk::full_path;
 
 /// A snapshot in the making. Several may be made at once, and one may be filled by several threads.
@@ -97,18 +98,20 @@ impl Capture {
 /// Keeps the tree's segments and their list. Refused if one of them would be larger than an object may be: it could not be
 /// read again.
 pub(crate) fn keep_tree(tree: &Tree, keeper: &dyn Sink) -> Result<rfs_model::Digest, CaptureError> {
-    let mut bytes = Vec::new();
     let mut roots = Vec::with_capacity(tree.roots.len());
     for root in &tree.roots {
-        let mut segments = Vec::new();
-        for entries in segment::split(&root.entries) {
-            segment::encode(entries, &mut bytes);
+        let keep = |bytes: &mut Vec<u8>, entries: &&[Entry]| {
+            segment::encode(entries, bytes);
             // All entries but the last are short, for the segment would have been closed.
             let last = entries.last().map_or(&b""[..], |last| &last.path);
-            check_size(&bytes, root, last, "it is in more pieces than can be listed; exclude it")?;
-            let digest = keeper.keep(&bytes)?;
-            segments.push(SegmentRef { digest, entries: entries.len() as u32, length: bytes.len() as u32 });
-        }
+            check_size(bytes, root, last, "it is in more pieces than can be listed; exclude it")?;
+            let digest = keeper.keep(bytes)?;
+            Ok(SegmentRef { digest, entries: entries.len() as u32, length: bytes.len() as u32 })
+        };
+        let segments = segment::split(&root.entries)
+            .par_iter()
+            .map_init(Vec::new, keep)
+            .collect::<Result<_, CaptureError>>()?;
         roots.push(RootList { path: root.path.clone(), segments });
     }
     let list = segment::encode_list(&roots);
