@@ -25,6 +25,8 @@ use crate::error::{StoreError, is_broken};
 use crate::layout::Layout;
 use crate::pack::{Finished, Location, PackId, read_footer, scan_records};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use file::parse;
 pub(crate) use file::{check, path};
 use table::Table;
 

@@ -9,12 +9,16 @@
 //! - A command is there once, and has at most one report; reports are numbered upwards and a number is never used twice.
 //! - The fence never goes down.
 //! - At most one restore is open.
+//! - A row that is not as it was written is never acted upon: each is sealed with a digest of what it says.
 //! - A disk that has become full does not silence the journal: some space is kept for it and given up then.
 
 mod commands;
 mod quiet;
 mod runs;
+
+mod check;
 mod schema;
+mod seal;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,6 +30,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use check::check;
 pub use commands::{Admission, CommandKey, StoredCommand, StoredReport};
 pub use quiet::Quiet;
 pub use runs::{Arrow, Held, NewRun, Run, RunId};
@@ -97,10 +102,31 @@ impl Journal {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        seal::register(&connection)?;
         schema::bring_up(&connection, &path)?;
         let journal = Self { connection: Mutex::new(connection), ballast: store.join(BALLAST) };
         journal.load_ballast()?;
         Ok(journal)
+    }
+
+    /// The journal in that folder as it is, for reading alone.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn read_only(store: &Path) -> Result<Self, JournalError> {
+        let connection = check::open(&store.join(FILE), true)?;
+        Ok(Self { connection: Mutex::new(connection), ballast: store.join(BALLAST) })
+    }
+
+    /// Seals every row of the journal in that folder as it is.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn seal_all(store: &Path) -> Result<(), JournalError> {
+        let connection = Connection::open(store.join(FILE))?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        seal::register(&connection)?;
+        for (table, columns) in seal::SEALED {
+            connection.execute_batch(&format!("UPDATE {table} SET seal = row_seal('{table}', {columns})"))?;
+        }
+        Ok(())
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

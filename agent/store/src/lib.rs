@@ -10,6 +10,9 @@ pub mod diff;
 mod drill;
 mod error;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 pub mod journal;
 mod layout;

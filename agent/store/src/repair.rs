@@ -92,9 +92,11 @@ impl Store {
 fn lost(what: &DamagedThing) -> Option<Digest> {
     match what {
         DamagedThing::Object(digest) | DamagedThing::Missing(digest) => Some(*digest),
-        DamagedThing::Index | DamagedThing::Pack(_) | DamagedThing::Manifest(_) | DamagedThing::Marks(_) => {
-            None
-        }
+        DamagedThing::Index
+        | DamagedThing::Pack(_)
+        | DamagedThing::Manifest(_)
+        | DamagedThing::Marks(_)
+        | DamagedThing::Journal => None,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Verification: what is stored is read again, and everything that is not what it was is named, with the snapshots
 //! that it harms.
 //!
-//! A whole verification reads every byte of every pack, manifest and mark: each is covered by a checksum, so that any
-//! flipped byte is found. A sampled one reads a share of the objects, and all that names them.
+//! A whole verification reads every byte of every pack, manifest, mark, and of the index and the journal: each that means
+//! anything is covered by a checksum, so that any flipped byte is found. A sampled one reads a share of the objects, and all that names them.
 
-mod packs;
+pub(crate) mod packs;
 mod snapshots;
 
 use std::collections::BTreeSet;
@@ -18,6 +18,7 @@ use rfs_model::{ByteCount, Digest, SnapshotId};
 use crate::cancel::Cancel;
 use crate::error::StoreError;
 use crate::index::{self, Index};
+use crate::journal;
 use crate::pack::PackId;
 use crate::snapshot;
 use crate::store::{Inner, Store};
@@ -79,6 +80,8 @@ pub enum DamagedThing {
     Manifest(SnapshotId),
     /// A snapshot's marks; it counts as in use until they are set anew.
     Marks(SnapshotId),
+    /// The journal: what is damaged in it is not acted upon.
+    Journal,
 }
 
 impl fmt::Display for DamagedThing {
@@ -90,6 +93,7 @@ impl fmt::Display for DamagedThing {
             Self::Pack(id) => write!(f, "pack {id:016x}"),
             Self::Manifest(id) => write!(f, "manifest of snapshot {id}"),
             Self::Marks(id) => write!(f, "marks of snapshot {id}"),
+            Self::Journal => f.write_str("the journal"),
         }
     }
 }
@@ -119,7 +123,7 @@ fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, 
     let check = || -> Result<(), StoreError> {
         let mut checker = packs::Checker::default();
         while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let pack = checker.check(store, *id, share, cancel)?;
+            let pack = checker.check(&id.path(&store.layout.packs), *id, share, cancel)?;
             let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
             report.damage.extend(pack.damage);
             report.objects += pack.objects;
@@ -140,6 +144,15 @@ fn verify(store: &Inner, share: Share, cancel: &Cancel) -> Result<VerifyReport, 
         let path = index::path(&store.layout);
         report.damage.push(Damage { what: DamagedThing::Index, path, reason, harms: BTreeSet::new() });
     }
+    let faults = journal::check(&store.layout.root).map_err(|error| StoreError::Io {
+        action: "check",
+        path: store.layout.root.join(journal::FILE),
+        source: std::io::Error::other(error),
+    })?;
+    report.damage.extend(faults.into_iter().map(|reason| {
+        let path = store.layout.root.join(journal::FILE);
+        Damage { what: DamagedThing::Journal, path, reason, harms: BTreeSet::new() }
+    }));
     snapshots::check(store, &snapshots, &index, cancel, &mut report)?;
     report.damage.sort_by(|a, b| (a.what, &a.path).cmp(&(b.what, &b.path)));
     Ok(report)

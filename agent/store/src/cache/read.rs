@@ -38,7 +38,11 @@ pub(crate) struct Cached<'a> {
 impl Cache {
     /// Loads the cache of a root, if it is there, whole, and of this file system.
     pub(crate) fn load(path: &Path, root: &Path, file_system: u64) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
+        Self::of(std::fs::read(path).ok()?, root, file_system)
+    }
+
+    /// The cache of these bytes.
+    pub(crate) fn of(bytes: Vec<u8>, root: &Path, file_system: u64) -> Option<Self> {
         let length = bytes.len().checked_sub(SUM)?;
         if blake3::hash(&bytes[..length]).as_bytes() != &bytes[length..] {
             return None;

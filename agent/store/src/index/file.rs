@@ -24,7 +24,7 @@ pub(crate) fn path(layout: &Layout) -> PathBuf {
 }
 
 /// The table, and the packs that it covers with their lengths.
-type Loaded = (Table, BTreeMap<PackId, u64>);
+pub(crate) type Loaded = (Table, BTreeMap<PackId, u64>);
 
 /// Loads the file, if it is there and whole. It covers the packs that have the lengths that they had.
 pub(super) fn load(layout: &Layout) -> Result<Option<Loaded>, StoreError> {
@@ -90,7 +90,8 @@ pub(crate) fn check(layout: &Layout, packs: &Index) -> Result<Option<String>, St
     Ok(lacking.map(|(digest, _)| format!("it lacks object {digest}")))
 }
 
-fn parse(mut bytes: Vec<u8>) -> Result<Loaded, Malformed> {
+/// Reads the table, and the packs that it covers.
+pub(crate) fn parse(mut bytes: Vec<u8>) -> Result<Loaded, Malformed> {
     let length = bytes.len().checked_sub(32).ok_or(Malformed("it is short"))?;
     if blake3::hash(&bytes[..length]).as_bytes() != &bytes[length..] {
         return Err(Malformed("its checksum is wrong"));

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::seal::{is_sealed, require};
 use super::{Journal, JournalError, from_body, from_text, to_body};
 
 /// What names a command.
@@ -120,18 +121,14 @@ impl Journal {
         &self,
         operation: OperationId,
     ) -> Result<Vec<StoredCommand<T>>, JournalError> {
-        let sql = "SELECT operation, generation, step, arrived_at, deadline, body FROM command
-                   WHERE operation = ?1 ORDER BY rowid";
-        self.read(|connection| commands(connection, sql, &[&operation.to_string()]))
+        self.read(|connection| commands(connection, "operation = ?1", &[&operation.to_string()]))
     }
 
     /// The commands without a report, in the order in which they arrived.
     pub fn pending<T: DeserializeOwned>(&self) -> Result<Vec<StoredCommand<T>>, JournalError> {
-        let sql = "SELECT operation, generation, step, arrived_at, deadline, body FROM command
-                   WHERE NOT EXISTS (SELECT 1 FROM report WHERE report.operation = command.operation
-                       AND report.generation = command.generation AND report.step = command.step)
-                   ORDER BY rowid";
-        self.read(|connection| commands(connection, sql, &[]))
+        let condition = "NOT EXISTS (SELECT 1 FROM report WHERE report.operation = command.operation
+            AND report.generation = command.generation AND report.step = command.step)";
+        self.read(|connection| commands(connection, condition, &[]))
     }
 
     /// Stores the report of a command and returns its number. A command that has a report keeps it, and it is sent
@@ -160,9 +157,7 @@ impl Journal {
 
     /// The reports that were not acknowledged, oldest first.
     pub fn unacknowledged<T: DeserializeOwned>(&self) -> Result<Vec<StoredReport<T>>, JournalError> {
-        let sql = "SELECT sequence, operation, generation, step, at, body FROM report
-                   WHERE acknowledged = 0 ORDER BY sequence";
-        self.read(|connection| reports(connection, sql, &[]))
+        self.read(|connection| reports(connection, "acknowledged = 0", &[]))
     }
 
     /// The reports of an operation, oldest first.
@@ -170,9 +165,7 @@ impl Journal {
         &self,
         operation: OperationId,
     ) -> Result<Vec<StoredReport<T>>, JournalError> {
-        let sql = "SELECT sequence, operation, generation, step, at, body FROM report
-                   WHERE operation = ?1 ORDER BY sequence";
-        self.read(|connection| reports(connection, sql, &[&operation.to_string()]))
+        self.read(|connection| reports(connection, "operation = ?1", &[&operation.to_string()]))
     }
 
     /// Marks the report as stored with the coordinator. Old ones that are no longer needed go.
@@ -197,12 +190,14 @@ impl Journal {
 }
 
 fn fence(connection: &Connection) -> Result<Option<(Generation, OperationId)>, JournalError> {
+    let sql = format!("SELECT generation, operation, {} FROM fence", is_sealed("fence", "fence"));
     let row = connection
-        .query_row("SELECT generation, operation FROM fence", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        .query_row(&sql, [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?))
         })
         .optional()?;
-    row.map(|(generation, operation)| {
+    row.map(|(generation, operation, sealed)| {
+        require(sealed, "fence")?;
         Ok((Generation(generation.unsigned_abs()), from_text("fence", &operation)?))
     })
     .transpose()
@@ -218,14 +213,20 @@ fn has(connection: &Connection, table: &str, key: &CommandKey) -> Result<bool, J
 
 fn commands<T: DeserializeOwned>(
     connection: &Connection,
-    sql: &str,
+    condition: &str,
     arguments: &[&dyn rusqlite::ToSql],
 ) -> Result<Vec<StoredCommand<T>>, JournalError> {
-    let mut statement = connection.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT operation, generation, step, arrived_at, deadline, body, {} FROM command
+         WHERE {condition} ORDER BY rowid",
+        is_sealed("command", "command")
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(arguments)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let key = key(row, 0)?;
+        require(row.get(6)?, &format!("command {key}"))?;
         let body = from_body(&format!("command {key}"), &row.get::<_, String>(5)?)?;
         found.push(StoredCommand {
             key,
@@ -239,14 +240,20 @@ fn commands<T: DeserializeOwned>(
 
 fn reports<T: DeserializeOwned>(
     connection: &Connection,
-    sql: &str,
+    condition: &str,
     arguments: &[&dyn rusqlite::ToSql],
 ) -> Result<Vec<StoredReport<T>>, JournalError> {
-    let mut statement = connection.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT sequence, operation, generation, step, at, body, {} FROM report
+         WHERE {condition} ORDER BY sequence",
+        is_sealed("report", "report")
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(arguments)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let key = key(row, 1)?;
+        require(row.get(6)?, &format!("report of {key}"))?;
         let body = from_body(&format!("report of {key}"), &row.get::<_, String>(5)?)?;
         let sequence = row.get::<_, i64>(0)?.unsigned_abs();
         found.push(StoredReport { sequence, key, at: Timestamp(row.get(4)?), body });

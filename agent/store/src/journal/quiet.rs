@@ -3,6 +3,7 @@
 use rfs_model::{ComponentName, OperationId, Timestamp};
 use rusqlite::params;
 
+use super::seal::{is_sealed, require};
 use super::{Journal, JournalError, from_text};
 
 /// A component that was, or was about to be, made quiet.
@@ -40,11 +41,14 @@ impl Journal {
     /// The components that have not resumed.
     pub fn all_quiet(&self) -> Result<Vec<Quiet>, JournalError> {
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT component, operation, until FROM quiet ORDER BY rowid")?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT component, operation, until, {} FROM quiet ORDER BY rowid",
+                is_sealed("quiet", "quiet")
+            ))?;
             let mut rows = statement.query([])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
+                require(row.get(3)?, "note of a quiet component")?;
                 found.push(Quiet {
                     component: from_text("component name", &row.get::<_, String>(0)?)?,
                     operation: from_text("operation id", &row.get::<_, String>(1)?)?,

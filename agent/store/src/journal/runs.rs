@@ -7,11 +7,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::seal::{is_sealed, require};
 use super::{Journal, JournalError, from_body, from_text, to_body};
 
 /// Numbers the restores of one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RunId(i64);
+pub struct RunId(pub(super) i64);
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,14 +124,13 @@ impl Journal {
     /// A fact of a restore.
     pub fn fact<T: DeserializeOwned>(&self, run: RunId, name: &str) -> Result<Option<T>, JournalError> {
         self.read(|connection| {
-            let body: Option<String> = connection
-                .query_row(
-                    "SELECT body FROM fact WHERE run = ?1 AND name = ?2",
-                    params![run.0, name],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            body.map(|body| from_body(name, &body)).transpose()
+            let sql =
+                format!("SELECT body, {} FROM fact WHERE run = ?1 AND name = ?2", is_sealed("fact", "fact"));
+            let row = connection
+                .query_row(&sql, params![run.0, name], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
+            let Some((body, sealed)) = row.optional()? else { return Ok(None) };
+            require(sealed, name)?;
+            from_body(name, &body).map(Some)
         })
     }
 
@@ -191,12 +191,15 @@ impl Journal {
         R: DeserializeOwned,
     {
         self.read(|connection| {
-            let sql =
-                "SELECT body, receipt FROM run WHERE operation = ?1 AND receipt IS NOT NULL ORDER BY run";
-            let mut statement = connection.prepare_cached(sql)?;
+            let sql = format!(
+                "SELECT body, receipt, {} FROM run WHERE operation = ?1 AND receipt IS NOT NULL ORDER BY run",
+                is_sealed("run", "run")
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query([operation.to_string()])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
+                require(row.get(2)?, "restore")?;
                 let body = from_body("restore", &row.get::<_, String>(0)?)?;
                 found.push((body, from_body("receipt", &row.get::<_, String>(1)?)?));
             }
@@ -206,17 +209,24 @@ impl Journal {
 
     /// The receipts of the restores that ended last, newest first.
     pub fn receipts<T: DeserializeOwned>(&self, limit: u32) -> Result<Vec<T>, JournalError> {
-        let sql = "SELECT receipt FROM run WHERE receipt IS NOT NULL ORDER BY run DESC LIMIT ?1";
-        self.read(|connection| receipts(connection, sql, &[&limit]))
+        let sql = format!(
+            "SELECT receipt, {} FROM run WHERE receipt IS NOT NULL ORDER BY run DESC LIMIT ?1",
+            is_sealed("run", "run")
+        );
+        self.read(|connection| receipts(connection, &sql, &[&limit]))
     }
 
     /// Why the host holds still; none when it does not.
     pub fn held(&self) -> Result<Option<Held>, JournalError> {
         self.read(|connection| {
-            let row = connection.query_row("SELECT run, since, message FROM hold", [], |row| {
-                Ok(Held { run: RunId(row.get(0)?), since: Timestamp(row.get(1)?), message: row.get(2)? })
+            let sql = format!("SELECT run, since, message, {} FROM hold", is_sealed("hold", "hold"));
+            let row = connection.query_row(&sql, [], |row| {
+                let held =
+                    Held { run: RunId(row.get(0)?), since: Timestamp(row.get(1)?), message: row.get(2)? };
+                Ok((held, row.get(3)?))
             });
-            Ok(row.optional()?)
+            let Some((held, sealed)) = row.optional()? else { return Ok(None) };
+            require(sealed, "reason why the host holds still").map(|()| Some(held))
         })
     }
 
@@ -252,23 +262,36 @@ fn one_run<T: DeserializeOwned, const N: usize>(
     condition: &str,
     arguments: [i64; N],
 ) -> Result<Option<Run<T>>, JournalError> {
-    let sql = format!("SELECT run, operation, started_at, deadline, body FROM run WHERE {condition}");
+    let sealed = is_sealed("run", "run");
+    let sql =
+        format!("SELECT run, operation, started_at, deadline, body, {sealed} FROM run WHERE {condition}");
     let row = connection.query_row(&sql, rusqlite::params_from_iter(arguments), |row| {
-        Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get::<_, String>(4)?))
+        let (operation, body) = (row.get::<_, String>(1)?, row.get::<_, String>(4)?);
+        Ok((row.get(0)?, operation, row.get(2)?, row.get(3)?, body, row.get(5)?))
     });
-    let Some((run, operation, started_at, deadline, body)) = row.optional()? else { return Ok(None) };
-    let mut statement =
-        connection.prepare_cached("SELECT phase, at FROM arrow WHERE run = ?1 ORDER BY position")?;
-    let arrows =
-        statement.query_map([run], |row| Ok(Arrow { phase: row.get(0)?, at: Timestamp(row.get(1)?) }))?;
+    let Some((run, operation, started_at, deadline, body, sealed)) = row.optional()? else { return Ok(None) };
+    require(sealed, "restore")?;
     Ok(Some(Run {
         id: RunId(run),
         operation: from_text("operation id", &operation)?,
         started_at: Timestamp(started_at),
         deadline: Timestamp(deadline),
         body: from_body("restore", &body)?,
-        arrows: arrows.collect::<Result<_, _>>()?,
+        arrows: arrows(connection, run)?,
     }))
+}
+
+fn arrows(connection: &Connection, run: i64) -> Result<Vec<Arrow>, JournalError> {
+    let sealed = is_sealed("arrow", "arrow");
+    let sql = format!("SELECT phase, at, {sealed} FROM arrow WHERE run = ?1 ORDER BY position");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([run])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        require(row.get(2)?, "way of a restore")?;
+        found.push(Arrow { phase: row.get(0)?, at: Timestamp(row.get(1)?) });
+    }
+    Ok(found)
 }
 
 fn receipts<T: DeserializeOwned>(
@@ -280,6 +303,7 @@ fn receipts<T: DeserializeOwned>(
     let mut rows = statement.query(arguments)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
+        require(row.get(1)?, "receipt")?;
         found.push(from_body("receipt", &row.get::<_, String>(0)?)?);
     }
     Ok(found)

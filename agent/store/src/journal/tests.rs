@@ -142,7 +142,7 @@ fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
     file.pragma_update(None, "user_version", 99).expect("writes");
     drop(file);
     let error = Journal::open(folder.path()).expect_err("newer");
-    assert!(matches!(error, JournalError::NewerFormat { found: 99, supported: 1, .. }), "{error}");
+    assert!(matches!(error, JournalError::NewerFormat { found: 99, supported: 2, .. }), "{error}");
 }
 
 #[test]
@@ -171,4 +171,39 @@ fn old_runs_and_acknowledged_reports_go() {
     assert!(count("command") <= 1_001, "{}", count("command"));
     assert_eq!(count("run"), 200);
     assert_eq!(journal.receipts::<u64>(2).expect("reads"), [250, 249]);
+}
+
+#[test]
+fn a_row_that_is_not_as_it_was_written_is_named_and_not_acted_upon() {
+    let check = |change: &str, read: fn(&Journal) -> Result<(), JournalError>, expected: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        journal.admit(&command(operation(1), 3, "apply")).expect("admits");
+        let run = journal.begin(&new_run(1), "accepted").expect("begins");
+        journal.advance(run, "staging", Timestamp(3), &[("backup", "\"b\"".into())]).expect("advances");
+        assert_eq!(super::check(folder.path()).expect("reads"), [""; 0]);
+        read(&journal).expect("is whole");
+        // Without the trigger, as a flipped bit on the disk would do it.
+        let table = change.split_whitespace().nth(1).expect("UPDATE table");
+        let batch = format!("DROP TRIGGER {table}_now; {change}");
+        journal.connection().execute_batch(&batch).expect("changes");
+        let error = read(&journal).expect_err(change);
+        assert_eq!(error.to_string(), expected);
+        assert!(!super::check(folder.path()).expect("reads").is_empty(), "{change}");
+    };
+    let fence = |journal: &Journal| journal.generation().map(drop);
+    check("UPDATE fence SET generation = 2", fence, "the journal's fence is not readable");
+    let pending = |journal: &Journal| journal.pending::<String>().map(drop);
+    let name =
+        "the journal's command 00000000-0000-0000-0000-000000000001 apply of generation 3 is not readable";
+    check("UPDATE command SET deadline = 9001", pending, name);
+    let run = |journal: &Journal| journal.open_run::<String>().map(drop);
+    check("UPDATE run SET body = '\"all of it\"'", run, "the journal's restore is not readable");
+    check(
+        "UPDATE arrow SET at = 4 WHERE position = 1",
+        run,
+        "the journal's way of a restore is not readable",
+    );
+    let fact = |journal: &Journal| journal.fact::<String>(super::runs::RunId(1), "backup").map(drop);
+    check("UPDATE fact SET body = '\"c\"'", fact, "the journal's backup is not readable");
 }

@@ -126,6 +126,12 @@ pub(super) fn parse_yards(text: &[u8]) -> Option<Vec<FurtherYard>> {
     yards.iter().all(|yard| is_down(&yard.path.0)).then_some(yards)
 }
 
+/// Whether a list of further staging folders is one.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn yards_are_read(text: &[u8]) -> bool {
+    parse_yards(text).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

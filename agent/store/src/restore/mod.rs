@@ -88,6 +88,8 @@ pub use diff::{Rules, plan};
 pub use discard::{discard, sweep};
 pub use error::{DiscardError, FlipError, PlanError, StageError};
 pub use flip::{flip, flip_watched, standing};
+#[cfg(feature = "fuzzing")]
+pub(crate) use journalled::yards_are_read;
 pub use pattern::{PathSet, PatternError, Selection};
 pub use plan::{Adjustment, Change, Counts, FilesPlan, FolderTime, New, Place, Step};
 pub use stage::stage;

@@ -14,19 +14,18 @@ use crate::error::StoreError;
 use crate::pack::{
     Location, PackId, RECORD_LENGTH, RecordHeader, checksum, read_footer, scan_records, unpack,
 };
-use crate::store::Inner;
 
 /// What one pack was found to be.
 #[derive(Debug, Default)]
-pub(super) struct PackReport {
-    pub(super) damage: Vec<Damage>,
-    pub(super) objects: u64,
-    pub(super) bytes: u64,
+pub(crate) struct PackReport {
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Checks packs, one after another, with buffers that are used again.
 #[derive(Debug, Default)]
-pub(super) struct Checker {
+pub(crate) struct Checker {
     window: Vec<u8>,
     /// Where in the pack the window begins.
     start: u64,
@@ -37,23 +36,22 @@ pub(super) struct Checker {
 const WINDOW: usize = 1 << 20;
 
 impl Checker {
-    pub(super) fn check(
+    pub(crate) fn check(
         &mut self,
-        store: &Inner,
+        path: &Path,
         id: PackId,
         share: Share,
         cancel: &Cancel,
     ) -> Result<PackReport, StoreError> {
-        let path = id.path(&store.layout.packs);
         let mut report = PackReport::default();
         let mut damaged = |what, reason: String| {
-            report.damage.push(Damage { what, path: path.clone(), reason, harms: BTreeSet::new() });
+            report.damage.push(Damage { what, path: path.to_owned(), reason, harms: BTreeSet::new() });
         };
-        let entries = match read_footer(&path, id) {
+        let entries = match read_footer(path, id) {
             Ok((_, entries)) => entries,
             Err(StoreError::Damaged { reason, .. }) => {
                 damaged(DamagedThing::Pack(id.0), reason);
-                scan_records(&path, id)?
+                scan_records(path, id)?
             }
             // Collected since it was listed.
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -65,14 +63,14 @@ impl Checker {
         if entries.is_empty() {
             return Ok(report);
         }
-        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let file = File::open(path).map_err(StoreError::io("open", path))?;
         self.window.clear();
         let (mut objects, mut bytes) = (0, 0);
         for (digest, location) in entries.iter().filter(|(digest, _)| is_chosen(digest, share)) {
             cancel.check()?;
             objects += 1;
             bytes += location.record_length();
-            if let Err(reason) = self.check_record(&file, &path, digest, location)? {
+            if let Err(reason) = self.check_record(&file, path, digest, location)? {
                 damaged(DamagedThing::Object(*digest), reason);
             }
         }

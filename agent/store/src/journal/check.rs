@@ -1,0 +1,82 @@
+//! Looks at a whole journal: its structure, its tables, and every row.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{FILE, JournalError, schema, seal};
+use crate::text::encode;
+
+/// So many faults are named.
+const NAMED: usize = 20;
+
+/// Says what is not as it was written, and changes nothing. A store that has no journal yet has nothing wrong.
+///
+/// It may be called beside whoever writes.
+pub(crate) fn check(store: &Path) -> Result<Vec<String>, JournalError> {
+    let path = store.join(FILE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let alone = !has_log(&path);
+    let faults = faults(&path, alone)?;
+    // Somebody began to write while it was read as if nobody would.
+    if alone && !faults.is_empty() && has_log(&path) { self::faults(&path, false) } else { Ok(faults) }
+}
+
+fn has_log(path: &Path) -> bool {
+    path.with_extension("sqlite-wal").metadata().is_ok_and(|log| log.len() > 0)
+}
+
+fn faults(path: &Path, alone: bool) -> Result<Vec<String>, JournalError> {
+    match open(path, alone).and_then(|connection| look(&connection)) {
+        Err(JournalError::Database(error)) => Ok(vec![error.to_string()]),
+        other => other,
+    }
+}
+
+/// Opens the file for reading. Alone: no file is made beside it, as it is where SQLite reads a log.
+pub(super) fn open(path: &Path, alone: bool) -> Result<Connection, JournalError> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let name = encode(path.as_os_str().as_encoded_bytes()).replace('?', "%3F").replace('#', "%23");
+    let connection =
+        Connection::open_with_flags(format!("file:{name}?immutable={}", u8::from(alone)), flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    seal::register(&connection)?;
+    Ok(connection)
+}
+
+fn look(connection: &Connection) -> Result<Vec<String>, JournalError> {
+    let format: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if format != schema::FORMAT {
+        // An older one has no seals until it is opened for writing; a newer one is for a newer program.
+        return Ok(match format {
+            1 => structure(connection)?,
+            _ => vec![format!("it has format {format}; this version reads up to {}", schema::FORMAT)],
+        });
+    }
+    let mut faults = structure(connection)?;
+    let application: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application != schema::APPLICATION || schema::tables(connection)? != schema::expected()? {
+        faults.push("its tables are not those of its format".to_owned());
+        return Ok(faults);
+    }
+    for (table, _) in seal::SEALED {
+        let sealed = seal::is_sealed(table, table);
+        let sql = format!("SELECT count(*) FROM {table} WHERE NOT ({sealed})");
+        let broken: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+        if broken > 0 {
+            faults.push(format!("{broken} of its rows in {table} are not as they were written"));
+        }
+    }
+    Ok(faults)
+}
+
+/// What SQLite finds.
+fn structure(connection: &Connection) -> Result<Vec<String>, JournalError> {
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({NAMED})"))?;
+    let found = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().filter(|line| line != "ok").collect())
+}
