@@ -14,6 +14,7 @@ use rfs_agent::engine::Engine;
 use rfs_model::Standing;
 use rfs_store::restore::{Progress, Rules, StagingName, Unmanaged, discard, flip, plan, stage};
 use rfs_store::{Cancel, FilesSpec, Share, SnapshotInfo, Store, Tree};
+use rustix::fs::{XattrFlags, setxattr};
 
 use crate::dice::Dice;
 use crate::garden;
@@ -33,7 +34,7 @@ fn kills() -> u64 {
 fn whatever_is_killed_the_store_is_whole_every_snapshot_restores_and_the_host_is_on_one_side() {
     let seed = std::env::var("RFS_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
     println!("RFS_KILL_SEED={seed}");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let begun = Instant::now();
     let mut campaign = Campaign::new(folder.path(), seed);
     let last = kills();
@@ -51,6 +52,15 @@ fn whatever_is_killed_the_store_is_whole_every_snapshot_restores_and_the_host_is
     println!("{last} kills in {:.0} s; what they interrupted:", begun.elapsed().as_secs_f64());
     campaign.tally.print();
     println!("{:?}", campaign.counts);
+}
+
+/// A folder in memory where that can be, so that many kills take little time: what a program that was killed had written
+/// is there on any file system. A long campaign is on the disk that `TMPDIR` names.
+fn folder() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm").ok().filter(|_| std::env::var_os("RFS_LONG").is_none());
+    let keeps_all =
+        |folder: &tempfile::TempDir| setxattr(folder.path(), "user.x", b"", XattrFlags::empty()).is_ok();
+    memory.filter(keeps_all).unwrap_or_else(|| tempfile::tempdir().expect("a folder"))
 }
 
 struct Campaign {
@@ -98,7 +108,10 @@ impl Campaign {
         self.next += 10_000;
         let reader = (!self.dice.once_in(4)).then(|| Running::start(&self.host, "read", self.dice.next(), 0));
         let opened = work.is_empty() || self.dice.once_in(12);
-        let what = if opened { OPENING } else { begun_by(work[self.dice.below(work.len())]) };
+        let mut what = if opened { OPENING } else { begun_by(work[self.dice.below(work.len())]) };
+        if what == RESTORING && self.dice.once_in(2) {
+            what = PHASES[self.dice.below(PHASES.len())];
+        }
         let moment = self.moment(what);
         let what = *self.dice.pick(&[OPENING, "verifying", "verifying", "reading"]);
         let readers = self.moment(what);
@@ -115,10 +128,11 @@ impl Campaign {
     /// A moment within the time that something usually takes, or as soon as a number of things are said.
     fn moment(&mut self, what: &'static str) -> Moment {
         let unknown = Duration::from_millis(100);
-        let after = self.tally.length(what).unwrap_or(unknown).mul_f64(self.dice.share() * 1.1);
+        let known = what.replace("phase", "restoring:");
+        let after = self.tally.length(&known).unwrap_or(unknown).mul_f64(self.dice.share() * 1.1);
         match what {
             // How long things take is not known yet.
-            _ if self.tally.length(what).is_none() => Moment::Said(60),
+            _ if self.tally.length(&known).is_none() => Moment::Said(60),
             OPENING => Moment::Within { what, number: 0, after },
             _ if self.dice.once_in(3) => Moment::Said(self.dice.below(40)),
             _ => Moment::Within { what, number: self.dice.below(3) + 1, after },
@@ -307,6 +321,10 @@ fn begun_by(work: &str) -> &'static str {
         _ => "collecting",
     }
 }
+
+/// The lines that short phases of a restore begin with, each a moment of its own.
+const PHASES: [&str; 5] =
+    ["phase staging", "phase flipping", "phase flipping", "phase committed", "phase discarding"];
 
 /// A program that waits longer is killed whatever it is at.
 const PATIENCE: Duration = Duration::from_secs(4);

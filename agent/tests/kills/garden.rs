@@ -30,7 +30,8 @@ pub(crate) fn plant(dice: &mut Dice, live: &Path) {
 
 /// Changes some of it.
 pub(crate) fn change(dice: &mut Dice, live: &Path) {
-    for _ in 0..dice.below(30) + 1 {
+    let most = if dice.once_in(4) { 400 } else { 30 };
+    for _ in 0..dice.below(most) + 1 {
         let (folder, file) = (dice.below(8), dice.below(24));
         let path = small(live, folder, file);
         match dice.below(10) {
