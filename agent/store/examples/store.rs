@@ -1,6 +1,7 @@
 //! The store from a shell, for measuring it: one process, one step, one line of figures.
 //!
-//! `store capture STORE PATH…`, `scan STORE PATH…`, `verify STORE`, `collect STORE`, `load STORE`, `drill STORE SCRATCH`
+//! `store capture STORE PATH…`, `scan STORE PATH…`, `verify STORE`, `collect STORE`, `load STORE`, `drill STORE SCRATCH`,
+//! `restore STORE EMPTY-FOLDER`
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use rfs_model::time::SystemClock;
 use rfs_model::{ComponentName, HostId};
+use rfs_store::restore;
 use rfs_store::{Cancel, FilesSpec, KeepPolicy, Share, SnapshotNote, Store};
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -32,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ),
         "load" => load(&store)?,
         "drill" => drill(&store, &spec)?,
+        "restore" => restore(&store, rest.first().ok_or("no folder")?)?,
         _ => return Err("an unknown step".into()),
     };
     println!(
@@ -70,4 +73,27 @@ fn load(store: &Store) -> Outcome {
 fn drill(store: &Store, spec: &FilesSpec) -> Outcome {
     let last = store.snapshots()?.pop().ok_or("no snapshot")?;
     Ok(format!("{:?}", store.drill(last.id, spec.paths.first().ok_or("no scratch")?, &Cancel::new())?))
+}
+
+/// Restores the last snapshot, its roots moved into a folder.
+fn restore(store: &Store, folder: &str) -> Outcome {
+    let last = store.snapshots()?.pop().ok_or("no snapshot")?;
+    let mut target = store.snapshot(last.id)?.tree(&ComponentName::new("bench")?)?;
+    for (number, root) in target.roots.iter_mut().enumerate() {
+        root.path = format!("{folder}/{number:06}").into_bytes();
+    }
+    let paths = target.roots.iter().map(|root| Ok(PathBuf::from(String::from_utf8(root.path.clone())?)));
+    let paths: Vec<PathBuf> = paths.collect::<Result<_, std::string::FromUtf8Error>>()?;
+    let present = store.scan(&FilesSpec { paths, exclude: Vec::new() }, &Cancel::new())?;
+    let rules = restore::Rules { devices: true, ..restore::Rules::default() };
+    let plan = restore::plan(&present, &target, &rules)?;
+    let steps = plan.steps().len();
+    drop((present, target));
+    let name = restore::StagingName::new("bench")?;
+    let staged =
+        restore::stage(&plan, store, &name, restore::Unmanaged::Refuse, &restore::Progress::default())?;
+    restore::flip(&staged)?;
+    restore::sync(&staged)?;
+    restore::discard(&staged)?;
+    Ok(format!("{steps} steps"))
 }

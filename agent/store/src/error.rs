@@ -157,13 +157,13 @@ impl StoreError {
 }
 
 /// What to do about a fault that the file system names.
-fn advice(source: &io::Error) -> &'static str {
+pub(crate) fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {
             "; the file system is read-only: see why with `dmesg`, and remount it"
         }
         io::ErrorKind::PermissionDenied => "; grant the right, or run as root",
-        _ if is_broken(source) => "; the disk reports a fault: see `dmesg`, then run verify",
+        _ if is_broken(source) => "; the disk reports a fault: see `dmesg`",
         _ => "",
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use rfs_model::ByteCount;
 
+use crate::error::advice;
 use crate::text::ByteText;
 
 /// Why no plan can be made. Nothing was touched.
@@ -161,7 +162,7 @@ pub enum StageError {
     #[error("staging was cancelled")]
     Cancelled,
     /// The operating system refused.
-    #[error("cannot {action} {path}")]
+    #[error("cannot {action} {path}{}", advice(source))]
     System {
         /// What was tried.
         action: &'static str,
@@ -214,7 +215,7 @@ pub enum FlipError {
         path: ByteText,
     },
     /// The operating system refused.
-    #[error("cannot {action} {path}")]
+    #[error("cannot {action} {path}{}", advice(source))]
     System {
         /// What was tried.
         action: &'static str,
@@ -239,7 +240,7 @@ pub enum DiscardError {
     #[error("the staging folders cannot be looked at")]
     Roots(#[source] FlipError),
     /// The operating system refused.
-    #[error("cannot remove {path}")]
+    #[error("cannot remove {path}{}", advice(source))]
     System {
         /// What was to be removed.
         path: ByteText,

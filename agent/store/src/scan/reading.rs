@@ -392,6 +392,8 @@ impl Pool<'_> {
             ) {
                 Ok(content) => content,
                 Err(ContentError::Store(error)) => return Err(error.into()),
+                // It is another file by now, or none: what it could not be read as says nothing.
+                Err(ContentError::Read(_)) if examine().is_ok_and(|now| !now.same_state(&before)) => None,
                 Err(ContentError::Read(source)) => {
                     return Err(CaptureError::Unreadable { action: "read", path: full(), source });
                 }

@@ -9,7 +9,7 @@ use crate::common::{files_beneath, note, site, spec};
 use crate::disk::Disk;
 use crate::sample::{Sample, message};
 
-const ADVICE: &str = "; the disk reports a fault: see `dmesg`, then run verify: ";
+const ADVICE: &str = "; the disk reports a fault: see `dmesg`: ";
 
 #[test]
 fn a_disk_that_breaks_in_the_middle_of_a_capture_keeps_what_was_committed() {

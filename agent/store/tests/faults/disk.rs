@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// A file system of its own, unmounted when dropped.
 pub(crate) struct Disk {
@@ -55,9 +56,18 @@ impl Disk {
         mount(&["-o", "loop", &image], &self.at)
     }
 
+    /// Unmounts it. A program that another test starts holds for a moment what this one has open.
+    fn unmount(&self) {
+        let begun = Instant::now();
+        while !succeeds(program("umount").arg(&self.at)) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody uses it");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Unmounts it, so that the kernel forgets its content, and mounts it again.
     pub(crate) fn again(&self) {
-        assert!(succeeds(program("umount").arg(&self.at)), "nobody uses it");
+        self.unmount();
         assert!(self.mount_image(), "it was mounted before");
     }
 
@@ -65,7 +75,7 @@ impl Disk {
     /// first, and whatever was taken away before is there again.
     pub(crate) fn break_behind(&self, whole: &[u8], place: u64) {
         let image = self.image.as_ref().expect("it is kept in an image");
-        assert!(succeeds(program("umount").arg(&self.at)), "nobody uses it");
+        self.unmount();
         fs::write(image, whole).expect("the image as it was");
         assert!(self.mount_image(), "it was mounted before");
         File::options().write(true).open(image).and_then(|image| image.set_len(place)).expect("shorter");
@@ -73,7 +83,7 @@ impl Disk {
 
     /// All that is on it.
     pub(crate) fn copy(&self) -> Vec<u8> {
-        assert!(succeeds(program("umount").arg(&self.at)), "nobody uses it");
+        self.unmount();
         let whole = fs::read(self.image.as_ref().expect("it is kept in an image")).expect("reads");
         assert!(self.mount_image(), "it was mounted before");
         whole

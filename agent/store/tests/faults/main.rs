@@ -10,3 +10,9 @@ mod sample;
 mod broken;
 mod full;
 mod readonly;
+mod restoring;
+
+mod clock;
+mod many;
+mod moving;
+mod strange;
