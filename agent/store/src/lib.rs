@@ -1,4 +1,17 @@
 //! The host's snapshots: what a host was, kept so that it can be put back, at almost no cost and without loss.
+//!
+//! ```text
+//! live files ─▶ walk ─▶ scan ─▶ capture ─▶ objects ─▶ packs ─▶ manifest        what is on the disk: see [`format`]
+//!                 ▲                            │                   │
+//!                 └── restore ◀── tree ◀───────┴── index ◀─ snapshot            marks, retention, collect beside
+//! ```
+//! Invariants
+//! - What was committed is read back as it was, or not at all: every content is compared with its digest on every read,
+//!   and what damage was met names the file, the object, and what to do.
+//! - Nothing that is read from the disk is trusted with memory, a path or a position before it was checked, and what a
+//!   checksum covers is checked as if it had none (`tests/hostile.rs`, `fuzz`).
+//! - What this version writes, every later one reads (`tests/golden`).
+//! - One process writes, any number read. A crash at any instant leaves what was committed, and rubbish that goes later.
 
 mod bytes;
 mod cache;
@@ -10,6 +23,7 @@ pub mod diff;
 mod drill;
 mod error;
 mod files;
+pub mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

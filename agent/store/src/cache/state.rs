@@ -93,7 +93,7 @@ pub(super) fn encode(live: &Live, bytes: &mut Vec<u8>) {
     }
     put(&major.to_le_bytes());
     put(&minor.to_le_bytes());
-    // Leaves room that is zero; the mount is not kept, for its number is given anew at every mount.
+    // The mount is not kept, for its number is given anew at every mount.
     bytes.extend_from_slice(&state);
 }
 
