@@ -22,6 +22,7 @@ parser.add_argument("--work", type=Path, default=None)
 parser.add_argument("--cold", action="store_true")
 parser.add_argument("--figures", type=Path, default=None)
 parser.add_argument("--on", action="append", default=[], metavar="FILE-SYSTEM")
+parser.add_argument("--peers", default="restic,rustic,borg,rsync")
 options = parser.parse_args()
 
 base = Path(tempfile.mkdtemp(prefix="rfs-bench-", dir=options.work))
@@ -107,7 +108,7 @@ class Image:
         self.image, self.at = base / f"{kind}.img", base / kind
         with open(self.image, "wb") as file:
             file.truncate(mebibytes << 20)
-        subprocess.check_call([f"mkfs.{kind}", "-q", self.image])
+        subprocess.check_call([f"mkfs.{kind}", "-q", self.image], stderr=subprocess.DEVNULL)
         self.at.mkdir()
         subprocess.check_call(["mount", "-o", "loop", self.image, self.at])
         device = subprocess.check_output(["findmnt", "-no", "SOURCE", self.at], text=True).strip()
@@ -368,6 +369,8 @@ def measure(tree: Path, image=None) -> None:
     live = work / "live"
     contenders = [Ours(live, work / "rfs")]
     for kind in (Restic, Rustic, Borg, Rsync):
+        if kind.name not in options.peers.split(","):
+            continue
         if shutil.which(kind.name):
             contenders.append(kind(live, work / kind.name))
         else:
