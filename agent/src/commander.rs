@@ -15,6 +15,7 @@ mod intake;
 mod report;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -124,6 +125,10 @@ impl Intake for Commander {
 
     fn acknowledge(&self, sequence: ReportSequence) -> Result<(), IntakeError> {
         self.engine.journal().acknowledge(sequence.0).map_err(failed)
+    }
+
+    fn heed(&self, needed: &BTreeSet<OperationId>, deleted: &BTreeSet<OperationId>) {
+        self.engine.heed(needed, deleted);
     }
 
     fn state(&self) -> HostState {

@@ -5,6 +5,7 @@
 //!                   │               │ reports, progress        (presence, health, labels, clock offset)
 //!                paces              └─▶ FleetEvent channel ─▶ drivers ─stored─▶ ReportAck ═▶ agent
 //!                                 send(HostCommand) ◀─ drivers         questions ◀─ API
+//!  needs: which checkpoints hosts must keep, told to every session after its welcome and when that changes
 //!  wheel: one task for all sessions; it pings a thirtieth of them each second and lets old health go stale
 //! ```
 //!
@@ -21,6 +22,7 @@ mod convert;
 mod door;
 mod fleet;
 mod health;
+mod needs;
 mod offset;
 mod questions;
 mod register;
@@ -32,7 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_model::time::SharedClock;
-use tokio::sync::{Semaphore, mpsc};
+use rfs_proto::agentlink::v1::Checkpoints;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::fleet::FleetEvent;
@@ -64,6 +67,8 @@ pub struct Hub {
 struct Shared {
     roster: Roster,
     register: Register,
+    /// What hosts were told of checkpoints.
+    checkpoints: watch::Sender<Arc<Checkpoints>>,
     clock: SharedClock,
     events: mpsc::Sender<FleetEvent>,
     entering: Semaphore,
@@ -79,9 +84,12 @@ impl Hub {
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let roster = Roster::new(store.hosts().await?, clock.now());
-        let (entering, register) = (Semaphore::new(ENTERING), Register::keep(store));
-        let hub = Self { shared: Arc::new(Shared { roster, register, clock, events, entering, stop }) };
+        let checkpoints = watch::Sender::new(Arc::new(needs::read(&*store).await?));
+        let (entering, register) = (Semaphore::new(ENTERING), Register::keep(store.clone()));
+        let shared = Shared { roster, register, checkpoints, clock, events, entering, stop };
+        let hub = Self { shared: Arc::new(shared) };
         tokio::spawn(wheel::turn(hub.clone()));
+        tokio::spawn(needs::tell(hub.clone(), store));
         Ok(hub)
     }
 

@@ -327,3 +327,26 @@ async fn one_operation_owns_a_host_at_a_time_and_a_target_in_use_cannot_be_delet
     let failure = operator.refused(operator.checkpoints().delete_checkpoint(newest).await);
     assert_eq!(failure.reason, Reason::CheckpointInUse, "the newest complete one stays");
 }
+
+#[tokio::test]
+async fn hosts_are_told_which_checkpoints_are_needed_and_which_were_deleted() {
+    let (fleet, operator, agents) = small_fleet().await;
+    let id = |checkpoint: &v1::Checkpoint| checkpoint.name.trim_start_matches("checkpoints/").to_owned();
+    let told = async |agent: &FakeAgent, needed: &[String], deleted: &[String]| {
+        until("the host is told", async || {
+            let state = agent.state();
+            let is_so = state.checkpoints.needed == needed && state.checkpoints.deleted == deleted;
+            is_so.then_some(())
+        })
+        .await;
+    };
+    let first = checkpoint(&operator).await;
+    told(&agents[0], &[id(&first)], &[]).await;
+    let newer = checkpoint(&operator).await;
+    let request = v1::DeleteCheckpointRequest { name: first.name.clone() };
+    operator.good(operator.checkpoints().delete_checkpoint(request).await);
+    told(&agents[0], &[id(&newer)], &[id(&first)]).await;
+    // One that comes in later is told the same.
+    let late = fleet.agent("web-4", &["role=web"]);
+    told(&late, &[id(&newer)], &[id(&first)]).await;
+}

@@ -1,5 +1,7 @@
 //! The contract between whoever speaks with the coordinator and the host that obeys.
 
+use std::collections::BTreeSet;
+
 use rfs_model::{Generation, OperationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,10 @@ pub trait Intake: Send + Sync {
 
     /// The coordinator has stored the report: it is not sent again.
     fn acknowledge(&self, sequence: ReportSequence) -> Result<(), IntakeError>;
+
+    /// The fleet needs the snapshots of these checkpoints, and those of the deleted ones no more; this is the whole truth,
+    /// and replaces what was said before.
+    fn heed(&self, needed: &BTreeSet<OperationId>, deleted: &BTreeSet<OperationId>);
 
     /// Where the host stands, for the first message of a session and for status.
     fn state(&self) -> HostState;

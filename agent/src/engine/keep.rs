@@ -4,6 +4,8 @@
 //! finish of a checkpoint ─▶ held: newest complete checkpoint     ─▶ until a newer one holds all of it
 //! backup of a restore    ─▶ held: the way back of the restore    ─▶ until it went back, or a later restore's backup
 //!                                                                   holds all of it
+//! what the fleet needs    ─▶ held: newest complete checkpoint,    ─▶ until the coordinator says that it is needed no more
+//!                               target of a rollback
 //! target of a restore    ─▶ held: the target of the restore      ─▶ until the restore has ended
 //! all else: pins, the newest, the last one proven, and the keep rules of the configuration
 //! ```
@@ -16,7 +18,7 @@ use std::sync::PoisonError;
 
 use rfs_link::Chain;
 use rfs_model::{ComponentName, OperationId, Reason, SnapshotId, Standing};
-use rfs_store::{Cancel, CollectReport, SnapshotInfo, StoreError};
+use rfs_store::{Cancel, CollectReport, NEWEST_CHECKPOINT, SnapshotInfo, StoreError};
 
 use super::cause::{Cause, refuse};
 use super::receipt::Receipt;
@@ -41,6 +43,9 @@ pub(super) fn target_holder(operation: OperationId) -> String {
 pub(super) fn backup_holder(operation: OperationId) -> String {
     operation.to_string()
 }
+
+/// Who holds what the coordinator says that the fleet needs.
+const FLEET: &str = "fleet";
 
 /// Why the configuration's pins are there.
 const PIN: &str = "the configuration names it";
@@ -134,6 +139,39 @@ impl Engine {
         if let Err(error) = hold() {
             tracing::warn!(%operation, error = %Chain(&error), "the checkpoint is held by the keep rules alone");
         }
+    }
+
+    /// Holds the snapshots of checkpoints that the fleet needs, and gives up those of checkpoints that it has deleted.
+    pub fn heed(&self, needed: &BTreeSet<OperationId>, deleted: &BTreeSet<OperationId>) {
+        let heed = |info: &SnapshotInfo, operation: OperationId| -> Result<(), StoreError> {
+            let is_held = info.marks.in_use.contains_key(FLEET);
+            match needed.contains(&operation) {
+                true if !is_held => {
+                    let why = "the fleet's newest complete checkpoint, or a rollback's target";
+                    self.store.protect(info.id, FLEET, why)?;
+                }
+                false if is_held => self.store.release(info.id, FLEET)?,
+                true | false => {}
+            }
+            if deleted.contains(&operation) && !needed.contains(&operation) {
+                self.store.release(info.id, NEWEST_CHECKPOINT)?;
+                match self.store.forget(info.id) {
+                    // It is pinned, say, or the last that was proven; it is asked for again with the next session.
+                    Err(StoreError::Undeletable { .. } | StoreError::UnknownSnapshot { .. }) => {}
+                    other => other?,
+                }
+            }
+            Ok(())
+        };
+        let infos = self.store.snapshots().unwrap_or_default();
+        for info in infos.iter().filter(|info| !checkpoint::is_ahead(info)) {
+            let is_checkpoint = label::read(&info.label).0 == SnapshotKind::Checkpoint;
+            let Some(operation) = info.operation.filter(|_| is_checkpoint) else { continue };
+            if let Err(error) = heed(info, operation) {
+                tracing::warn!(snapshot = %info.id, error = %Chain(&error), "the fleet's need of it is not noted");
+            }
+        }
+        self.collector.wake();
     }
 
     fn configured(&self) -> BTreeSet<ComponentName> {

@@ -1,11 +1,11 @@
 //! One session: from Hello until the connection ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rfs_link::identity::CertificateFacts;
 use rfs_link::{Chain, Connection, Failure, Patience};
-use rfs_model::Reason;
+use rfs_model::{OperationId, Reason};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::agentlink::v1::agent_link_client::AgentLinkClient;
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
@@ -185,6 +185,7 @@ impl<'a> Conversation<'a> {
                 let now = convert::to_wire_time(self.host.clock.now());
                 self.send(Up::Pong(link::Pong { nonce: ping.nonce, agent_time: Some(now) })).await
             }
+            Some(Down::Checkpoints(checkpoints)) => self.take_checkpoints(&checkpoints).await,
             // A newer coordinator may say more than this version understands.
             Some(Down::Welcome(_)) | None => Ok(()),
         }
@@ -216,6 +217,19 @@ impl<'a> Conversation<'a> {
         self.sent.remove(&sequence);
         let intake = self.host.intake.clone();
         blocking(move || intake.acknowledge(sequence)).await?.map_err(journal)
+    }
+
+    async fn take_checkpoints(&self, wire: &link::Checkpoints) -> Result<(), Failure> {
+        let read = |ids: &[String]| -> Result<BTreeSet<OperationId>, _> {
+            ids.iter().map(|id| id.parse()).collect()
+        };
+        let (Ok(needed), Ok(deleted)) = (read(&wire.needed), read(&wire.deleted)) else {
+            // What is not understood wholly is not heeded at all: nothing goes by mistake.
+            error!("what the coordinator says of checkpoints cannot be read");
+            return Ok(());
+        };
+        let intake = self.host.intake.clone();
+        blocking(move || intake.heed(&needed, &deleted)).await
     }
 
     async fn take_query(&mut self, query: link::Query) -> Result<(), Failure> {

@@ -202,6 +202,32 @@ fn a_finished_checkpoint_stays_and_an_abandoned_one_is_like_any_other() {
 }
 
 #[test]
+fn what_the_fleet_needs_stays_and_what_it_deleted_goes() {
+    let bed = bed(KEEP_ONE);
+    let engine = bed.engine();
+    let cuts: Vec<SnapshotId> = (1..=4)
+        .map(|number| {
+            bed.deploy(&format!("v{number}"));
+            checkpoint(&engine, number).info.id
+        })
+        .collect();
+    let operations = |numbers: &[u128]| numbers.iter().map(|number| operation(*number)).collect();
+    // The third was finished here, and is not complete in the fleet; the second is a rollback's target.
+    engine.heed(&operations(&[1, 2, 77]), &operations(&[3, 88]));
+    assert_eq!(ids(&engine), BTreeSet::from([cuts[0], cuts[1], cuts[3]]));
+    bed.deploy("v5");
+    let newest = capture(&engine).info.id;
+    collect(&engine);
+    assert_eq!(ids(&engine), BTreeSet::from([cuts[0], cuts[1], cuts[3], newest]));
+    engine.heed(&operations(&[1]), &operations(&[4, 1]));
+    collect(&engine);
+    assert_eq!(ids(&engine), BTreeSet::from([cuts[0], newest]), "what is needed is not deleted");
+    engine.store().pin(cuts[0], "the audit").expect("pins");
+    engine.heed(&operations(&[]), &operations(&[1]));
+    assert!(ids(&engine).contains(&cuts[0]), "a person's pin is a person's");
+}
+
+#[test]
 fn the_agent_collects_by_itself_when_a_checkpoint_has_left_something() {
     let bed = bed(&KEEP_ONE.replace("automatic = false", "automatic = true"));
     let engine = bed.engine();

@@ -38,6 +38,7 @@ pub(crate) struct Notes {
     pub(crate) acknowledged: Vec<u64>,
     pub(crate) state: HostState,
     pub(crate) restores_ended: usize,
+    pub(crate) heeded: Vec<(BTreeSet<OperationId>, BTreeSet<OperationId>)>,
 }
 
 impl Played {
@@ -105,6 +106,11 @@ impl Intake for Played {
         notes.unacknowledged.retain(|report| report.sequence != sequence);
         notes.acknowledged.push(sequence.0);
         Ok(())
+    }
+
+    fn heed(&self, needed: &BTreeSet<OperationId>, deleted: &BTreeSet<OperationId>) {
+        self.notes().heeded.push((needed.clone(), deleted.clone()));
+        self.wake();
     }
 
     fn state(&self) -> HostState {

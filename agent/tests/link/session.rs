@@ -126,6 +126,21 @@ async fn a_command_reaches_the_host_and_its_report_comes_until_it_is_acknowledge
     assert!(running.played.notes().unacknowledged.is_empty());
 }
 
+#[tokio::test]
+async fn what_the_fleet_needs_reaches_the_host_whole_or_not_at_all() {
+    let (_fleet, mut coordinator, running) = start(Manner::default()).await;
+    let mut session = coordinator.session().await;
+    let id = operation().to_string();
+    let say = |needed: &str| {
+        Down::Checkpoints(link::Checkpoints { needed: vec![needed.to_owned()], deleted: vec![id.clone()] })
+    };
+    session.say(say("not an id")).await;
+    session.say(say(&id)).await;
+    session.heard().await;
+    let one = std::collections::BTreeSet::from([operation()]);
+    assert_eq!(running.played.notes().heeded, [(one.clone(), one)]);
+}
+
 fn cancelled() -> Outcome {
     Outcome::Cancelled { standing: Standing::Before, backup: Some(snapshot_id(9)) }
 }

@@ -137,6 +137,9 @@ impl Door {
         }));
         session.ping(0, shared.clock.now());
         let Admitted { session, replaced } = shared.roster.enter(session, facts, now);
+        // Read after everybody can find the session, so that it misses no change.
+        let checkpoints = shared.checkpoints.borrow().clone();
+        let _ = session.send(Down::Checkpoints((*checkpoints).clone()));
         if let Some(old) = replaced {
             end_replaced(&old, &session);
         }

@@ -48,6 +48,12 @@ pub trait Store: Send + Sync + 'static {
     /// A rollback without an outcome whose target is the checkpoint.
     async fn rollback_to(&self, checkpoint: CheckpointId) -> Result<Option<OperationId>, StoreError>;
 
+    /// The checkpoints that hosts must keep: the newest that is complete, and the targets of rollbacks that are not over.
+    async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError>;
+
+    /// The checkpoints that were deleted last, newest first.
+    async fn deleted_checkpoints(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError>;
+
     /// Takes an operation out of the lists; its history stays. Says whether there was one that was not deleted before.
     async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError>;
 

@@ -14,6 +14,7 @@ mod hosts;
 mod operations;
 mod row;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
@@ -131,6 +132,14 @@ impl Store for SqliteStore {
 
     async fn rollback_to(&self, checkpoint: CheckpointId) -> Result<Option<OperationId>, StoreError> {
         self.unfinished_rollback_to(checkpoint).await
+    }
+
+    async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError> {
+        self.needed().await
+    }
+
+    async fn deleted_checkpoints(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError> {
+        self.deleted(limit).await
     }
 
     async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError> {

@@ -370,6 +370,16 @@ async fn what_is_open_complete_or_aimed_at_is_found(store: &dyn Store) {
     let rollback = OperationRow { kind: OperationKind::Rollback, target: Some(target), ..row(4) };
     store.create(NewOperation { row: rollback.clone(), ..new(4, "") }).await.expect("a creation");
     assert_eq!(store.rollback_to(target).await.expect("a read"), Some(operation(4)));
+    let deleted: [CheckpointId; 1] = [operation(2).into()];
+    assert_eq!(store.deleted_checkpoints(9).await.expect("a read"), deleted);
+    let done = OperationRow { open: true, finished: true, complete: true, head: "done".into(), ..row(3) };
+    store.append(Append { row: Some(done), ..append(3, 1, vec![event(1)]) }).await.expect("an append");
+    let needed = store.needed_checkpoints().await.expect("a read");
+    assert_eq!(
+        needed,
+        BTreeSet::from([target, operation(3).into()]),
+        "a target, and the newest complete one"
+    );
     // It has an outcome, and hosts that are still to come in line.
     let over = OperationRow { finished: true, ..rollback };
     store.append(Append { row: Some(over), ..append(4, 1, vec![event(1)]) }).await.expect("an append");

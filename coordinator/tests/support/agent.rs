@@ -47,6 +47,8 @@ pub struct State {
     pub effects: Vec<String>,
     /// How often the agent was welcomed.
     pub welcomes: usize,
+    /// What it was told last of the fleet's checkpoints.
+    pub checkpoints: link::Checkpoints,
     /// Why its last connection ended, if the coordinator said so.
     pub farewell: Option<tonic::Status>,
     taken: Vec<Command>,
@@ -66,6 +68,7 @@ impl FakeAgent {
             holds_still: false,
             effects: Vec::new(),
             welcomes: 0,
+            checkpoints: link::Checkpoints::default(),
             farewell: None,
             taken: Vec::new(),
             reports: BTreeMap::new(),
@@ -192,6 +195,7 @@ impl Shared {
             Down::Welcome(_) => self.lock().welcomes += 1,
             Down::Command(command) => self.lock().taken.push(command),
             Down::ReportAck(ack) => drop(self.lock().reports.remove(&ack.sequence)),
+            Down::Checkpoints(checkpoints) => self.lock().checkpoints = checkpoints,
             Down::Query(query) => return Some(Up::QueryResult(self.answer(query))),
             Down::Ping(ping) => return Some(Up::Pong(link::Pong { nonce: ping.nonce, agent_time })),
         }

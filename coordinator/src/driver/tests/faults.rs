@@ -1,6 +1,6 @@
 //! A store that fails, loses its answer or stands still when it is told to, and writes down what it stored.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -144,6 +144,14 @@ impl Store for Faulty {
 
     async fn rollback_to(&self, checkpoint: CheckpointId) -> Result<Option<OperationId>, StoreError> {
         self.inner.rollback_to(checkpoint).await
+    }
+
+    async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError> {
+        self.inner.needed_checkpoints().await
+    }
+
+    async fn deleted_checkpoints(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError> {
+        self.inner.deleted_checkpoints(limit).await
     }
 
     async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError> {

@@ -1,5 +1,7 @@
 //! Operations: their histories, and what lists show of them.
 
+use std::collections::BTreeSet;
+
 use rfs_model::{CheckpointId, OperationId, Timestamp};
 use rfs_rollout::Event;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -157,6 +159,30 @@ impl SqliteStore {
         .fetch_optional(&self.readers)
         .await?;
         row.map(|row| parsed(&row, "id")).transpose()
+    }
+
+    pub(super) async fn needed(&self) -> Result<BTreeSet<CheckpointId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT target AS id FROM operation \
+             WHERE kind = 'rollback' AND target IS NOT NULL AND (finished = 0 OR is_open = 1)",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let mut needed: BTreeSet<CheckpointId> =
+            rows.iter().map(|row| parsed(row, "id")).collect::<Result<_, _>>()?;
+        needed.extend(self.newest_complete().await?);
+        Ok(needed)
+    }
+
+    pub(super) async fn deleted(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM operation WHERE kind = 'checkpoint' AND deleted_at IS NOT NULL \
+             ORDER BY deleted_at DESC, id DESC LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| parsed(row, "id")).collect()
     }
 
     pub(super) async fn mark_deleted(
