@@ -31,10 +31,18 @@ enum Scenario {
     FailingTwice,
     /// The agent was killed before, and is killed again while it recovers.
     Recovering,
+    /// The power goes, and what the journal had not synced is forgotten.
+    PowerCut,
 }
 
-const SCENARIOS: [Scenario; 5] =
-    [Scenario::Plain, Scenario::Busy, Scenario::Failing, Scenario::FailingTwice, Scenario::Recovering];
+const SCENARIOS: [Scenario; 6] = [
+    Scenario::Plain,
+    Scenario::Busy,
+    Scenario::Failing,
+    Scenario::FailingTwice,
+    Scenario::Recovering,
+    Scenario::PowerCut,
+];
 
 struct Host {
     bed: Bed,
@@ -117,7 +125,23 @@ impl Host {
                 assert!(self.kill_at("verifying", restore), "every restore verifies");
                 self.kill_at(point, self.agent(&["status"]))
             }
+            Scenario::PowerCut => {
+                let reached = self.kill_at(point, restore);
+                if reached {
+                    self.forget_unsynced();
+                }
+                reached
+            }
         }
+    }
+
+    /// Takes the arrows out of the journal that nothing synced came after.
+    fn forget_unsynced(&self) {
+        let journal = self.host().store().join("journal.sqlite");
+        let journal = rusqlite::Connection::open(journal).expect("the journal opens");
+        let unsynced = "DELETE FROM arrow WHERE run = (SELECT max(run) FROM run) AND position > (SELECT max(position) \
+                        FROM arrow WHERE run = (SELECT max(run) FROM run) AND phase NOT IN ('flipping', 'starting'))";
+        journal.execute(unsynced, ()).expect("the journal can be written");
     }
 
     /// Lets the agent recover, and compares what it says with what is there.

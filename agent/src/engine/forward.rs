@@ -60,7 +60,7 @@ fn forward<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
         }
         flipped => flipped.map_err(at(Phase::Flipping))?,
     }
-    run.arrow(Phase::Starting, &[], start).map_err(at(Phase::Starting))?;
+    run.arrow_while_down(Phase::Starting, start).map_err(at(Phase::Starting))?;
     run.arrow(Phase::Verifying, &[], |run| verify(run, target, chosen)).map_err(at(Phase::Verifying))?;
     run.mark(Phase::Committed, &[]).map_err(at(Phase::Verifying))
 }
@@ -167,7 +167,7 @@ fn quiesce(run: &mut Run<'_>) -> Result<(), Cause> {
 
 /// Exchanges what is staged with what is live.
 fn flip(run: &mut Run<'_>) -> Result<(), Cause> {
-    run.arrow(Phase::Flipping, &[], |run| {
+    run.arrow_while_down(Phase::Flipping, |run| {
         for index in 0..run.ready.changes.len() {
             let (_, staged) = &run.ready.changes[index];
             staged.flip()?;
@@ -201,7 +201,11 @@ fn start(run: &mut Run<'_>) -> Result<(), Cause> {
         let (service, name, turn) = &run.ready.services[index];
         let (service, name, after) = (*service, name.clone(), turn.after);
         run.cancel.check()?;
-        service.ensure(after, &run.cancel)?;
+        match after && run.stopped.contains_key(&name) {
+            // It was seen to be down; to ask again would only keep it down for longer.
+            true => service.start(&run.cancel)?,
+            false => service.ensure(after, &run.cancel)?,
+        }
         if after {
             run.came_up(&name);
         }

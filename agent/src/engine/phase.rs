@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariant: a phase is durable in the journal before its effect begins, so the last phase in the journal bounds what
-//! can have happened.
+//! can have happened. The two that follow while services are down wait for no disk: after a power cut `Quiescing` or
+//! `Settling` may stand for `Flipping` and `Starting` too, and the way back is the same from all of them.
 
 use std::fmt;
 use std::str::FromStr;

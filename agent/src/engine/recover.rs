@@ -65,6 +65,8 @@ pub(super) fn recover(
     let failure = failure.unwrap_or_else(|| Cause::Interrupted(phase).failure(phase));
     let receipt = match phase.direction() {
         Direction::Drop => back::abandon(run, &[], failure),
+        // After a power cut more may have been done than was written.
+        Direction::Back if phase == Phase::Quiescing => back::go_back(run, failure, Phase::Flipping),
         Direction::Back => back::go_back(run, failure, phase),
         Direction::Forward if phase == Phase::Committed && is_before(&run) => {
             back::go_back(run, failure, phase)

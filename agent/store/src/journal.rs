@@ -1,7 +1,7 @@
 //! The host's journal: what it was asked, what it was about to do, and what it answered.
 //!
 //! One SQLite file beside the snapshots, readable with `sqlite3`. When a call that writes returns, what it wrote
-//! survives a power cut: the log is synced with each transaction.
+//! survives a power cut: the log is synced with each transaction, but for [`Journal::advance_unsynced`].
 //!
 //! Invariants
 //! - The journal knows no meaning: steps, phases and bodies are text of whoever writes them. Order, uniqueness and
@@ -159,11 +159,25 @@ impl Journal {
         &self,
         work: impl Fn(&Transaction<'_>) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = work(&transaction)?;
-        transaction.commit()?;
-        Ok(value)
+        transact(&mut self.connection(), work)
+    }
+
+    /// The same without waiting for the disk: the next write makes it durable with itself.
+    fn write_unsynced<T>(
+        &self,
+        work: impl Fn(&Transaction<'_>) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        let written = {
+            let mut connection = self.connection();
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let written = transact(&mut connection, &work);
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            written
+        };
+        match written {
+            Err(JournalError::NoSpace(_)) => self.write(work),
+            other => other,
+        }
     }
 
     /// Puts the kept space in place; a disk that is full already keeps none.
@@ -181,6 +195,16 @@ impl Journal {
             other => other.map_err(|source| JournalError::Io { path: self.ballast.clone(), source }),
         }
     }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    work: impl Fn(&Transaction<'_>) -> Result<T, JournalError>,
+) -> Result<T, JournalError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = work(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
 }
 
 /// Makes the file readable by its owner alone before SQLite opens it: reports may quote programs.

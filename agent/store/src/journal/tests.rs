@@ -96,6 +96,32 @@ fn one_restore_is_open_and_its_arrows_keep_their_order() {
 }
 
 #[test]
+fn what_does_not_wait_for_the_disk_is_written_in_order_and_what_follows_waits_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    let synced = || {
+        let level = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        journal.connection().query_row("PRAGMA synchronous", [], level).expect("reads") == 2
+    };
+    let run = journal.begin(&new_run(1), "accepted").expect("begins");
+    journal.advance_unsynced(run, "flipping", Timestamp(3)).expect("advances");
+    assert!(synced());
+    // Also after one that fails: the second restore of another journal is none of this one.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let other = open(elsewhere.path());
+    let first = other.begin(&new_run(1), "accepted").expect("begins");
+    other.end(first, "ended", Timestamp(2), &"receipt", None).expect("ends");
+    let unknown = other.begin(&new_run(2), "accepted").expect("begins");
+    journal.advance_unsynced(unknown, "flipping", Timestamp(3)).expect_err("nothing to advance");
+    assert!(synced());
+    journal.advance(run, "verifying", Timestamp(4), &[]).expect("advances");
+    drop(journal);
+    let open = open(folder.path()).open_run::<String>().expect("reads").expect("open");
+    let phases: Vec<_> = open.arrows.iter().map(|arrow| arrow.phase.as_str()).collect();
+    assert_eq!(phases, ["accepted", "flipping", "verifying"]);
+}
+
+#[test]
 fn the_space_that_is_kept_is_taken_again_after_a_restore() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path());
