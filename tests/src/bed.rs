@@ -219,6 +219,11 @@ impl BedHost {
         self.folder.join("site")
     }
 
+    /// Where its site listens.
+    pub fn site_address(&self) -> SocketAddr {
+        self.site
+    }
+
     /// The agent's own store.
     pub fn store(&self) -> PathBuf {
         self.folder.join("store")
