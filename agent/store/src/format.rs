@@ -119,7 +119,7 @@
 //! whoever restores a tree refuses it where that is not so. Attributes that XFS shows twice (`trusted.SGI_ACL_…`) may stand in
 //! older trees, and are passed over. A
 //! path is names of 1 to 255 bytes with `/` between them, none of them `.` or `..`, none with a zero byte. No extent is
-//! empty, and together they are as long as the file. Files of a component with the same link number are one inode. The
+//! empty, none of data is longer than an object may be, and together they are as long as the file, which is below 2^63. Files of a component with the same link number are one inode. The
 //! whole paths of a segment are together at most 2 MiB longer than the segment.
 //!
 //! Which entries share a segment means nothing to a reader. This program ends one after an entry where FNV-1a (64 bits) of

@@ -48,7 +48,7 @@ const MIB: usize = 1 << 20;
 const OBJECT: usize = crate::pack::LARGEST_OBJECT;
 
 /// Every reader of the disk format. Memory counts a growing list twice, for it is copied.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     target("format", readers::format, None, 8, 4 * KIB),
     target("names", readers::names, None, 8, 4 * KIB),
     target("text", readers::text, None, 16, 4 * KIB),
@@ -56,6 +56,7 @@ pub const TARGETS: [Target; 14] = [
     target("marks", readers::marks, Some(seal::marks), 64, 64 * KIB),
     target("list", readers::list, None, 128, 64 * KIB),
     target("segment", readers::segment, None, 128, 4 * MIB),
+    target("tree", readers::tree, None, 1024, 8 * MIB),
     target("record", readers::record, Some(seal::record), 8, OBJECT + MIB),
     target("pack", readers::pack, Some(seal::pack), 16, OBJECT + 3 * MIB),
     target("index", readers::index, Some(seal::last_32), 32, 64 * KIB),

@@ -11,6 +11,7 @@
 use rfs_model::Digest;
 
 use crate::bytes::{Malformed, Reader, Writer};
+use crate::pack::LARGEST_OBJECT;
 use crate::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
 use crate::walk::is_shadow;
 
@@ -215,8 +216,15 @@ pub(crate) fn decode_content(reader: &mut Reader<'_>) -> Result<(Vec<Extent>, u6
         if length == 0 {
             return Err(Malformed("a stretch of a file is empty"));
         }
-        sum = sum.checked_add(length).ok_or(Malformed("a file is too long"))?;
+        // No file system has a longer one.
+        sum = sum
+            .checked_add(length)
+            .filter(|sum| *sum <= i64::MAX as u64)
+            .ok_or(Malformed("a file is too long"))?;
         content.push(match number & 1 {
+            0 if length > LARGEST_OBJECT as u64 => {
+                return Err(Malformed("a stretch is longer than an object can be"));
+            }
             0 => Extent::Data { digest: reader.digest()?, length },
             _ => Extent::Hole { length },
         });
@@ -335,13 +343,62 @@ pub(crate) fn totals(tree: &Tree) -> (u64, u64) {
         _ => 0,
     };
     let entries = tree.roots.iter().map(|root: &Root| root.entries.len() as u64).sum();
-    let size = tree.roots.iter().flat_map(|root| &root.entries).map(&mut sum).sum();
-    (entries, size)
+    let sizes = tree.roots.iter().flat_map(|root| &root.entries).map(&mut sum);
+    (entries, sizes.fold(0, u64::saturating_add))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A segment of the file `a` with these extents.
+    fn with_content(size: u64, content: Vec<Extent>) -> Vec<u8> {
+        let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime_seconds: 0, mtime_nanos: 0, xattrs: Vec::new() };
+        let kind = EntryKind::File { size, content, link: None };
+        let mut bytes = Vec::new();
+        encode(&[Entry { path: b"a".to_vec(), meta, kind }], &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn lengths_that_no_file_and_no_object_has_are_refused() {
+        let check = |content: &[Extent], expected: Result<(), Malformed>| {
+            let length = |extent: &Extent| match extent {
+                Extent::Data { length, .. } | Extent::Hole { length } => *length,
+            };
+            let lengths = content.iter().map(length);
+            let bytes = with_content(lengths.sum(), content.to_vec());
+            assert_eq!(decode(&bytes, &mut Vec::new()), expected, "{content:?}");
+        };
+        let digest = Digest::from_bytes([1; 32]);
+        let object = LARGEST_OBJECT as u64;
+        check(&[Extent::Data { digest, length: object }], Ok(()));
+        let too_long = Malformed("a stretch is longer than an object can be");
+        check(&[Extent::Data { digest, length: object + 1 }], Err(too_long));
+        let longest = Extent::Hole { length: i64::MAX as u64 };
+        check(&[longest], Ok(()));
+        check(&[longest, Extent::Hole { length: 1 }], Err(Malformed("a file is too long")));
+    }
+
+    #[test]
+    fn a_few_bytes_an_entry_cannot_ask_for_a_long_path_each() {
+        let long = [&[b'x'; 255][..]; 600].join(&b'/');
+        let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime_seconds: 0, mtime_nanos: 0, xattrs: Vec::new() };
+        let entry = |number: usize| {
+            let path = [&long[..], format!("/{number:03}").as_bytes()].concat();
+            Entry { path, meta: meta.clone(), kind: EntryKind::Fifo }
+        };
+        let entries: Vec<Entry> = (0..100).map(entry).collect();
+        let parts = split(&entries);
+        let mut bytes = Vec::new();
+        for part in &parts {
+            encode(part, &mut bytes);
+            decode(&bytes, &mut Vec::new()).expect("what is written can be read");
+        }
+        encode(&entries, &mut bytes);
+        let error = decode(&bytes, &mut Vec::new()).expect_err("15 MB of paths in 200 KB");
+        assert_eq!(error, Malformed("its paths are longer than a segment's"));
+    }
 
     #[test]
     fn what_xfs_shows_twice_is_read_once() {

@@ -15,14 +15,16 @@ use serde_json::Value;
 use crate::bytes::Reader;
 use crate::cache::Cache;
 use crate::cancel::Cancel;
+use crate::diff::diff_trees;
 use crate::index;
 use crate::journal::{self, Journal};
 use crate::layout::parse_format;
 use crate::manifest::Manifest;
 use crate::pack::{HEADER_LENGTH, PackId, RECORD_LENGTH, RecordHeader, decode_header, unpack};
-use crate::restore::{Staged, StagingName, yards_are_read};
+use crate::restore::{self, Rules, Staged, StagingName, yards_are_read};
 use crate::segment;
 use crate::text;
+use crate::tree::{Entry, EntryKind, Meta, Root, Tree};
 use crate::verify::Share;
 use crate::verify::packs::Checker;
 use crate::walk::Found;
@@ -89,6 +91,42 @@ pub(super) fn segment(bytes: &[u8]) -> bool {
     assert!(!is_whole || written == bytes, "one way to write it");
     let _objects = segment::objects_of(&entries).count();
     true
+}
+
+/// The folders that stand in earlier segments: the root, and those above the first entry.
+fn folders_above(first: &[u8]) -> Vec<Entry> {
+    let ends = first.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    let ends: Vec<usize> =
+        if first.is_empty() { Vec::new() } else { std::iter::once(0).chain(ends).collect() };
+    let folder = |end: usize| {
+        let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime_seconds: 0, mtime_nanos: 0, xattrs: Vec::new() };
+        Entry { path: first[..end].to_vec(), meta, kind: EntryKind::Directory }
+    };
+    ends.into_iter().map(folder).collect()
+}
+
+/// What a restore makes of a segment: a plan that needs nothing more once it is done, or a refusal.
+pub(super) fn tree(bytes: &[u8]) -> bool {
+    let mut entries = Vec::new();
+    if segment::decode(bytes, &mut entries).is_err() {
+        return false;
+    }
+    let above =
+        folders_above(entries.first().map_or(&b""[..], |first| &first.path[..first.path.len().min(4096)]));
+    entries.splice(..0, above);
+    let root = |entries| Tree { roots: vec![Root { path: b"/srv/site".to_vec(), entries }] };
+    let (nothing, tree) = (root(Vec::new()), root(entries));
+    let (_entries, _size) = segment::totals(&tree);
+    let rules = Rules { devices: true, ..Rules::default() };
+    let Ok(plan) = restore::plan(&nothing, &tree, &rules) else { return false };
+    let _counts = plan.counts();
+    for step in plan.steps() {
+        assert!(step.shown.0.starts_with(b"/srv/site"), "{step}");
+    }
+    let again = restore::plan(&tree, &tree, &rules).expect("what was sound is");
+    assert!(again.is_empty(), "a tree that is there needs no step");
+    assert!(diff_trees(&tree, &tree).is_empty(), "a tree is what it is");
+    restore::plan(&tree, &nothing, &rules).is_ok()
 }
 
 pub(super) fn record(bytes: &[u8]) -> bool {

@@ -63,7 +63,7 @@ fn objects(path: &Path, seeds: &mut Vec<Seed>) -> std::io::Result<()> {
         }
         match content.get(..4) {
             Some(b"rfsT") => seeds.push(("list", content.clone())),
-            Some(b"rfsS") => seeds.push(("segment", content.clone())),
+            Some(b"rfsS") => seeds.extend([("segment", content.clone()), ("tree", content.clone())]),
             _ => {}
         }
     }
