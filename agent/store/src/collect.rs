@@ -171,8 +171,7 @@ impl Store {
     /// How much a collection would free if no snapshots but these stayed. Changes nothing.
     pub fn would_free(&self, staying: &[SnapshotId], cancel: &Cancel) -> Result<ByteCount, StoreError> {
         let store = &*self.0;
-        let packs: BTreeMap<PackId, u64> =
-            store.index().packs().map(|(id, info)| (id, info.length)).collect();
+        let packs = store.index().known_packs();
         let needed = reach::needed_by(store, staying, cancel)?;
         let waste = Waste::of(store, &packs, &needed);
         let dead: u64 = waste.dead.iter().map(|id| packs[id]).sum();
@@ -201,7 +200,7 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
     let _guard = CollectionGuard::start(store);
     // Packs that are committed from here on are not looked at: what is in them is needed by snapshots that the marking
     // below may not see.
-    let packs: BTreeMap<PackId, u64> = store.index().packs().map(|(id, info)| (id, info.length)).collect();
+    let packs = store.index().known_packs();
     let needed = reach::needed(store, cancel)?;
     let Waste { dead, sparse } = Waste::of(store, &packs, &needed);
     drop(needed);

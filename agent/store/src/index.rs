@@ -49,6 +49,9 @@ type Recent = HashMap<Digest, Location, BuildHasherDefault<DigestHasher>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PackInfo {
     pub(crate) length: u64,
+    /// Its footer could be read, so that all that is in it is known. What is not known of another may be needed: it stays
+    /// until a repair has set it aside.
+    pub(crate) is_known: bool,
 }
 
 /// So many objects or packs may be missing from the file before it is written anew; of a large index, an eighth.
@@ -63,7 +66,7 @@ impl Index {
         for id in layout.pack_ids()? {
             match covered.get(&id) {
                 Some(length) => {
-                    index.packs.insert(id, PackInfo { length: *length });
+                    index.packs.insert(id, PackInfo { length: *length, is_known: true });
                 }
                 None => index.add_pack(&id.path(&layout.packs), id)?,
             }
@@ -88,7 +91,7 @@ impl Index {
 
     pub(crate) fn add_finished(&mut self, packs: &[Finished]) {
         for pack in packs {
-            self.add(pack.id, PackInfo { length: pack.length }, &pack.entries);
+            self.add(pack.id, PackInfo { length: pack.length, is_known: true }, &pack.entries);
         }
     }
 
@@ -114,6 +117,11 @@ impl Index {
         self.packs.iter().map(|(id, info)| (*id, *info))
     }
 
+    /// The packs of which everything is known, with their lengths: only these may be found to be needed no more.
+    pub(crate) fn known_packs(&self) -> BTreeMap<PackId, u64> {
+        self.packs().filter(|(_, info)| info.is_known).map(|(id, info)| (id, info.length)).collect()
+    }
+
     /// Writes the file anew, if enough is missing from it.
     pub(crate) fn save_if_stale(&mut self, layout: &Layout) {
         let objects = self.recent.len() > MOST_UNCOVERED_OBJECTS.max(self.table.len() / 8);
@@ -134,14 +142,14 @@ impl Index {
 
     fn add_pack(&mut self, path: &Path, id: PackId) -> Result<(), StoreError> {
         match read_footer(path, id) {
-            Ok((length, entries)) => self.add(id, PackInfo { length }, &entries),
+            Ok((length, entries)) => self.add(id, PackInfo { length, is_known: true }, &entries),
             // Its objects are found by their records.
             Err(StoreError::Damaged { .. }) => {
                 let length = match std::fs::metadata(path) {
                     Err(error) if is_broken(&error) => 0,
                     other => other.map_err(StoreError::io("examine", path))?.len(),
                 };
-                self.add(id, PackInfo { length }, &scan_records(path, id)?);
+                self.add(id, PackInfo { length, is_known: false }, &scan_records(path, id)?);
             }
             // The collector of the writing process was faster.
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rfs_store::{Cancel, CaptureError, DamagedThing, Share, StoreError};
+use rfs_store::{Cancel, CaptureError, DamagedThing, KeepPolicy, Share, StoreError};
 
 use crate::common::{files_beneath, note, site, spec};
 use crate::disk::Disk;
@@ -120,6 +120,40 @@ fn what_a_broken_part_of_the_disk_takes_is_named_and_the_rest_is_read() {
     }
     println!("{read} were read, {found} had damage");
     assert!(read > 8 && found > 4, "{read} were read, {found} had damage");
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_for_a_while_is_not_taken_for_garbage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut sample = Sample::new(folder, Path::new("store"));
+    let first = files_beneath(&sample.path().join("packs")).remove(0);
+    // Of the first pack two assets are needed; all that names anything is in the second.
+    let ids: Vec<_> = sample.store().snapshots().expect("lists").iter().map(|info| info.id).collect();
+    sample.store().forget(ids[0]).expect("forgets");
+    sample.keep_only(ids[1]);
+    sample.store().pin(ids[1], "it is not the newest for long").expect("pins");
+    sample.close();
+    // No capture meets their content again.
+    for name in ["asset0", "asset2"] {
+        fs::remove_file(sample.live().join(name)).expect("removed");
+    }
+    let whole = fs::read(&first).expect("reads");
+    fs::write(&first, vec![0; whole.len()]).expect("written");
+    for _ in 0..2 {
+        sample.open();
+        sample.store().collect(&KeepPolicy::NOTHING, &Cancel::new()).expect("collects the rest");
+        // An index that is written meanwhile does not vouch for it.
+        sample.deploy(7);
+        sample.try_capture().expect("captures");
+        sample.close();
+    }
+    assert!(first.exists(), "it is garbage only once it is known what is in it");
+    fs::write(&first, whole).expect("written");
+    sample.open();
+    sample.check("it can be read again");
+    sample.store().collect(&KeepPolicy::NOTHING, &Cancel::new()).expect("collects");
+    sample.check("collected");
+    assert!(!first.exists(), "half of it was garbage");
 }
 
 #[test]

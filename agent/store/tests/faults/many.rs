@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::Duration;
 
 use rfs_store::{Cancel, Share};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::common::{note, open, site, spec};
 
@@ -26,6 +27,7 @@ const BASE: u64 = 50 << 20;
 /// What one step took.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
+    /// Of all its threads at work, which does not depend on who else is at work on the machine.
     seconds: f64,
     peak: u64,
 }
@@ -92,7 +94,6 @@ fn takes_one_step() {
     let folder = Path::new(&folder);
     let (store, live) = (open(&folder.join("store")), folder.join("live"));
     let newest = || store.snapshots().expect("lists").pop().expect("one was captured").id;
-    let begun = Instant::now();
     match std::env::var("RFS_STEP").as_deref() {
         Ok("capture" | "again") => {
             let making = store.begin().expect("begins");
@@ -112,7 +113,9 @@ fn takes_one_step() {
         }
         other => panic!("{other:?} is no step"),
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let worked = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds =
+        Duration::new(worked.tv_sec.unsigned_abs(), worked.tv_nsec.unsigned_abs() as u32).as_secs_f64();
     let status = fs::read_to_string("/proc/self/status").expect("reads");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel says it");
     let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
