@@ -235,6 +235,29 @@ fn a_host_that_is_away_makes_the_checkpoint_incomplete_and_no_target() {
 }
 
 #[test]
+fn a_checkpoint_that_is_deleted_leaves_the_hosts_and_the_newest_stays() {
+    let bed = Bed::started(2);
+    let first = bed.checkpoint();
+    for host in &bed.hosts {
+        host.deploy("v2", "ok");
+    }
+    bed.checkpoint();
+    let said = bed.rfs(["checkpoint", "delete", &first]);
+    assert_eq!(said.code, 0, "{said:?}");
+    for host in &bed.hosts {
+        let left = rfs_tests::wait::until("the snapshot leaves the host", || {
+            let listed = host.rfs_agent(["snapshots", "list", "--output", "json"]).json()?;
+            let snapshots = listed["snapshots"].as_array()?.clone();
+            (snapshots.len() == 1).then_some(snapshots)
+        });
+        assert_eq!(left[0]["kind"], "checkpoint");
+        let shown = host.rfs_agent(["snapshots", "delete", left[0]["id"].as_str().unwrap_or_default()]);
+        assert_eq!(shown.code, 3, "{shown:?}");
+        assert!(shown.err.contains("newest complete checkpoint"), "{shown:?}");
+    }
+}
+
+#[test]
 fn the_same_request_id_gives_the_same_checkpoint() {
     let bed = Bed::started(1);
     let take = |reason: &str| {

@@ -65,6 +65,10 @@ fn foretell(config: &Config, output: &Output) -> Ended {
         }));
         return Ok(Exit::Done);
     }
+    if expiry.going.is_empty() && staying.is_empty() {
+        output.line("no snapshot yet; make one with: rfs-agent capture");
+        return Ok(Exit::Done);
+    }
     let row = |info: &SnapshotInfo, what: String| {
         let (kind, reason) = label::read(&info.label);
         vec![info.id.0.short(), moment(info.taken_at), kind.as_str().to_owned(), what, reason.to_owned()]
