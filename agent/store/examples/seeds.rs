@@ -1,4 +1,4 @@
-//! Writes the seeds of every target: `seeds STORE CORPORA`, one folder a target.
+//! Writes the seeds of every fuzz target and prints their names: `seeds STORE CORPORA`, one folder a target.
 
 use std::fs;
 use std::path::PathBuf;
