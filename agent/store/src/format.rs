@@ -168,7 +168,7 @@
 //! # Journal
 //!
 //! An SQLite file: `application_id` 0x52465371, `user_version` 2, tables as [`journal`](crate::journal)'s schema makes them.
-//! Each row has a seal, the first 16 bytes of the BLAKE3 of: the table's name and the row's other columns in their order,
+//! The number in `sqlite_sequence` is that of the newest row. Each row has a seal, the first 16 bytes of the BLAKE3 of: the table's name and the row's other columns in their order,
 //! each as a byte (0 null, 1 integer, 2 text), its length (`u64`), and its bytes (integers: 8, little-endian). Version 1 has
 //! no seals, and is brought up when it is opened for writing. Bodies are JSON of whoever wrote them. A staged restore
 //! (in the table `fact`) has a `format` of its own, 1, and is refused as a whole when a path in it leads outside of its

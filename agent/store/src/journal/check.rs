@@ -71,6 +71,16 @@ fn look(connection: &Connection) -> Result<Vec<String>, JournalError> {
             faults.push(format!("{broken} of its rows in {table} are not as they were written"));
         }
     }
+    // The newest row of each stays, so that its number is the one that was given last.
+    for (table, number) in [("report", "sequence"), ("run", "run")] {
+        let sql = format!(
+            "SELECT coalesce((SELECT max({number}) FROM {table}), 0)
+                = coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{table}'), 0)"
+        );
+        if !connection.query_row(&sql, [], |row| row.get::<_, bool>(0))? {
+            faults.push(format!("the number that a {table} had last is not the one that is remembered"));
+        }
+    }
     Ok(faults)
 }
 

@@ -200,6 +200,17 @@ fn old_runs_and_acknowledged_reports_go() {
 }
 
 #[test]
+fn a_number_that_would_be_given_twice_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = open(folder.path());
+    journal.begin(&new_run(1), "accepted").expect("begins");
+    assert_eq!(super::check(folder.path()).expect("reads"), [""; 0]);
+    journal.connection().execute_batch("UPDATE sqlite_sequence SET seq = 0").expect("changes");
+    let faults = super::check(folder.path()).expect("reads");
+    assert_eq!(faults, ["the number that a run had last is not the one that is remembered"]);
+}
+
+#[test]
 fn a_row_that_is_not_as_it_was_written_is_named_and_not_acted_upon() {
     let check = |change: &str, read: fn(&Journal) -> Result<(), JournalError>, expected: &str| {
         let folder = tempfile::tempdir().expect("a folder");
