@@ -18,6 +18,7 @@ use std::os::unix::fs::FileExt;
 use rayon::prelude::*;
 use rfs_model::Digest;
 use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone};
+use rustix::io::Errno;
 
 use super::contents::Contents;
 use crate::content::{WHOLE, digest_of};
@@ -63,6 +64,26 @@ pub(super) fn fill(
     let is_cloned = filling.held.is_some_and(|held| held.is_cloned);
     if is_cloned || matches!(content.last(), Some(Extent::Hole { .. })) {
         file.set_len(size)?;
+    }
+    punch(file, content, is_cloned)
+}
+
+/// Makes holes hold nothing: a clone has the replaced file's bytes there, and a file system may have set room aside where
+/// the file ended for a while.
+fn punch(file: &File, content: &[Extent], is_cloned: bool) -> Result<(), Failure> {
+    let mut at = 0;
+    for extent in content {
+        if let Extent::Hole { length } = extent
+            && *length > 0
+        {
+            match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, *length) {
+                Ok(()) => {}
+                // What is new reads as zeros there, punched or not.
+                Err(Errno::OPNOTSUPP) if !is_cloned => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        at += extent.length();
     }
     Ok(())
 }
@@ -115,7 +136,7 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn put(&self, piece: Piece<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
         match piece.extent {
-            Extent::Hole { length } => self.put_hole(piece.at, *length),
+            Extent::Hole { .. } => Ok(()),
             Extent::Data { digest, length } => {
                 if self.is_there(piece.at, digest, *length, buffer)? {
                     return Ok(());
@@ -126,14 +147,6 @@ impl Filling<'_> {
                 Ok(self.file.write_all_at(buffer, piece.at)?)
             }
         }
-    }
-
-    /// Nothing is there in a new file, and the replaced file's bytes in a clone.
-    fn put_hole(&self, at: u64, length: u64) -> Result<(), Failure> {
-        if self.held.as_ref().is_some_and(|held| held.is_cloned) && length > 0 {
-            fallocate(self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, length)?;
-        }
-        Ok(())
     }
 
     /// Whether a clone has the piece where it belongs.

@@ -87,7 +87,8 @@ pub(crate) fn large_files_come_back(folder: &Path, clones: bool) {
         sync(&staged).expect("durable");
         discard(&staged).expect("discarded");
         assert!(fs::read(&path).expect("content") == target, "{what}");
-        assert!(stored.plan(id).is_empty(), "{what}: a second plan is not empty");
+        let left = stored.plan(id);
+        assert!(left.is_empty(), "{what}: a second plan is not empty: {left:?}");
         let read = counted.1.into_inner();
         assert!(read <= at_most, "{what}: {read} bytes were read from the store");
     }
