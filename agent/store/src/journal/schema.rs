@@ -167,7 +167,9 @@ pub(super) fn expected() -> Result<Vec<String>, JournalError> {
 
 /// What the file says of its tables, in order.
 pub(super) fn tables(connection: &Connection) -> Result<Vec<String>, JournalError> {
-    let sql = "SELECT concat_ws(' ', type, name, tbl_name, sql) FROM sqlite_schema ORDER BY type, name";
+    // Quoted, so that bytes are not taken for text.
+    let sql = "SELECT concat_ws(' ', quote(type), quote(name), quote(tbl_name), quote(sql))
+               FROM sqlite_schema ORDER BY type, name";
     let mut statement = connection.prepare(sql)?;
     let found = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(found)
