@@ -105,6 +105,10 @@ impl Drop for PackWriter {
     /// Removes the parts of a writer that was not finished. One that cannot be removed now is removed at the next opening.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // What is still being synced is open, and would keep its room after it is removed.
+        if let Some(syncer) = state.syncer.take() {
+            let _ = syncer.finish();
+        }
         let parts = state.finished.iter().map(|pack| pack.id).chain(state.open.iter().map(|open| open.id));
         for id in parts {
             let _ = files::remove(&id.part(&self.layout.packs));
