@@ -120,8 +120,12 @@ fn run_led(
     let spawn_error = |source: io::Error| RunError::Spawn { program: name.clone(), source };
     let output = Output::new().map_err(spawn_error)?;
     let started = Instant::now();
-    let mut running = Running::start(&hook.program, environment, &output).map_err(spawn_error)?;
-    let held = lead.map(|lead| lead.hold(running.child.id()));
+    let mut held = lead.map(Lead::hold);
+    let named = held.as_ref().map(lead::Held::variable);
+    let mut running = Running::start(&hook.program, environment, named, &output).map_err(spawn_error)?;
+    if let Some(held) = &mut held {
+        held.started(running.child.id());
+    }
     let ended = running.wait(hook.timeout, cancel, &output);
     drop(held);
     let took = started.elapsed();
@@ -162,13 +166,18 @@ struct Running {
 
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "the one place that runs a program")]
-    fn start(program: &Program, environment: &[(&str, &str)], output: &Output) -> io::Result<Self> {
+    fn start(
+        program: &Program,
+        environment: &[(&str, &str)],
+        named: Option<(&str, &str)>,
+        output: &Output,
+    ) -> io::Result<Self> {
         let argv = program.argv();
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).current_dir("/").process_group(0);
         command.env_clear().env("PATH", PATH).env("LANG", "C.UTF-8");
         command.envs(HANDED_ON.iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
-        command.envs(environment.iter().copied());
+        command.envs(environment.iter().copied()).envs(named);
         command.stdin(Stdio::null()).stdout(output.handle()?).stderr(output.handle()?);
         let child = command.spawn()?;
         let pid = i32::try_from(child.id())
