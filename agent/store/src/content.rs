@@ -56,8 +56,9 @@ pub(crate) trait Sink: Sync {
     /// capture counts on.
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>));
 
-    /// Learns how many bytes are about to be read, and refuses them if there can be no room for them.
-    fn expect(&self, _bytes: u64) -> Result<(), StoreError> {
+    /// Learns how many bytes are about to be read, and refuses them if there can be no room for them. To count them has its
+    /// price, so that it is only done where it matters.
+    fn expect(&self, _bytes: &dyn Fn() -> u64) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -269,18 +270,13 @@ struct HeldChunk {
 
 impl Held {
     fn new(extents: &[Extent]) -> Self {
-        let mut held = HashMap::new();
-        let mut at = 0;
-        for (i, extent) in extents.iter().enumerate() {
-            let end = at + extent.length();
-            if let Extent::Data { digest, length } = extent {
-                let cut_by_content =
-                    matches!(extents.get(i + 1), Some(Extent::Data { .. })) && end % SECTION != 0;
-                held.insert(at, HeldChunk { digest: *digest, length: *length as usize, cut_by_content });
-            }
-            at = end;
-        }
-        Self(held)
+        let chunk = |(i, (at, extent)): (usize, (u64, &Extent))| {
+            let Extent::Data { digest, length } = extent else { return None };
+            let cut_by_content = matches!(extents.get(i + 1), Some(Extent::Data { .. }))
+                && !(at + length).is_multiple_of(SECTION);
+            Some((at, HeldChunk { digest: *digest, length: *length as usize, cut_by_content }))
+        };
+        Self(Extent::placed(extents).enumerate().filter_map(chunk).collect())
     }
 }
 

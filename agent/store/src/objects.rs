@@ -285,7 +285,8 @@ impl Sink for Keeper {
         ask(&|digest| self.has(&index, digest));
     }
 
-    fn expect(&self, bytes: u64) -> Result<(), StoreError> {
+    fn expect(&self, bytes: &dyn Fn() -> u64) -> Result<(), StoreError> {
+        let bytes = bytes();
         self.expected.fetch_add(bytes, Ordering::Relaxed);
         self.reserve.check(bytes / SMALLEST_PART).map_err(|error| self.with_numbers(error))
     }

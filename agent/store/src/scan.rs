@@ -71,7 +71,7 @@ impl Scan<'_> {
         }
         let mut walked: Vec<&mut Walked> = roots.iter_mut().flatten().collect();
         let reading = Reading::new(self, &mut walked)?;
-        self.sink.expect(reading.expected())?;
+        self.sink.expect(&|| reading.expected())?;
         let (files_read, bytes_read) = reading.run()?;
         let mut links = Links::default();
         for walked in roots.iter().flatten() {

@@ -363,11 +363,7 @@ mod tests {
     #[test]
     fn lengths_that_no_file_and_no_object_has_are_refused() {
         let check = |content: &[Extent], expected: Result<(), Malformed>| {
-            let length = |extent: &Extent| match extent {
-                Extent::Data { length, .. } | Extent::Hole { length } => *length,
-            };
-            let lengths = content.iter().map(length);
-            let bytes = with_content(lengths.sum(), content.to_vec());
+            let bytes = with_content(content.iter().map(Extent::length).sum(), content.to_vec());
             assert_eq!(decode(&bytes, &mut Vec::new()), expected, "{content:?}");
         };
         let digest = Digest::from_bytes([1; 32]);

@@ -176,16 +176,14 @@ impl Store {
     pub fn write_content(&self, extents: &[Extent], file: &File) -> Result<(), StoreError> {
         let failed = |source| crate::files::write_error(&path_of(file), 0)(source);
         let mut content = Vec::new();
-        let mut at = 0;
-        for extent in extents {
-            if let Extent::Data { digest, length } = extent {
-                self.piece(digest, *length, &mut content)?;
-                file.write_all_at(&content, at).map_err(failed)?;
+        for (at, extent) in Extent::placed(extents) {
+            match extent {
+                Extent::Data { digest, length } => {
+                    self.piece(digest, *length, &mut content)?;
+                    file.write_all_at(&content, at).map_err(failed)?;
+                }
+                Extent::Hole { length } => file.set_len(at + length).map_err(failed)?,
             }
-            at += extent.length();
-        }
-        if matches!(extents.last(), Some(Extent::Hole { .. })) {
-            file.set_len(at).map_err(failed)?;
         }
         Ok(())
     }

@@ -117,4 +117,13 @@ impl Extent {
             Self::Data { length, .. } | Self::Hole { length } => *length,
         }
     }
+
+    /// Each extent of a file, with where it begins.
+    pub(crate) fn placed(content: &[Self]) -> impl Iterator<Item = (u64, &Self)> {
+        let mut end = 0;
+        content.iter().map(move |extent| {
+            end += extent.length();
+            (end - extent.length(), extent)
+        })
+    }
 }

@@ -80,6 +80,7 @@ pub(crate) fn walk(
 
 impl Walk<'_> {
     fn list_folders(&self) -> Result<Vec<(u32, Listing)>, CaptureError> {
+        let _stops = StopsOnPanic(self.queue);
         let mut listings = Vec::new();
         let mut own = Vec::new();
         let mut buffer = Vec::with_capacity(list::BUFFER);
@@ -106,6 +107,17 @@ impl Walk<'_> {
             }
         }
         Ok(listings)
+    }
+}
+
+/// Lets the other walkers end when one panics, for they would wait for what it does not list.
+struct StopsOnPanic<'a>(&'a Queue);
+
+impl Drop for StopsOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
     }
 }
 

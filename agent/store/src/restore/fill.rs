@@ -45,25 +45,19 @@ pub(super) fn fill(
     replaced: Option<&Replaced<'_>>,
     contents: &dyn Contents,
 ) -> Result<(), Failure> {
-    let size = content.iter().map(Extent::length).sum();
     let held =
         replaced.map(|replaced| Held::new(replaced, file, content)).filter(|held| !held.places.is_empty());
     let filling = Filling { file, contents, held };
-    let mut at = 0;
-    let pieces = content.iter().map(|extent| {
-        at += extent.length();
-        Piece { at: at - extent.length(), extent }
-    });
     match content {
-        [_] => pieces.into_iter().try_for_each(|piece| filling.put(piece, &mut Vec::new()))?,
-        _ => pieces
+        [_] => Extent::placed(content).try_for_each(|piece| filling.put(piece, &mut Vec::new()))?,
+        _ => Extent::placed(content)
             .collect::<Vec<_>>()
             .into_par_iter()
             .try_for_each_init(Vec::new, |buffer, piece| filling.put(piece, buffer))?,
     }
     let is_cloned = filling.held.is_some_and(|held| held.is_cloned);
     if is_cloned || matches!(content.last(), Some(Extent::Hole { .. })) {
-        file.set_len(size)?;
+        file.set_len(content.iter().map(Extent::length).sum())?;
     }
     punch(file, content, is_cloned)
 }
@@ -71,27 +65,18 @@ pub(super) fn fill(
 /// Makes holes hold nothing: a clone has the replaced file's bytes there, and a file system may have set room aside where
 /// the file ended for a while.
 fn punch(file: &File, content: &[Extent], is_cloned: bool) -> Result<(), Failure> {
-    let mut at = 0;
-    for extent in content {
-        if let Extent::Hole { length } = extent
-            && *length > 0
-        {
-            match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, *length) {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    for (at, extent) in Extent::placed(content) {
+        if let Extent::Hole { length } = extent {
+            match fallocate(file, flags, at, *length) {
                 Ok(()) => {}
                 // What is new reads as zeros there, punched or not.
-                Err(Errno::OPNOTSUPP) if !is_cloned => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) if !is_cloned => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
-        at += extent.length();
     }
     Ok(())
-}
-
-#[derive(Clone, Copy)]
-struct Piece<'a> {
-    at: u64,
-    extent: &'a Extent,
 }
 
 /// What the replaced file holds of the new one.
@@ -115,15 +100,11 @@ impl<'a> Held<'a> {
     }
 }
 
+/// Each piece of content, with where it lies.
 fn places(content: &[Extent]) -> impl Iterator<Item = (Digest, u64)> {
-    let mut at = 0;
-    content.iter().filter_map(move |extent| {
-        let place = at;
-        at += extent.length();
-        match extent {
-            Extent::Data { digest, .. } => Some((*digest, place)),
-            Extent::Hole { .. } => None,
-        }
+    Extent::placed(content).filter_map(|(at, extent)| match extent {
+        Extent::Data { digest, .. } => Some((*digest, at)),
+        Extent::Hole { .. } => None,
     })
 }
 
@@ -134,19 +115,15 @@ struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    fn put(&self, piece: Piece<'_>, buffer: &mut Vec<u8>) -> Result<(), Failure> {
-        match piece.extent {
-            Extent::Hole { .. } => Ok(()),
-            Extent::Data { digest, length } => {
-                if self.is_there(piece.at, digest, *length, buffer)? {
-                    return Ok(());
-                }
-                if !self.is_held(digest, *length, buffer)? {
-                    self.contents.read(digest, *length, buffer)?;
-                }
-                Ok(self.file.write_all_at(buffer, piece.at)?)
-            }
+    fn put(&self, (at, extent): (u64, &Extent), buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        let Extent::Data { digest, length } = extent else { return Ok(()) };
+        if self.is_there(at, digest, *length, buffer)? {
+            return Ok(());
         }
+        if !self.is_held(digest, *length, buffer)? {
+            self.contents.read(digest, *length, buffer)?;
+        }
+        Ok(self.file.write_all_at(buffer, at)?)
     }
 
     /// Whether a clone has the piece where it belongs.

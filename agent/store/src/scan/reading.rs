@@ -4,8 +4,8 @@
 //! [`CaptureError::Unstable`], for a torn file must never be kept.
 //!
 //! The kernel stamps an inode when a write begins, so that a write may go on unseen between the two looks. A file that
-//! changed a moment ago must therefore read the same twice before it is kept, and is not trusted by the next scan. What is written through
-//! a memory map is stamped later still: such files need a quiesce hook.
+//! changed a moment ago must therefore read the same twice before it is kept, and is not trusted by the next scan. What is
+//! written through a memory map is stamped later still: such files need a quiesce hook.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,14 +51,6 @@ type Place = (usize, usize, usize);
 
 /// A child with what it turned out to be. `None`: it vanished.
 type Done = (Place, Option<Resolved>);
-
-/// What came of looking at a child.
-enum Look {
-    /// `None`: it vanished.
-    Done(Option<Resolved>),
-    /// It changed so lately that a later change could look the same: it is looked at again once all others are read.
-    Young,
-}
 
 pub(super) struct Reading<'a, 'w> {
     scan: &'a Scan<'a>,
@@ -188,15 +180,6 @@ struct Seen<'a> {
     held: &'a [Extent],
 }
 
-/// What a reader does about a file that is young.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// Leaves it for later, so that one wait does for many.
-    Defers,
-    /// Waits for it.
-    Waits,
-}
-
 /// What the readers share.
 struct Pool<'a> {
     scan: &'a Scan<'a>,
@@ -230,22 +213,21 @@ impl Pool<'_> {
             let Some(job) = large.or_else(|| take(self.small, &self.next_small)) else { break };
             self.read_job(job, &mut buffer, done, &mut young)?;
         }
-        if !young.is_empty() {
+        // One wait does for all of them.
+        if !young.is_empty() && !self.failed.load(Ordering::Relaxed) {
             std::thread::sleep(PATIENCE);
         }
-        for (root, listing, child) in young {
-            let job = Job { root, listing, from: child, to: child + 1 };
-            self.in_folder(&job, |walked, folder, listing, child| {
-                match self.resolve(walked, folder, listing, child, Patience::Waits, &mut buffer)? {
-                    Look::Done(resolved) => done.push(((job.root, job.listing, job.from), resolved)),
-                    Look::Young => {}
-                }
+        for place in young {
+            let (root, listing, from) = place;
+            self.in_folder(&Job { root, listing, from, to: from + 1 }, |walked, folder, listing, child| {
+                done.push((place, self.resolve(walked, folder, listing, child, &mut buffer)?));
                 Ok(())
             })?;
         }
         Ok(())
     }
 
+    /// Reads what is unknown of a job, but for files that changed so lately that a later change could look the same.
     fn read_job(
         &self,
         job: &Job,
@@ -257,12 +239,11 @@ impl Pool<'_> {
         self.in_folder(job, |walked, folder, listing, child| {
             let place = (job.root, job.listing, number);
             number += 1;
-            if !child.is_unknown() {
-                return Ok(());
-            }
-            match self.resolve(walked, folder, listing, child, Patience::Defers, buffer)? {
-                Look::Done(resolved) => done.push((place, resolved)),
-                Look::Young => young.push(place),
+            if child.is_unknown() {
+                match child.live.found == Found::File && Trust::now(walked.grain).is_young(&child.live) {
+                    true => young.push(place),
+                    false => done.push((place, self.resolve(walked, folder, listing, child, buffer)?)),
+                }
             }
             Ok(())
         })
@@ -294,23 +275,22 @@ impl Pool<'_> {
         folder: &Parent,
         listing: &Listing,
         child: &Child,
-        patience: Patience,
         buffer: &mut Vec<u8>,
-    ) -> Result<Look, CaptureError> {
+    ) -> Result<Option<Resolved>, CaptureError> {
         let name = listing.name(child);
         let path = || walk::join(&listing.path, name);
         if child.live.found == Found::File {
             let open = || folder.open_file(name);
             let seen = Seen { live: &child.live, held: child.held.as_deref().unwrap_or_default() };
-            return self.read_file(walked, seen, &path, &open, patience, buffer);
+            return self.read_file(walked, seen, &path, &open, buffer);
         }
         let kind = match child.live.found {
             Found::Symlink => folder.read_link(name).map(EntryKind::Symlink),
             other => Ok(node(other)),
         };
         match kind.and_then(|kind| Ok((folder.xattrs(name)?, kind))) {
-            Ok(what) => Ok(Look::Done(Some(Resolved { live: child.live, what }))),
-            Err(errno) if vanished(errno) => Ok(Look::Done(None)),
+            Ok(what) => Ok(Some(Resolved { live: child.live, what })),
+            Err(errno) if vanished(errno) => Ok(None),
             // What was a link is none any more.
             Err(Errno::INVAL) => Err(CaptureError::Unstable { path: full_path(&walked.root.path, &path()) }),
             Err(errno) => Err(failure("read", walked, &path(), errno)),
@@ -321,16 +301,8 @@ impl Pool<'_> {
         let root = &walked.root;
         if walked.top.found == Found::File {
             let open = || root.open_itself();
-            let look = self.read_file(
-                walked,
-                Seen { live: &walked.top, held: &[] },
-                &Vec::new,
-                &open,
-                Patience::Waits,
-                &mut Vec::new(),
-            )?;
-            let Look::Done(resolved) = look else { return Ok(None) };
-            return Ok(resolved);
+            let seen = Seen { live: &walked.top, held: &[] };
+            return self.read_file(walked, seen, &Vec::new, &open, &mut Vec::new());
         }
         let kind = match walked.top.found {
             Found::Symlink => root.read_link_itself().map(EntryKind::Symlink),
@@ -348,9 +320,8 @@ impl Pool<'_> {
         seen: Seen<'_>,
         path: &dyn Fn() -> Vec<u8>,
         open: &dyn Fn() -> Result<OwnedFd, Errno>,
-        patience: Patience,
         buffer: &mut Vec<u8>,
-    ) -> Result<Look, CaptureError> {
+    ) -> Result<Option<Resolved>, CaptureError> {
         let full = || full_path(&walked.root.path, &path());
         let mut last: Option<Vec<Extent>> = None;
         // What the walk saw serves as the first look.
@@ -362,7 +333,7 @@ impl Pool<'_> {
             }
             let file = match open() {
                 Ok(fd) => File::from(fd),
-                Err(errno) if vanished(errno) => return Ok(Look::Done(None)),
+                Err(errno) if vanished(errno) => return Ok(None),
                 Err(errno) if swapped(errno) => return Err(CaptureError::Unstable { path: full() }),
                 Err(errno) => return Err(failure("open", walked, &path(), errno)),
             };
@@ -375,10 +346,7 @@ impl Pool<'_> {
             }
             let trust = Trust::now(walked.grain);
             if trust.is_young(&before) && attempt < ATTEMPTS / 2 {
-                match patience {
-                    Patience::Defers => return Ok(Look::Young),
-                    Patience::Waits => continue,
-                }
+                continue;
             }
             let xattrs = walk::xattrs_of(file.as_fd())
                 .map_err(|errno| failure("read the attributes of", walked, &path(), errno))?;
@@ -410,7 +378,7 @@ impl Pool<'_> {
             self.files.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(before.size, Ordering::Relaxed);
             let kind = EntryKind::File { size: before.size, content, link: None };
-            return Ok(Look::Done(Some(Resolved { live: before, what: (xattrs, kind) })));
+            return Ok(Some(Resolved { live: before, what: (xattrs, kind) }));
         }
         Err(CaptureError::Unstable { path: full() })
     }
