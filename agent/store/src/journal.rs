@@ -168,11 +168,9 @@ impl Journal {
         work: impl Fn(&Transaction<'_>) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
         let written = {
-            let mut connection = self.connection();
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            let written = transact(&mut connection, &work);
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            written
+            let mut connection = Unsynced(self.connection());
+            connection.0.pragma_update(None, "synchronous", "NORMAL")?;
+            transact(&mut connection.0, &work)
         };
         match written {
             Err(JournalError::NoSpace(_)) => self.write(work),
@@ -194,6 +192,16 @@ impl Journal {
             }
             other => other.map_err(|source| JournalError::Io { path: self.ballast.clone(), source }),
         }
+    }
+}
+
+/// A connection that does not wait for the disk; whatever happens, it does again for whoever comes next.
+struct Unsynced<'a>(MutexGuard<'a, Connection>);
+
+impl Drop for Unsynced<'_> {
+    fn drop(&mut self) {
+        // It fails only within a transaction, and there is none any more.
+        self.0.pragma_update(None, "synchronous", "FULL").expect("no transaction is open");
     }
 }
 

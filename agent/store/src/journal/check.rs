@@ -64,7 +64,7 @@ fn look(connection: &Connection) -> Result<Vec<String>, JournalError> {
         return Ok(faults);
     }
     for (table, _) in seal::SEALED {
-        let sealed = seal::is_sealed(table, table);
+        let sealed = seal::is_sealed(table);
         let sql = format!("SELECT count(*) FROM {table} WHERE NOT ({sealed})");
         let broken: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
         if broken > 0 {

@@ -190,7 +190,7 @@ impl Journal {
 }
 
 fn fence(connection: &Connection) -> Result<Option<(Generation, OperationId)>, JournalError> {
-    let sql = format!("SELECT generation, operation, {} FROM fence", is_sealed("fence", "fence"));
+    let sql = format!("SELECT generation, operation, {} FROM fence", is_sealed("fence"));
     let row = connection
         .query_row(&sql, [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?))
@@ -219,7 +219,7 @@ fn commands<T: DeserializeOwned>(
     let sql = format!(
         "SELECT operation, generation, step, arrived_at, deadline, body, {} FROM command
          WHERE {condition} ORDER BY rowid",
-        is_sealed("command", "command")
+        is_sealed("command")
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(arguments)?;
@@ -246,7 +246,7 @@ fn reports<T: DeserializeOwned>(
     let sql = format!(
         "SELECT sequence, operation, generation, step, at, body, {} FROM report
          WHERE {condition} ORDER BY sequence",
-        is_sealed("report", "report")
+        is_sealed("report")
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(arguments)?;

@@ -43,7 +43,7 @@ impl Journal {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT component, operation, until, {} FROM quiet ORDER BY rowid",
-                is_sealed("quiet", "quiet")
+                is_sealed("quiet")
             ))?;
             let mut rows = statement.query([])?;
             let mut found = Vec::new();

@@ -130,8 +130,7 @@ impl Journal {
     /// A fact of a restore.
     pub fn fact<T: DeserializeOwned>(&self, run: RunId, name: &str) -> Result<Option<T>, JournalError> {
         self.read(|connection| {
-            let sql =
-                format!("SELECT body, {} FROM fact WHERE run = ?1 AND name = ?2", is_sealed("fact", "fact"));
+            let sql = format!("SELECT body, {} FROM fact WHERE run = ?1 AND name = ?2", is_sealed("fact"));
             let row = connection
                 .query_row(&sql, params![run.0, name], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
             let Some((body, sealed)) = row.optional()? else { return Ok(None) };
@@ -199,7 +198,7 @@ impl Journal {
         self.read(|connection| {
             let sql = format!(
                 "SELECT body, receipt, {} FROM run WHERE operation = ?1 AND receipt IS NOT NULL ORDER BY run",
-                is_sealed("run", "run")
+                is_sealed("run")
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query([operation.to_string()])?;
@@ -217,7 +216,7 @@ impl Journal {
     pub fn receipts<T: DeserializeOwned>(&self, limit: u32) -> Result<Vec<T>, JournalError> {
         let sql = format!(
             "SELECT receipt, {} FROM run WHERE receipt IS NOT NULL ORDER BY run DESC LIMIT ?1",
-            is_sealed("run", "run")
+            is_sealed("run")
         );
         self.read(|connection| receipts(connection, &sql, &[&limit]))
     }
@@ -225,7 +224,7 @@ impl Journal {
     /// Why the host holds still; none when it does not.
     pub fn held(&self) -> Result<Option<Held>, JournalError> {
         self.read(|connection| {
-            let sql = format!("SELECT run, since, message, {} FROM hold", is_sealed("hold", "hold"));
+            let sql = format!("SELECT run, since, message, {} FROM hold", is_sealed("hold"));
             let row = connection.query_row(&sql, [], |row| {
                 let held =
                     Held { run: RunId(row.get(0)?), since: Timestamp(row.get(1)?), message: row.get(2)? };
@@ -268,7 +267,7 @@ fn one_run<T: DeserializeOwned, const N: usize>(
     condition: &str,
     arguments: [i64; N],
 ) -> Result<Option<Run<T>>, JournalError> {
-    let sealed = is_sealed("run", "run");
+    let sealed = is_sealed("run");
     let sql =
         format!("SELECT run, operation, started_at, deadline, body, {sealed} FROM run WHERE {condition}");
     let row = connection.query_row(&sql, rusqlite::params_from_iter(arguments), |row| {
@@ -288,7 +287,7 @@ fn one_run<T: DeserializeOwned, const N: usize>(
 }
 
 fn arrows(connection: &Connection, run: i64) -> Result<Vec<Arrow>, JournalError> {
-    let sealed = is_sealed("arrow", "arrow");
+    let sealed = is_sealed("arrow");
     let sql = format!("SELECT phase, at, {sealed} FROM arrow WHERE run = ?1 ORDER BY position");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([run])?;

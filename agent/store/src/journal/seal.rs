@@ -46,11 +46,11 @@ fn row_seal(arguments: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
     Ok(hasher.finalize().as_bytes()[..16].to_vec())
 }
 
-/// The condition that a row of the table, under that name in the query, is as it was written.
-pub(super) fn is_sealed(table: &str, alias: &str) -> String {
+/// The condition that a row of the table is as it was written.
+pub(super) fn is_sealed(table: &str) -> String {
     let columns = SEALED.iter().find(|(name, _)| *name == table).map_or("", |(_, columns)| columns);
-    let columns: String = columns.split(", ").map(|column| format!(", {alias}.{column}")).collect();
-    format!("{alias}.seal IS row_seal('{table}'{columns})")
+    let columns: String = columns.split(", ").map(|column| format!(", {table}.{column}")).collect();
+    format!("{table}.seal IS row_seal('{table}'{columns})")
 }
 
 /// Passes a row on that is as it was written.
