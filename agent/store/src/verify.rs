@@ -2,7 +2,8 @@
 //! that it harms.
 //!
 //! A whole verification reads every byte of every pack, manifest, mark, and of the index and the journal: each that means
-//! anything is covered by a checksum, so that any flipped byte is found. A sampled one reads a share of the objects, and all that names them.
+//! anything is covered by a checksum, so that any flipped byte is found. A sampled one reads a share of the objects, and
+//! all that names them.
 
 pub(crate) mod packs;
 mod snapshots;

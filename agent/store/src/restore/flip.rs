@@ -22,7 +22,8 @@ use super::staged::{Evidence, FilesStanding, Ready, Staged, Swap, SwapKind};
 
 /// Brings the live trees to the target. Safe to call again after a crash: finished steps are skipped.
 ///
-/// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync()) before it is reported as done.
+/// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync()) before it is reported as
+/// done.
 pub fn flip(staged: &Staged) -> Result<(), FlipError> {
     flip_watched(staged, &mut |_| ControlFlow::Continue(()))
 }

@@ -4,7 +4,7 @@
 //! wrote, and a restore must not wait for those. Where it is much, or something that cannot be synced by itself, the
 //! whole file system is synced, once. The syncs of one restore run side by side, so that a journal takes them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ use super::fault::{Action, Fault};
 use super::folders::readable;
 use super::look::look;
 use super::pattern::parent;
-use super::plan::{FilesPlan, Place};
+use super::plan::FilesPlan;
 use super::site::Site;
 use super::staged::{Slot, Staged};
 use super::yard::OpenYard;
@@ -132,24 +132,15 @@ fn moved(bench: &mut Bench<'_>) -> Result<Option<Unsynced>, FlipError> {
         let shown = bench.shown(&folder.at).0;
         unsynced.add(open_again(bench.folder(&folder.at)?, &shown)?, &shown);
     }
-    let mut last: Option<&Place> = None;
+    let (mut holders, mut shards) = (BTreeSet::new(), BTreeSet::new());
     for swap in &staged.swaps {
-        let is_beside =
-            |last: &Place| last.root == swap.at.root && parent(&last.path.0) == parent(&swap.at.path.0);
         let shown = bench.shown(&swap.at).0;
-        if !last.is_some_and(is_beside) {
+        if holders.insert((swap.at.root, parent(&swap.at.path.0))) {
             unsynced.add(open_again(bench.holder(&swap.at)?.0, &shown)?, &shown);
         }
-        last = Some(&swap.at);
-    }
-    let mut last = None;
-    for swap in &staged.swaps {
-        let shard = (swap.slot.yard, OpenYard::shard_of(swap.slot));
-        if last != Some(shard) {
-            let shown = bench.shown(&swap.at).0;
+        if shards.insert((swap.slot.yard, OpenYard::shard_of(swap.slot))) {
             unsynced.add(open_again(bench.shard(swap)?, &shown)?, &shown);
         }
-        last = Some(shard);
     }
     for yard in bench.yards() {
         unsynced.add(open_again(yard.folder(), yard.path())?, yard.path());

@@ -99,7 +99,7 @@ pub(super) struct Make<'a> {
 impl Make<'_> {
     /// Makes an entry that is no folder, with content and metadata.
     ///
-    /// `replaced` opens the file that goes, if it may hold some of what comes.
+    /// `replaced` is the file that goes, if it may hold some of what comes.
     pub(super) fn entry(
         &self,
         room: &mut Room<'_>,
@@ -113,8 +113,7 @@ impl Make<'_> {
             EntryKind::File { size, content, .. } => {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
-                let filled = (&content[..], replaced.as_ref());
-                write_content(&file, *size, filled, shown, self.contents)?;
+                self.fill(&file, (*size, content), shown, replaced.as_ref())?;
                 self.progress.add(entry_bytes(entry, &mut BTreeSet::new()));
                 set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
                 self.made(file.into(), shown);
@@ -141,6 +140,27 @@ impl Make<'_> {
             EntryKind::Directory | EntryKind::Socket => {}
         }
         Ok(())
+    }
+
+    fn fill(
+        &self,
+        file: &File,
+        (size, content): (u64, &[Extent]),
+        shown: &[u8],
+        replaced: Option<&Replaced<'_>>,
+    ) -> Result<(), StageError> {
+        let path = || ByteText(shown.to_vec());
+        if size > 0 {
+            fill(file, content, replaced, self.contents).map_err(|source| match is_full(&*source) {
+                true => StageError::NoSpace { path: path(), needed: ByteCount(0), available: ByteCount(0) },
+                false => StageError::Content { path: path(), source },
+            })?;
+        }
+        let written = look_at(file).map_err(|errno| Fault::new(Action::Look, shown, errno))?.size;
+        match written == size {
+            true => Ok(()),
+            false => Err(StageError::Content { path: path(), source: Box::new(WrongSize { written, size }) }),
+        }
     }
 
     /// Gives a folder its metadata, once all is in it.
@@ -174,27 +194,6 @@ fn set_by_path(
     let open = openat(holder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Fault::new(Action::Look, shown, errno))?;
     set_all(Held { open: open.as_fd(), kind, shown }, &entry.meta)
-}
-
-fn write_content(
-    file: &File,
-    size: u64,
-    (content, replaced): (&[Extent], Option<&Replaced<'_>>),
-    shown: &[u8],
-    contents: &dyn Contents,
-) -> Result<(), StageError> {
-    let path = || ByteText(shown.to_vec());
-    if size > 0 {
-        fill(file, content, replaced, contents).map_err(|source| match is_full(&*source) {
-            true => StageError::NoSpace { path: path(), needed: ByteCount(0), available: ByteCount(0) },
-            false => StageError::Content { path: path(), source },
-        })?;
-    }
-    let written = look_at(file).map_err(|errno| Fault::new(Action::Look, shown, errno))?.size;
-    match written == size {
-        true => Ok(()),
-        false => Err(StageError::Content { path: path(), source: Box::new(WrongSize { written, size }) }),
-    }
 }
 
 /// A source of content that wrote too much or too little.
