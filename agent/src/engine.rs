@@ -39,7 +39,6 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
@@ -118,16 +117,13 @@ pub struct Order {
     pub force: bool,
 }
 
-/// How long the store's lock is waited for, and how often it is tried.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
-const LOCK_LOOK: Duration = Duration::from_millis(20);
-
 impl Engine {
     /// Opens the store and the journal, and ends what was interrupted: a restore goes back or forward, and what was
     /// quiet for a checkpoint resumes.
     pub fn open(config: Config, clock: SharedClock, health: Arc<dyn LocalHealth>) -> Result<Opened, Refusal> {
         let refused = |cause: Cause| cause.refusal();
-        let store = open_store(&config, &clock).map_err(|error| match store_reason(&error) {
+        let store = Store::open_with_reserve(&config.store, clock.clone(), config.reserve);
+        let store = store.map_err(|error| match store_reason(&error) {
             Reason::StoreLocked => refuse(
                 Reason::StoreLocked,
                 error.to_string(),
@@ -350,18 +346,6 @@ impl Engine {
     /// Opens a snapshot of this host.
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, Refusal> {
         self.store.snapshot(id).map_err(|error| refuse_snapshot(&error))
-    }
-}
-
-/// Opens the store, waiting a moment for one who is just ending: a program that was killed while it started another holds
-/// its lock until the other has begun.
-fn open_store(config: &Config, clock: &SharedClock) -> Result<Store, StoreError> {
-    let begun = Instant::now();
-    loop {
-        match Store::open_with_reserve(&config.store, clock.clone(), config.reserve) {
-            Err(StoreError::Locked { .. }) if begun.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
-            other => return other,
-        }
     }
 }
 

@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -25,10 +25,10 @@ use crate::pack::PackId;
 /// The newest format of a store that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// A process that starts a program has a copy of the lock for a moment, even after it gave up its own: `fork` copies it and
-/// `exec` closes it. So a lock that is held is looked at again before it counts as held.
-const LOCK_ATTEMPTS: u32 = 20;
-const LOCK_WAIT: Duration = Duration::from_millis(10);
+/// How long the lock is waited for, and how often it is tried. A process that starts a program has a copy of the lock for a
+/// moment, even after it gave up its own or was killed: `fork` copies it and `exec` closes it.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// The folders of a store, and the lock if it is open for writing.
 #[derive(Debug)]
@@ -166,12 +166,12 @@ fn take_lock(root: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(files::write_error(&path, 0))?;
-    let mut attempts = 0..LOCK_ATTEMPTS;
+    let begun = Instant::now();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if attempts.next().is_some() => {
-                std::thread::sleep(LOCK_WAIT);
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_LOOK);
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: root.to_owned() }),
             Err(errno) => return Err(StoreError::Io { action: "lock", path, source: errno.into() }),
