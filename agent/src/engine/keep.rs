@@ -163,7 +163,13 @@ impl Engine {
             }
             Ok(())
         };
-        let infos = self.store.snapshots().unwrap_or_default();
+        let infos = match self.store.snapshots() {
+            Ok(infos) => infos,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the fleet's needs are not noted");
+                return;
+            }
+        };
         for info in infos.iter().filter(|info| !checkpoint::is_ahead(info)) {
             let is_checkpoint = label::read(&info.label).0 == SnapshotKind::Checkpoint;
             let Some(operation) = info.operation.filter(|_| is_checkpoint) else { continue };

@@ -153,7 +153,9 @@ impl Administration for LocalClient {
     }
 
     fn drill(&self, snapshot: &str, scratch: Option<&Path>) -> Result<DrillView, Refusal> {
-        let scratch = scratch.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let not_text = || Failure::invalid("scratch", "must be UTF-8 for a running agent to be told of it");
+        let scratch = scratch.map(|path| path.to_str().ok_or_else(not_text)).transpose()?;
+        let scratch = scratch.unwrap_or_default().to_owned();
         let request = local::DrillSnapshotRequest { snapshot: snapshot.to_owned(), scratch };
         let drilled = self.call(async |mut client| client.drill_snapshot(request).await)?;
         wire::read_drilled(drilled).map_err(unreadable)

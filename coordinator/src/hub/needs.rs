@@ -16,8 +16,9 @@ use crate::store::{Store, StoreError};
 
 /// How often it is looked whether something has changed.
 const LOOK: Duration = Duration::from_secs(5);
-/// How many deleted checkpoints are told: a host that was away while more were has its keep rules.
-const DELETED: u32 = 1000;
+/// How many deleted checkpoints are told: a host that was away while more were has its keep rules. Few, for each host is
+/// told all of them each time that it comes in, and a whole fleet may come in at once.
+const DELETED: u32 = 100;
 
 /// Reads what is to be told.
 pub(super) async fn read(store: &dyn Store) -> Result<link::Checkpoints, StoreError> {
