@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each suite uses a part")]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,4 +83,13 @@ impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Says loudly that a test did not run, on the screen and in the file that `RFS_SKIPS` names.
+pub(crate) fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("SKIPPED: {test}: {why}");
+    let Some(path) = std::env::var_os("RFS_SKIPS") else { return };
+    let list = File::options().append(true).create(true).open(path);
+    let _ = list.and_then(|mut list| writeln!(list, "{test}: {why}"));
 }

@@ -21,7 +21,7 @@ fn a_disk_that_breaks_in_the_middle_of_a_capture_keeps_what_was_committed() {
     let making = sample.store().begin().expect("begins");
     making.files(&site(), &spec(&sample.live()), &Cancel::new()).expect("captures");
     if !disk.shut_down() {
-        return crate::disk::skip("xfs_io is not here, which makes a disk fail");
+        return crate::common::skip("xfs_io is not here, which makes a disk fail");
     }
     let error = making.commit(note("late")).expect_err("nothing can be written");
     let StoreError::Io { path, .. } = &error else { panic!("{error:?}") };

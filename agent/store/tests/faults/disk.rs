@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ impl Disk {
         let made =
             program("mkfs.ext4").args(["-q", "-m", "0", "-N", "512"]).args(options).arg(image).output();
         if !made.is_ok_and(|made| made.status.success()) {
-            skip("mkfs.ext4 is not here");
+            crate::common::skip("mkfs.ext4 is not here");
             return None;
         }
         let disk = Self { at: at.to_owned(), image: Some(image.to_owned()) };
@@ -145,7 +146,7 @@ fn mount(arguments: &[&str], at: &Path) -> bool {
     fs::create_dir_all(at).expect("a folder");
     let mounted = succeeds(program("mount").args(arguments).arg(at));
     if !mounted {
-        skip(&format!("{arguments:?} cannot be mounted here"));
+        crate::common::skip(&format!("{arguments:?} cannot be mounted here"));
     }
     mounted
 }
@@ -157,13 +158,4 @@ fn succeeds(command: &mut Command) -> bool {
 #[expect(clippy::disallowed_methods, reason = "a test may run what it needs")]
 pub(crate) fn program(name: &str) -> Command {
     Command::new(name)
-}
-
-/// Says loudly that a test did not run, on the screen and in the file that `RFS_SKIPS` names.
-pub(crate) fn skip(why: &str) {
-    let test = std::thread::current().name().unwrap_or("a fault").to_owned();
-    eprintln!("SKIPPED: {test}: {why}");
-    let Some(path) = std::env::var_os("RFS_SKIPS") else { return };
-    let list = File::options().append(true).create(true).open(path);
-    let _ = list.and_then(|mut list| writeln!(list, "{test}: {why}"));
 }

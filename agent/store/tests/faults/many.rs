@@ -34,7 +34,9 @@ struct Cost {
 
 #[test]
 fn ten_times_the_files_cost_ten_times_the_time_and_memory_by_the_entry() {
-    let dir = tempfile::tempdir().expect("a folder");
+    // In memory where that can be: ext4 takes up to thirty times the CPU to make a file after many were removed, whoever
+    // removed them, and that would be what is measured.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
     let mut costs = Vec::new();
     for number in numbers() {
         let folder = dir.path().join(number.to_string());
@@ -64,8 +66,8 @@ fn ten_times_the_files_cost_ten_times_the_time_and_memory_by_the_entry() {
         );
     }
     for ((step, by_entry), (few_cost, many_cost)) in STEPS.iter().zip(costs[0].iter().zip(&costs[1])) {
-        // Three times for the machine's moods, and a second in which nothing can be told.
-        assert!(many_cost.seconds < 30.0 * few_cost.seconds + 1.0, "{step}: {few_cost:?}, {many_cost:?}");
+        // Twice for the machine's moods, and a second in which nothing can be told.
+        assert!(many_cost.seconds < 20.0 * few_cost.seconds + 1.0, "{step}: {few_cost:?}, {many_cost:?}");
         let most = BASE + by_entry * many as u64;
         assert!(many_cost.peak <= most, "{step}: {} bytes at the peak, of {most}", many_cost.peak);
     }

@@ -152,7 +152,7 @@ fn gives_way(how: impl Fn(&Disk) -> bool, advice: &str) {
             ControlFlow::Continue(())
         });
         if !gave_way {
-            return crate::disk::skip("the program that makes a disk fail is not here");
+            return crate::common::skip("the program that makes a disk fail is not here");
         }
         match flipped {
             Ok(()) => assert!(operations < stop, "{when}: it went on without its disk"),

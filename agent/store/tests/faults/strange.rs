@@ -31,7 +31,7 @@ fn pipes_sockets_and_devices_are_captured_without_being_opened_and_come_back() {
             ("null", EntryKind::CharDevice { major: 1, minor: 3 }),
             ("tape", EntryKind::CharDevice { major: 9, minor: 0 }),
         ]),
-        Err(error) => crate::disk::skip(&format!("device files cannot be made here: {error}")),
+        Err(error) => crate::common::skip(&format!("device files cannot be made here: {error}")),
     }
     kinds.sort_by_key(|(name, _)| *name);
     let store = open(&dir.path().join("store"));

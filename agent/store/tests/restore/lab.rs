@@ -215,7 +215,7 @@ pub(crate) fn staging() -> StagingName {
 pub(crate) fn has_rsync() -> bool {
     let found = program("rsync").arg("--version").output().is_ok();
     if !found {
-        eprintln!("SKIPPED: the comparison with rsync, which is not installed");
+        crate::common::skip("the comparison with rsync, which is not installed");
     }
     found
 }

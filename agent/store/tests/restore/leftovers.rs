@@ -101,7 +101,7 @@ fn a_user_without_privileges_leaves_nothing_either() {
         Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("setpriv") => {
             panic!("{}", String::from_utf8_lossy(&output.stdout));
         }
-        _ => eprintln!("SKIPPED: a user without privileges, whom setpriv cannot become here"),
+        _ => crate::common::skip("a user without privileges, whom setpriv cannot become here"),
     }
 }
 

@@ -133,7 +133,7 @@ fn what_is_marked_immutable_is_named() {
         program("chattr").arg(flag).arg(path).output().is_ok_and(|o| o.status.success())
     };
     if !mark("+i", &lab.site("a/one")) {
-        eprintln!("SKIPPED: immutable files, which can't be made here");
+        crate::common::skip("immutable files, which can't be made here");
         return;
     }
     let late = flip(&staged);

@@ -32,7 +32,7 @@ impl Mounted {
         image.as_file().set_len(400 << 20).expect("a size");
         let made = program(&format!("mkfs.{kind}")).arg("-q").arg(image.path()).output();
         if !made.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: {kind}, because mkfs.{kind} is not here");
+            crate::common::skip(&format!("{kind}, because mkfs.{kind} is not here or failed"));
             return None;
         }
         let source = image.path().to_string_lossy().into_owned();
@@ -79,7 +79,7 @@ fn mount(arguments: &[&str], at: &Path) -> bool {
     match program("mount").args(arguments).arg(at).output() {
         Ok(Output { status, .. }) if status.success() => true,
         _ => {
-            eprintln!("SKIPPED: {arguments:?}, which cannot be mounted here");
+            crate::common::skip(&format!("{arguments:?}, which cannot be mounted here"));
             false
         }
     }
@@ -273,7 +273,7 @@ fn a_volume_within_a_root_is_staged_within() {
     fs::create_dir(lab.site("")).expect("a folder");
     let made = program("btrfs").args(["subvolume", "create"]).arg(lab.site("volume")).output();
     if !made.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: volumes, because the program btrfs is not here");
+        crate::common::skip("volumes, because the program btrfs is not here");
         return;
     }
     for path in ["a", "volume/x/b"] {
