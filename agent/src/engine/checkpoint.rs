@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
-use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
+use rfs_model::{ByteCount, ComponentName, OperationId, Reason, Timestamp};
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
@@ -21,6 +21,8 @@ pub(super) struct Checkpoint {
     components: BTreeSet<ComponentName>,
     until: Timestamp,
     cancel: Cancel,
+    /// How much was new to the store when it was stored ahead: that is the checkpoint's, too.
+    ahead: ByteCount,
 }
 
 /// Why a snapshot was made that only makes a later one short.
@@ -47,17 +49,23 @@ impl Engine {
         let chosen = self.chosen(&selection.components)?;
         let cancel = Cancel::at(until, self.clock.clone());
         let components = chosen.iter().map(|component| component.name().clone()).collect();
-        self.set_checkpoint(Some(Checkpoint { operation, components, until, cancel: cancel.clone() }));
+        let ahead = ByteCount(0);
+        let mut checkpoint = Checkpoint { operation, components, until, cancel: cancel.clone(), ahead };
+        self.set_checkpoint(Some(checkpoint.clone()));
         self.stop_collection();
         // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
         let ahead = || self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel);
         match self.with_room(&cancel, ahead) {
+            Ok(stored) => {
+                checkpoint.ahead = stored.measure.stored;
+                self.set_checkpoint(Some(checkpoint));
+            }
             // A writer that does not rest is what being quiet is for.
             Err(refusal) if refusal.reason != Reason::FileUnstable => {
                 self.set_checkpoint(None);
                 return Err(refusal);
             }
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
         let quiet = self.quiesce(&chosen, operation, until, &cancel);
         drop(alone);
@@ -85,10 +93,17 @@ impl Engine {
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
         self.forget_stored_ahead();
         drop(alone);
-        cut.inspect_err(|_| {
-            // What could not resume is logged, and tried again at the next start.
-            let _ = self.give_up(operation);
-        })
+        match cut {
+            Ok(mut captured) => {
+                captured.measure.stored.0 += checkpoint.ahead.0;
+                Ok(captured)
+            }
+            Err(refusal) => {
+                // What could not resume is logged, and tried again at the next start.
+                let _ = self.give_up(operation);
+                Err(refusal)
+            }
+        }
     }
 
     /// Lets everything resume; the host is free, and what it cut is the newest checkpoint. May be called again.

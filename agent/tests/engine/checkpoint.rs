@@ -33,6 +33,7 @@ fn a_checkpoint_is_quiet_from_prepare_to_finish_and_holds_what_was_flushed() {
     prepare(&engine, 1, soon()).expect("prepares");
     assert_eq!(bed.told(), ["quiet"]);
     let cut = engine.cut_checkpoint(operation(1), "nightly", soon()).expect("cuts");
+    assert!(cut.measure.stored.0 > 0, "what was stored ahead of the cut is its own: {:?}", cut.measure);
     assert_eq!(bed.told(), ["quiet"]);
     engine.finish(operation(1)).expect("finishes");
     assert_eq!(bed.told(), ["quiet", "resumed"]);
@@ -43,6 +44,20 @@ fn a_checkpoint_is_quiet_from_prepare_to_finish_and_holds_what_was_flushed() {
     std::fs::remove_file(bed.path("site/data")).expect("it was flushed");
     assert!(try_restore(&engine, order(cut.info.id, everything())).expect("begins").failure.is_none());
     assert_eq!(bed.read("site/data"), "flushed\n");
+}
+
+#[test]
+fn the_first_checkpoint_says_how_much_was_new_and_the_next_that_nothing_was() {
+    let bed = quiet_bed("");
+    let engine = bed.engine();
+    let stored = |number| {
+        prepare(&engine, number, soon()).expect("prepares");
+        let cut = engine.cut_checkpoint(operation(number), "nightly", soon()).expect("cuts");
+        engine.finish(operation(number)).expect("finishes");
+        cut.measure.stored.0
+    };
+    assert!(stored(1) > 0);
+    assert_eq!(stored(2), 0);
 }
 
 #[test]
