@@ -202,7 +202,7 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
     // below may not see.
     let packs = store.index().known_packs();
     let needed = reach::needed(store, cancel)?;
-    let Waste { dead, sparse } = Waste::of(store, &packs, &needed);
+    let Waste { dead, sparse } = Waste::of(store, &packs, &needed).without_last_copies(store, &needed);
     drop(needed);
     report.freed.0 += remove_packs(store, &dead, &packs)?;
     let mut round = Vec::new();
@@ -248,6 +248,27 @@ impl Waste {
         let (dead, sparse): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, objects)| objects.is_empty());
         Self { dead: dead.into_iter().map(|(id, _)| id).collect(), sparse }
     }
+
+    /// Has an object written anew too if the place that is preferred to this one is damaged.
+    fn without_last_copies(mut self, store: &Inner, needed: &DigestSet) -> Self {
+        let going: BTreeSet<PackId> =
+            self.dead.iter().copied().chain(self.sparse.iter().map(|(id, _)| *id)).collect();
+        let mut spares: Vec<(Digest, Location)> = store.index().spares().collect();
+        spares.retain(|(digest, place)| going.contains(&place.pack) && needed.contains(digest));
+        let mut content = Vec::new();
+        for (digest, place) in spares {
+            let preferred = store.index().find(&digest);
+            if preferred.is_some_and(|there| store.object_at(&there, &digest, &mut content).is_ok()) {
+                continue;
+            }
+            self.dead.retain(|id| *id != place.pack);
+            match self.sparse.iter_mut().find(|(id, _)| *id == place.pack) {
+                Some((_, objects)) => objects.push((digest, place)),
+                None => self.sparse.push((place.pack, vec![(digest, place)])),
+            }
+        }
+        self
+    }
 }
 
 fn length_of(objects: &[(Digest, Location)]) -> u64 {
@@ -264,9 +285,9 @@ pub(crate) fn rewrite(
     for (_, objects) in packs {
         let mut objects = objects.clone();
         objects.sort_unstable_by_key(|(_, location)| location.offset);
-        for (digest, location) in &objects {
+        for (digest, _) in &objects {
             cancel.check()?;
-            store.copy_object(digest, location, &writer)?;
+            store.copy_object(digest, &writer)?;
         }
     }
     let finished = writer.finish()?;

@@ -151,6 +151,11 @@ impl StoreError {
         }
     }
 
+    /// Whether a file that was known of is there no more. Of a pack that means that a collector was faster.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn damaged(what: impl Into<String>, path: &Path, reason: impl ToString) -> Self {
         Self::Damaged { what: what.into(), path: path.to_owned(), reason: reason.to_string() }
     }

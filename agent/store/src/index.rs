@@ -15,7 +15,7 @@ mod file;
 mod table;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 
@@ -63,14 +63,15 @@ impl Index {
     pub(crate) fn load(layout: &Layout) -> Result<Self, StoreError> {
         let Some((table, covered)) = file::load(layout)? else { return Self::from_packs(layout) };
         let mut index = Self { table, ..Self::default() };
-        for id in layout.pack_ids()? {
+        for_each_pack(layout, |id| {
             match covered.get(&id) {
                 Some(length) => {
                     index.packs.insert(id, PackInfo { length: *length, is_known: true });
                 }
                 None => index.add_pack(&id.path(&layout.packs), id)?,
             }
-        }
+            Ok(())
+        })?;
         let packs = &index.packs;
         index.table.retain(|id| covered.contains_key(&id) && packs.contains_key(&id));
         Ok(index)
@@ -79,9 +80,7 @@ impl Index {
     /// Reads the footers of all packs.
     pub(crate) fn from_packs(layout: &Layout) -> Result<Self, StoreError> {
         let mut index = Self::default();
-        for id in layout.pack_ids()? {
-            index.add_pack(&id.path(&layout.packs), id)?;
-        }
+        for_each_pack(layout, |id| index.add_pack(&id.path(&layout.packs), id))?;
         Ok(index)
     }
 
@@ -105,6 +104,19 @@ impl Index {
         }
         self.table.retain(|id| !gone(id));
         self.packs.retain(|id, _| !gone(*id));
+    }
+
+    /// Every place of an object, the preferred first.
+    pub(crate) fn places(&self, digest: &Digest) -> Vec<Location> {
+        let recent = self.recent.get(digest).copied();
+        let shadowed = self.shadowed.iter().filter(|(shadowed, _)| shadowed == digest);
+        recent.into_iter().chain(shadowed.map(|(_, place)| *place)).chain(self.table.places(digest)).collect()
+    }
+
+    /// Objects in the places to which others are preferred.
+    pub(crate) fn spares(&self) -> impl Iterator<Item = (Digest, Location)> {
+        let spare = |(digest, location): &(Digest, Location)| self.find(digest) != Some(*location);
+        self.table.all().filter(spare).chain(self.shadowed.iter().copied())
     }
 
     /// Every object, once, where it is preferred.
@@ -141,18 +153,10 @@ impl Index {
     }
 
     fn add_pack(&mut self, path: &Path, id: PackId) -> Result<(), StoreError> {
-        match read_footer(path, id) {
-            Ok((length, entries)) => self.add(id, PackInfo { length, is_known: true }, &entries),
-            // Its objects are found by their records.
-            Err(StoreError::Damaged { .. }) => {
-                let length = match std::fs::metadata(path) {
-                    Err(error) if is_broken(&error) => 0,
-                    other => other.map_err(StoreError::io("examine", path))?.len(),
-                };
-                self.add(id, PackInfo { length, is_known: false }, &scan_records(path, id)?);
-            }
+        match read_pack(path, id) {
+            Ok((info, entries)) => self.add(id, info, &entries),
             // The collector of the writing process was faster.
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.is_gone() => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -180,6 +184,37 @@ impl Index {
                 }
             }
         }
+    }
+}
+
+/// Visits every pack once. A listing that is made while a collector moves objects may miss where they were and where they
+/// are: it is over when another, begun after all were read, has nothing new.
+fn for_each_pack(
+    layout: &Layout,
+    mut visit: impl FnMut(PackId) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut seen = BTreeSet::new();
+    loop {
+        let new: Vec<PackId> = layout.pack_ids()?.into_iter().filter(|id| seen.insert(*id)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        new.into_iter().try_for_each(&mut visit)?;
+    }
+}
+
+/// What a pack's footer lists; where that is damaged, what its records say.
+fn read_pack(path: &Path, id: PackId) -> Result<(PackInfo, Vec<(Digest, Location)>), StoreError> {
+    match read_footer(path, id) {
+        Ok((length, entries)) => Ok((PackInfo { length, is_known: true }, entries)),
+        Err(StoreError::Damaged { .. }) => {
+            let length = match std::fs::metadata(path) {
+                Err(error) if is_broken(&error) => 0,
+                other => other.map_err(StoreError::io("examine", path))?.len(),
+            };
+            Ok((PackInfo { length, is_known: false }, scan_records(path, id)?))
+        }
+        Err(error) => Err(error),
     }
 }
 

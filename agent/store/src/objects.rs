@@ -16,36 +16,49 @@ use crate::pack::{Encoding, Finished, Location, PackId, PackWriter, RECORD_LENGT
 use crate::space::Reserve;
 use crate::store::Inner;
 
+/// So often may a collector move an object away from whoever is about to read it.
+const MOST_MOVES: usize = 100;
+
 impl Inner {
-    /// Reads an object's content. A content that does not have the digest is never returned.
+    /// Reads an object's content, from whichever of its places has it whole. A content that does not have the digest is
+    /// never returned.
     pub(crate) fn object(&self, digest: &Digest, content: &mut Vec<u8>) -> Result<(), StoreError> {
-        let missing = || StoreError::Missing { digest: *digest, path: self.layout.root.clone() };
-        let gone = |error: &StoreError| matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
-        let find = || self.index().find(digest);
-        let before = find();
-        match before.map(|location| self.object_at(&location, digest, content)) {
-            Some(Err(error)) if gone(&error) => {}
-            Some(outcome) => return outcome,
-            None if self.layout.require_writable().is_ok() => return Err(missing()),
-            None => {}
+        let is_told = self.layout.require_writable().is_ok();
+        let mut outcome = self.object_where_known(digest, content);
+        for moves in 0..MOST_MOVES {
+            // A collector has moved it since: ours, which has told the index, or another process's, which has not.
+            match &outcome {
+                Err(error) if error.is_gone() => {}
+                Err(StoreError::Missing { .. }) if !is_told && moves == 0 => {}
+                _ => break,
+            }
+            if !is_told {
+                self.reload_index()?;
+            }
+            outcome = self.object_where_known(digest, content);
         }
-        // A collector has moved it since: ours, which has told the index, or another process's, which has not.
-        if self.layout.require_writable().is_err() {
-            self.reload_index()?;
+        outcome
+    }
+
+    fn object_where_known(&self, digest: &Digest, content: &mut Vec<u8>) -> Result<(), StoreError> {
+        let found = self.index().find(digest);
+        let place =
+            found.ok_or_else(|| StoreError::Missing { digest: *digest, path: self.layout.root.clone() })?;
+        let Err(error) = self.object_at(&place, digest, content) else { return Ok(()) };
+        if error.is_gone() {
+            return Err(error);
         }
-        let location = find().ok_or_else(missing)?;
-        self.object_at(&location, digest, content)
+        // What one place has lost another may have.
+        let mut others = self.index().places(digest);
+        others.retain(|other| *other != place);
+        let is_read = others.iter().any(|other| self.object_at(other, digest, content).is_ok());
+        if is_read { Ok(()) } else { Err(error) }
     }
 
     /// Copies an object as it is stored, if its content has the digest.
-    pub(crate) fn copy_object(
-        &self,
-        digest: &Digest,
-        location: &Location,
-        writer: &PackWriter,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn copy_object(&self, digest: &Digest, writer: &PackWriter) -> Result<(), StoreError> {
         let mut content = Vec::new();
-        self.object_at(location, digest, &mut content)?;
+        self.object(digest, &mut content)?;
         RECORD.with_borrow(|record| {
             let (head, payload) = record
                 .split_first_chunk::<RECORD_LENGTH>()
@@ -60,7 +73,8 @@ impl Inner {
         StoreError::damaged(format!("object {digest}"), &self.layout.packs, reason.to_string())
     }
 
-    fn object_at(
+    /// Reads an object where it is said to be; its record stays in `RECORD`.
+    pub(crate) fn object_at(
         &self,
         location: &Location,
         digest: &Digest,

@@ -185,6 +185,14 @@ fn captures_and_the_collector_run_side_by_side() {
             }
             rounds
         });
+        let reader = threads.spawn(|| {
+            let mut rounds = 0;
+            while !stop.is_set() {
+                read_all(&rfs_store::Store::open_read_only(&path).expect("opens"));
+                rounds += 1;
+            }
+            rounds
+        });
         let at_end = StopAtEnd(&stop);
         // The same few contents come and go, so that captures count on objects that are about to be collected.
         for round in 0..150u64 {
@@ -199,8 +207,62 @@ fn captures_and_the_collector_run_side_by_side() {
         }
         drop(at_end);
         assert!(collector.join().expect("ends") > 3);
+        assert!(reader.join().expect("ends") > 3);
     });
     assert_eq!(store.verify(Share::Whole, &Cancel::new()).expect("verifies").damage, []);
+}
+
+/// Reads all that another process keeps, as it collects: nothing that is listed may be missing.
+fn read_all(store: &rfs_store::Store) {
+    for _ in 0..5 {
+        assert_eq!(store.verify(Share::Whole, &Cancel::new()).expect("verifies").damage, []);
+        for info in store.snapshots().expect("lists") {
+            let read = store.snapshot(info.id).and_then(|snapshot| contents(store, &snapshot.tree(&site())?));
+            if let Err(error) = read {
+                let listed = store.snapshots().expect("lists");
+                assert!(listed.iter().all(|listed| listed.id != info.id), "{} is lost: {error}", info.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_copy_harms_nobody_while_there_is_another_and_the_collector_keeps_that() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    fs::write(live.join("shared"), noise(1, 40_000)).expect("writes");
+    let store = open(&path);
+    // Two captures at once keep the same content; the first has much else, which goes with it.
+    let (first, second) = (store.begin().expect("begins"), store.begin().expect("begins"));
+    fs::write(live.join("other"), noise(2, 300_000)).expect("writes");
+    first.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+    fs::remove_file(live.join("other")).expect("removes");
+    let (tree, _) = second.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+    first.commit(note("first")).expect("commits");
+    second.commit(note("second")).expect("commits");
+    let packs = files_beneath(&path.join("packs"));
+    let later = packs.last().expect("two packs");
+    let mut bytes = fs::read(later).expect("reads");
+    bytes[20_000] ^= 1;
+    fs::write(later, bytes).expect("damages");
+    drop(store);
+
+    let store = open(&path);
+    let is_whole = |store: &rfs_store::Store| {
+        let read = contents(store, &tree).expect("the other copy is there");
+        assert_eq!(read, [(b"shared".to_vec(), noise(1, 40_000))]);
+        let damage = store.verify(Share::Whole, &Cancel::new()).expect("verifies").damage;
+        assert!(damage.len() == 1 && damage[0].harms.is_empty(), "{damage:?}");
+        assert_eq!(damage[0].path, *later);
+    };
+    is_whole(&store);
+    let report = store.collect(&LAST_ONE, &Cancel::new()).expect("collects");
+    assert!(report.forgotten.len() == 1 && report.freed.0 > 290_000, "{report:?}");
+    is_whole(&store);
+    let repaired = store.repair(&[], &Cancel::new()).expect("repairs");
+    assert_eq!((repaired.quarantined.len(), repaired.remaining.damage), (1, Vec::new()));
+    assert_eq!(contents(&store, &tree).expect("reads").len(), 1);
 }
 
 #[test]

@@ -72,12 +72,25 @@ impl Table {
         &self.packs
     }
 
+    /// The latest place of an object.
     pub(crate) fn find(&self, digest: &Digest) -> Option<Location> {
-        let wanted = &digest.as_bytes()[..];
-        let bucket = bucket(wanted, self.bits);
-        let (from, to) = (*self.starts.get(bucket)? as usize, *self.starts.get(bucket + 1)? as usize);
-        let mut records = self.records[from * RECORD..to * RECORD].chunks_exact(RECORD);
-        records.rfind(|record| &record[..32] == wanted).map(|record| self.read(record).1)
+        self.places(digest).next()
+    }
+
+    /// The places of an object, the latest first.
+    pub(crate) fn places(&self, digest: &Digest) -> impl Iterator<Item = Location> {
+        let bucket = bucket(digest.as_bytes(), self.bits);
+        let records = match (self.starts.get(bucket), self.starts.get(bucket + 1)) {
+            (Some(from), Some(to)) => &self.records[*from as usize * RECORD..*to as usize * RECORD],
+            _ => &[],
+        };
+        let here = records.chunks_exact(RECORD).rev().filter(|record| record[..32] == *digest.as_bytes());
+        here.map(|record| self.read(record).1)
+    }
+
+    /// Every object in every place.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Digest, Location)> {
+        self.records.chunks_exact(RECORD).map(|record| self.read(record))
     }
 
     /// Every object, once, in its latest place.

@@ -43,6 +43,20 @@ impl Checker {
         share: Share,
         cancel: &Cancel,
     ) -> Result<PackReport, StoreError> {
+        match self.read(path, id, share, cancel) {
+            // Collected since it was listed.
+            Err(error) if error.is_gone() => Ok(PackReport::default()),
+            other => other,
+        }
+    }
+
+    fn read(
+        &mut self,
+        path: &Path,
+        id: PackId,
+        share: Share,
+        cancel: &Cancel,
+    ) -> Result<PackReport, StoreError> {
         let mut report = PackReport::default();
         let mut damaged = |what, reason: String| {
             report.damage.push(Damage { what, path: path.to_owned(), reason, harms: BTreeSet::new() });
@@ -52,10 +66,6 @@ impl Checker {
             Err(StoreError::Damaged { reason, .. }) => {
                 damaged(DamagedThing::Pack(id.0), reason);
                 scan_records(path, id)?
-            }
-            // Collected since it was listed.
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(report);
             }
             Err(error) => return Err(error),
         };

@@ -24,10 +24,7 @@ pub(super) fn check(
     report: &mut VerifyReport,
 ) -> Result<(), StoreError> {
     let packs = &store.layout.packs;
-    // An object that stands in two packs is lost only if the copy that is used is damaged.
-    let bad: BTreeSet<Digest> =
-        report.damage.iter().filter_map(|damage| lost(index, packs, damage)).collect();
-    let mut checking = Checking { store, index, bad, segments: HashMap::new() };
+    let mut checking = Checking { store, index, bad: lost(index, packs, report), segments: HashMap::new() };
     let mut harms: BTreeMap<Digest, BTreeSet<SnapshotId>> = BTreeMap::new();
     for id in ids.iter().copied() {
         let path = snapshot::manifest_path(store, id);
@@ -56,11 +53,12 @@ pub(super) fn check(
         }
     }
     for damage in &mut report.damage {
-        if let Some(digest) = lost(index, packs, damage) {
-            damage.harms = harms.remove(&digest).unwrap_or_default();
+        if let DamagedThing::Object(digest) = &damage.what {
+            damage.harms = harms.get(digest).cloned().unwrap_or_default();
         }
     }
     // What is left was not found among the objects that were read again.
+    harms.retain(|digest, _| !checking.bad.contains(digest));
     report.damage.extend(harms.into_iter().map(|(digest, harms)| match index.find(&digest) {
         Some(location) => Damage {
             what: DamagedThing::Object(digest),
@@ -78,10 +76,18 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The object that is lost by this damage.
-fn lost(index: &Index, packs: &Path, damage: &Damage) -> Option<Digest> {
-    let DamagedThing::Object(digest) = damage.what else { return None };
-    index.find(&digest).filter(|location| location.pack.path(packs) == damage.path).map(|_| digest)
+/// The objects that are damaged in each of their places.
+fn lost(index: &Index, packs: &Path, report: &VerifyReport) -> BTreeSet<Digest> {
+    let mut damaged: BTreeMap<Digest, BTreeSet<&Path>> = BTreeMap::new();
+    for damage in &report.damage {
+        if let DamagedThing::Object(digest) = damage.what {
+            damaged.entry(digest).or_default().insert(&damage.path);
+        }
+    }
+    let is_lost = |digest: &Digest, paths: &BTreeSet<&Path>| {
+        index.places(digest).iter().all(|place| paths.contains(&*place.pack.path(packs)))
+    };
+    damaged.into_iter().filter(|(digest, paths)| is_lost(digest, paths)).map(|(digest, _)| digest).collect()
 }
 
 struct Checking<'a> {
