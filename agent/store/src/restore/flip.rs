@@ -7,8 +7,12 @@
 //! - A swap is one system call, and what it displaced is looked at again afterwards: what changed in between goes back at
 //!   once.
 //! - Which swaps are done can always be told from the inodes of the two sides, so there is no journal here.
+//! - No path lies beneath another, so that many are swapped by all cores at once, in any order.
 
 use std::ops::ControlFlow;
+
+use rayon::iter::ParallelIterator as _;
+use rayon::slice::ParallelSlice as _;
 
 use super::adjust::{apply, check_adjust, fields};
 use super::bench::{Bench, Operation, Watch};
@@ -25,36 +29,73 @@ use super::staged::{Evidence, FilesStanding, Ready, Staged, Swap, SwapKind};
 /// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync()) before it is reported as
 /// done.
 pub fn flip(staged: &Staged) -> Result<(), FlipError> {
-    flip_watched(staged, &mut |_| ControlFlow::Continue(()))
+    let mut bench = Bench::open(staged)?;
+    let pending = begin(&mut bench, &mut unwatched)?;
+    for_each(&mut bench, &pending, forward)?;
+    finish(&mut bench, &mut unwatched)
 }
 
-/// The same as [`flip`], asking `watch` before every operation.
+/// The same as [`flip`], asking `watch` before every operation, and so one after another.
 pub fn flip_watched(staged: &Staged, watch: Watch<'_>) -> Result<(), FlipError> {
     let mut bench = Bench::open(staged)?;
+    for swap in begin(&mut bench, watch)? {
+        ask(watch, Operation::Swap(&swap.at))?;
+        forward(&mut bench, swap)?;
+    }
+    finish(&mut bench, watch)
+}
+
+pub(super) fn unwatched(_: Operation<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Checks and marks, and says which swaps are to be done.
+fn begin<'a>(bench: &mut Bench<'a>, watch: Watch<'_>) -> Result<Vec<&'a Swap>, FlipError> {
     let pending = match bench.is_marked()? {
-        false => match untouched(&mut bench) {
-            Err(FlipError::Changed { .. }) if is_begun(&mut bench)? => undone(&mut bench)?,
+        false => match untouched(bench) {
+            Err(FlipError::Changed { .. }) if is_begun(bench)? => undone(bench)?,
             checked => checked?,
         },
-        true => undone(&mut bench)?,
+        true => undone(bench)?,
     };
     ask(watch, Operation::Mark)?;
     for yard in bench.yards() {
         yard.mark_flipping()?;
     }
-    for swap in pending {
-        ask(watch, Operation::Swap(&swap.at))?;
-        forward(&mut bench, swap)?;
-    }
+    Ok(pending)
+}
+
+/// What is done in place, once all paths are swapped.
+fn finish(bench: &mut Bench<'_>, watch: Watch<'_>) -> Result<(), FlipError> {
+    let staged = bench.staged;
     for adjust in &staged.adjusts {
-        if !apply(&mut bench, adjust, &adjust.old, &adjust.new, watch)? {
+        if !apply(bench, adjust, &adjust.old, &adjust.new, watch)? {
             return Err(FlipError::Changed { path: bench.shown(&adjust.at) });
         }
     }
     for folder in &staged.folders {
-        settle(&mut bench, &folder.at, folder.new, watch)?;
+        settle(bench, &folder.at, folder.new, watch)?;
     }
     Ok(())
+}
+
+/// So many neighbours are worth a bench of their own.
+const SHARE: usize = 512;
+
+/// Does something with every swap; where there are many, on all cores. Once one has failed, no other share is begun.
+fn for_each<'a>(
+    bench: &mut Bench<'a>,
+    swaps: &[&'a Swap],
+    each: impl Fn(&mut Bench<'a>, &'a Swap) -> Result<(), FlipError> + Sync,
+) -> Result<(), FlipError> {
+    if swaps.len() <= SHARE {
+        return swaps.iter().try_for_each(|swap| each(bench, swap));
+    }
+    let staged = bench.staged;
+    swaps.par_chunks(SHARE).try_for_each(|swaps| {
+        let mut bench = Bench::open(staged)?;
+        swaps.iter().try_for_each(|swap| each(&mut bench, swap))
+    })
 }
 
 /// Where the live trees stand, told from inodes and metadata alone.
@@ -110,10 +151,10 @@ pub(super) fn ask(watch: Watch<'_>, operation: Operation<'_>) -> Result<(), Flip
 
 /// Before the first flip: all swaps, once every path is found to be what was staged for.
 fn untouched<'a>(bench: &mut Bench<'a>) -> Result<Vec<&'a Swap>, FlipError> {
-    let swaps = &bench.staged.swaps;
-    swaps.iter().try_for_each(|swap| check(bench, swap))?;
+    let swaps: Vec<&Swap> = bench.staged.swaps.iter().collect();
+    for_each(bench, &swaps, check)?;
     bench.staged.adjusts.iter().try_for_each(|adjust| check_adjust(bench, adjust, true))?;
-    Ok(swaps.iter().collect())
+    Ok(swaps)
 }
 
 /// Once a flip has begun: the swaps that it did not come to.

@@ -3,12 +3,10 @@
 //! Invariant: whatever someone put at a path since the flip, the displaced entry gets its place again. What was there
 //! is moved into the slot and named.
 
-use std::ops::ControlFlow;
-
 use super::adjust::apply;
 use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
-use super::flip::{ask, is_begun, settle, settle_moved};
+use super::flip::{ask, is_begun, settle, settle_moved, unwatched};
 use super::staged::{Staged, Swap, SwapKind, Unflipped};
 use crate::text::ByteText;
 
@@ -16,7 +14,7 @@ use crate::text::ByteText;
 ///
 /// It is done, but not yet safe from a power cut, when this returns: call [`sync`](super::sync()) before it is reported.
 pub fn unflip(staged: &Staged) -> Result<Unflipped, FlipError> {
-    unflip_watched(staged, &mut |_| ControlFlow::Continue(()))
+    unflip_watched(staged, &mut unwatched)
 }
 
 /// The same as [`unflip`], asking `watch` before every operation.
