@@ -88,7 +88,8 @@ def away(path: Path) -> None:
     """Moves rather than removes: a file system slows down right after a mass delete, and that would be in the figures."""
     if not path.exists():
         return
-    if subprocess.check_output(["stat", "-f", "-c", "%T", path], text=True).strip() == "tmpfs":
+    few = sum(len(names) for _, _, names in os.walk(path)) < 1000
+    if few or subprocess.check_output(["stat", "-f", "-c", "%T", path], text=True).strip() == "tmpfs":
         shutil.rmtree(path)
         return
     trash = work / "trash"
@@ -97,8 +98,8 @@ def away(path: Path) -> None:
 
 
 def size_of(path: Path) -> float:
-    """What a folder takes on disk, in MiB."""
-    return int(subprocess.check_output(["du", "-sk", path]).split()[0]) / 1024
+    """What a folder takes on disk, in MiB; not the clones of our store, which share the blocks of what is live."""
+    return int(subprocess.check_output(["du", "-sk", "--exclude=clones", path]).split()[0]) / 1024
 
 
 class Image:
@@ -429,7 +430,8 @@ try:
         if not options.on:
             measure(tree.resolve())
         for kind in options.on:
-            image = Image(kind, int(size_of(tree) * (4 + 12 * options.runs)) + 512)
+            rounds = options.runs * (2 if options.cold else 1)
+            image = Image(kind, int(size_of(tree) * (4 + 12 * rounds)) + 512)
             try:
                 work = image.at
                 measure(tree.resolve(), image)

@@ -49,6 +49,8 @@ pub struct Config {
     pub store: PathBuf,
     /// How much of a file system is never used, the store's and the components'.
     pub reserve: ReserveRule,
+    /// Whether the store clones large files, where the file system can.
+    pub clones: bool,
     /// How to reach the coordinator; none on a host that is used locally alone.
     pub link: Option<Link>,
     /// What is captured and restored, in the order in which it is written.

@@ -45,7 +45,7 @@ use rfs_link::Chain;
 use rfs_model::time::SharedClock;
 use rfs_model::{HostId, OperationId, Reason, SnapshotId, Timestamp};
 use rfs_store::journal::{Journal, JournalError, NewRun};
-use rfs_store::{Cancel, Snapshot, Store, StoreError};
+use rfs_store::{Cancel, Snapshot, Store, StoreError, StoreOptions};
 
 use crate::commander::{Inconsistent, Refusal, Selection};
 use crate::component::{self, Component, store_reason};
@@ -122,7 +122,8 @@ impl Engine {
     /// quiet for a checkpoint resumes.
     pub fn open(config: Config, clock: SharedClock, health: Arc<dyn LocalHealth>) -> Result<Opened, Refusal> {
         let refused = |cause: Cause| cause.refusal();
-        let store = Store::open_with_reserve(&config.store, clock.clone(), config.reserve);
+        let options = StoreOptions { reserve: config.reserve, clones: config.clones };
+        let store = Store::open_with(&config.store, clock.clone(), options);
         let store = store.map_err(|error| match store_reason(&error) {
             Reason::StoreLocked => refuse(
                 Reason::StoreLocked,

@@ -104,6 +104,7 @@ pub(super) fn space(config: &Config, output: &Output) -> Ended {
             "shared_bytes": shared.0,
             "unneeded_bytes": usage.unneeded.0,
             "quarantine_bytes": usage.quarantine.0,
+            "clones_bytes": usage.clones.0,
             "available_bytes": usage.available.0,
             "reserve_bytes": usage.reserve.0,
             "usable_bytes": usable.0,
@@ -118,6 +119,10 @@ pub(super) fn space(config: &Config, output: &Output) -> Ended {
     if usage.quarantine.0 > 0 {
         let folder = config.store.join("quarantine");
         output.field("damaged", format_args!("{}; may be deleted: {}", usage.quarantine, folder.display()));
+    }
+    if usage.clones.0 > 0 {
+        let note = "not counted above: they take room only for what is live no longer, and go first";
+        output.field("clones", format_args!("{} of large files; {note}", usage.clones));
     }
     output.field(
         "free",

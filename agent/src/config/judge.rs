@@ -41,8 +41,21 @@ pub(super) fn judge(text: &str, path: &Path) -> Result<Config, Complaint> {
     let max_restore_time = raw.restore.max_time.map_or(MAX_RESTORE_TIME, |Time(time)| time);
     let retention = judge.retention(&raw.retention)?;
     let reserve = judge.reserve(raw.store.reserve.as_ref())?;
+    let clones = raw.store.clones.unwrap_or(true);
     let path = path.into();
-    Ok(Config { path, host, labels, store, reserve, link, components, health, max_restore_time, retention })
+    Ok(Config {
+        path,
+        host,
+        labels,
+        store,
+        reserve,
+        clones,
+        link,
+        components,
+        health,
+        max_restore_time,
+        retention,
+    })
 }
 
 /// Judges one text, so that a complaint can point into it.

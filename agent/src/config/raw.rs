@@ -54,6 +54,7 @@ pub(super) struct Tls {
 pub(super) struct Store {
     pub(super) path: Spanned<String>,
     pub(super) reserve: Option<Spanned<String>>,
+    pub(super) clones: Option<bool>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]

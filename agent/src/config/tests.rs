@@ -153,7 +153,7 @@ fn what_is_kept_has_defaults_and_bounds() {
     let config = judge(GOOD).expect("a file of an earlier version");
     let usual = KeepPolicy { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0 };
     assert_eq!((config.retention.keep, config.retention.automatic), (usual, true));
-    assert_eq!(config.reserve, ReserveRule::Usual);
+    assert_eq!((config.reserve, config.clones), (ReserveRule::Usual, true));
     let with = |keys: &str| judge(&format!("{GOOD}\n[retention]\n{keys}"));
     let keep = with("keep_last = 3\nkeep_hourly = 0").expect("valid").retention.keep;
     assert_eq!(keep, KeepPolicy { last: 3, hourly: 0, ..usual });

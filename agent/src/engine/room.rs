@@ -45,7 +45,7 @@ impl Engine {
         match self.store.collect(&self.config.retention.keep, cancel) {
             Ok(report) => {
                 tracing::info!(forgotten = report.forgotten.len(), freed = %report.freed, "collected, for room is needed");
-                report.freed.0 > 0
+                report.freed.0 > 0 || report.clones > 0
             }
             Err(error) => {
                 tracing::warn!(error = %rfs_link::Chain(&error), "room is needed, and nothing could be collected");

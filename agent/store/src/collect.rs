@@ -17,7 +17,7 @@ use crate::index::DigestHasher;
 use crate::marks::{Marks, Proof};
 use crate::objects::CollectionGuard;
 use crate::pack::{Location, PackId, PackWriter};
-use crate::reach;
+use crate::reach::{self, Needed};
 use crate::retention::{self, KeepPolicy, Kept, NEWEST_CHECKPOINT};
 use crate::snapshot::{self, SnapshotInfo};
 use crate::store::{Inner, Store};
@@ -33,6 +33,8 @@ pub struct CollectReport {
     pub freed: ByteCount,
     /// How much was written anew to free it.
     pub rewritten: ByteCount,
+    /// How many clones of large files are gone. What they held is in the packs.
+    pub clones: u64,
 }
 
 /// What a policy leaves, and what it does not.
@@ -173,7 +175,7 @@ impl Store {
         let store = &*self.0;
         let packs = store.index().known_packs();
         let needed = reach::needed_by(store, staying, cancel)?;
-        let waste = Waste::of(store, &packs, &needed);
+        let waste = Waste::of(store, &packs, &needed.objects);
         let dead: u64 = waste.dead.iter().map(|id| packs[id]).sum();
         let sparse = waste.sparse.iter().map(|(id, objects)| packs[id].saturating_sub(length_of(objects)));
         Ok(ByteCount(dead + sparse.sum::<u64>()))
@@ -201,10 +203,12 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
     // Packs that are committed from here on are not looked at: what is in them is needed by snapshots that the marking
     // below may not see.
     let packs = store.index().known_packs();
-    let needed = reach::needed(store, cancel)?;
-    let Waste { dead, sparse } = Waste::of(store, &packs, &needed).without_last_copies(store, &needed);
-    drop(needed);
+    let clones = store.clones.list()?;
+    let Needed { objects, clones: needed } = reach::needed(store, cancel)?;
+    let Waste { dead, sparse } = Waste::of(store, &packs, &objects).without_last_copies(store, &objects);
+    drop(objects);
     report.freed.0 += remove_packs(store, &dead, &packs)?;
+    remove_clones(store, clones, &needed, report)?;
     let mut round = Vec::new();
     let mut size = 0;
     let mut sparse = sparse.into_iter().peekable();
@@ -220,6 +224,22 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
             size = 0;
         }
     }
+    Ok(())
+}
+
+/// Removes clones that no restore would use; where room is short, all.
+fn remove_clones(
+    store: &Inner,
+    mut names: Vec<String>,
+    needed: &BTreeSet<Digest>,
+    report: &mut CollectReport,
+) -> Result<(), StoreError> {
+    let is_needed = |name: &String| name.parse().is_ok_and(|name: Digest| needed.contains(&name));
+    let has_room = store.reserve.check(store.reserve.kept()).is_ok();
+    // One in the making is its capture's.
+    names.retain(|name| !(name.ends_with(".part") || has_room && is_needed(name)));
+    report.freed.0 += store.clones.remove(&names)?;
+    report.clones += names.len() as u64;
     Ok(())
 }
 

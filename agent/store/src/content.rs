@@ -18,6 +18,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::cancel::Cancel;
+use crate::clones::FileClone;
 use crate::error::StoreError;
 use crate::tree::Extent;
 
@@ -60,6 +61,11 @@ pub(crate) trait Sink: Sync {
     /// price, so that it is only done where it matters.
     fn expect(&self, _bytes: &dyn Fn() -> u64) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Clones a file of `size` bytes, so that what is read is what it held at one instant.
+    fn clone_of(&self, _file: &File, _size: u64) -> Option<FileClone<'_>> {
+        None
     }
 }
 

@@ -1,6 +1,7 @@
 //! A drill: a snapshot is restored into a scratch folder, as a host would be, and compared with what was captured.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::space::Demand;
 use crate::spec::FilesSpec;
 use crate::store::Store;
-use crate::tree::{EntryKind, Root, Tree};
+use crate::tree::{EntryKind, Extent, Root, Tree};
 
 /// A drill that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,24 @@ impl Contents for Store {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         Ok(self.piece(digest, length, into)?)
     }
+
+    fn whole(&self, content: &[Extent]) -> Option<File> {
+        self.0.clones.find(content)
+    }
+}
+
+/// The packs alone: what a drill proves must hold when all clones are gone.
+struct Packs<'a>(&'a Store);
+
+impl Contents for Packs<'_> {
+    fn read(
+        &self,
+        digest: &Digest,
+        length: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Contents::read(self.0, digest, length, into)
+    }
 }
 
 impl Store {
@@ -124,7 +143,7 @@ impl Store {
             restore::plan(&self.scan(&spec, cancel)?, target, &Rules { devices: true, ..Rules::default() })?;
         self.check_room(&[Demand { path: folder.to_owned(), bytes: plan.bytes_to_write() }])?;
         let staging = StagingName::new("drill").expect("a plain name");
-        let staged = restore::stage(&plan, self, &staging, Unmanaged::Refuse, &Progress::default())?;
+        let staged = restore::stage(&plan, &Packs(self), &staging, Unmanaged::Refuse, &Progress::default())?;
         cancel.check().map_err(StoreError::from)?;
         restore::flip(&staged)?;
         restore::sync(&staged)?;

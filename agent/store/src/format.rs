@@ -14,6 +14,7 @@
 //! marks/DIGEST               pins, uses and proof of that snapshot; none: it has none
 //! index                      where each object is; may be missing
 //! cache/NAME                 what each file of a root was when it was scanned last; may be missing
+//! clones/NAME                a large file as it was captured, which shares its blocks; may be missing (see below)
 //! quarantine/N….pack         packs that were found damaged and set aside; nothing reads them
 //! journal.sqlite             what the host was asked, what it was about to do, what it answered (with -wal and -shm)
 //! journal.ballast            1 MiB of zeros, given up when the disk is full; nothing reads it
@@ -39,6 +40,12 @@
 //!   values have equal bytes.
 //! - Text that stands for bytes (in JSON) is UTF-8 as it is, with `%`, control characters and whatever is not UTF-8 as `%`
 //!   and two hex digits.
+//!
+//! # Clones
+//!
+//! A file of 8 MiB or more may have a clone (`FICLONE`), which a reader may take content from, if that has its digest. Its
+//! name is the BLAKE3 of the file's extents: for each its digest, zeros for a hole, and its length as a u64. It may hold
+//! something else, be cut short or be absent; everything is in the packs too.
 //!
 //! # `format`
 //!
@@ -185,6 +192,7 @@
 //! | collecting | what is needed of a sparse pack is durable in a new one; then the index is removed, then the old packs |
 //! | the journal | with each transaction (WAL, `synchronous` FULL) |
 //! | index, cache | never: their checksum tells one that a crash cut short |
+//! | clones | never: what is taken from one is digested |
 //!
 //! So an interrupted step leaves a `.part`, or packs that nothing needs; both are removed later.
 //!
@@ -192,7 +200,7 @@
 //!
 //! | lost or damaged | from what | without it |
 //! |---|---|---|
-//! | `index`, `cache/*`, `lock`, `journal.ballast` | packs, live files, nothing, nothing | nothing but time |
+//! | `index`, `cache/*`, `clones/*`, `lock`, `journal.ballast` | packs, live files, packs, nothing, nothing | nothing but time |
 //! | a pack's header or footer | its records | nothing |
 //! | an object | another pack; else live files with that digest (`repair`) | the snapshots that name it are not whole |
 //! | a manifest | – | that snapshot is gone; that there was one, nothing says |

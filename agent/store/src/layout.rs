@@ -9,6 +9,7 @@
 //! marks/DIGEST            pins, uses and proofs of that snapshot
 //! quarantine/ID.pack      packs that were found damaged; may be deleted at any time
 //! cache/NAME              what each file was when it was captured last; may be deleted at any time
+//! clones/DIGEST           a large file, which shares its blocks; may be deleted at any time
 //! ```
 
 use std::fs::File;
@@ -38,6 +39,7 @@ pub(crate) struct Layout {
     pub(crate) snapshots: PathBuf,
     pub(crate) marks: PathBuf,
     pub(crate) cache: PathBuf,
+    pub(crate) clones: PathBuf,
     next_pack: AtomicU64,
     /// Released by the kernel when the process ends, however it ends.
     lock: Option<File>,
@@ -55,7 +57,7 @@ impl Layout {
             other => other?,
         }
         let mut layout = Self::at(root);
-        for folder in [&layout.packs, &layout.snapshots, &layout.marks, &layout.cache] {
+        for folder in [&layout.packs, &layout.snapshots, &layout.marks, &layout.cache, &layout.clones] {
             files::create_folder(folder)?;
         }
         layout.lock = Some(take_lock(root)?);
@@ -77,6 +79,7 @@ impl Layout {
             snapshots: root.join("snapshots"),
             marks: root.join("marks"),
             cache: root.join("cache"),
+            clones: root.join("clones"),
             next_pack: AtomicU64::new(0),
             lock: None,
         }
@@ -108,7 +111,7 @@ impl Layout {
 
     /// Removes what a crash left behind. Nobody else writes: the lock is held.
     fn clean(&self) -> Result<(), StoreError> {
-        for folder in [&self.root, &self.packs, &self.snapshots, &self.marks, &self.cache] {
+        for folder in [&self.root, &self.packs, &self.snapshots, &self.marks, &self.cache, &self.clones] {
             for name in names(folder)? {
                 if let Some((id, _)) = PackId::parse(&name) {
                     self.next_pack.fetch_max(id.0 + 1, Ordering::Relaxed);

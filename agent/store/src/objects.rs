@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rfs_model::{ByteCount, Digest};
 use zstd::zstd_safe::{CCtx, compress_bound};
 
+use crate::clones::FileClone;
 use crate::content::{Known, Sink, digest_of};
 use crate::error::StoreError;
 use crate::index::{DigestHasher, Index};
@@ -297,6 +299,10 @@ impl Sink for Keeper {
     fn known(&self, ask: &mut dyn FnMut(&Known<'_>)) {
         let index = self.store.index();
         ask(&|digest| self.has(&index, digest));
+    }
+
+    fn clone_of(&self, file: &File, size: u64) -> Option<FileClone<'_>> {
+        self.store.clones.make(file, size)
     }
 
     fn expect(&self, bytes: &dyn Fn() -> u64) -> Result<(), StoreError> {

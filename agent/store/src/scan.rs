@@ -7,6 +7,7 @@
 //! ```
 
 mod assemble;
+mod file;
 mod reading;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ use rfs_model::{Digest, SnapshotId};
 
 use crate::cancel::Cancel;
 use crate::capture::Capture;
+use crate::clones::Clones;
 use crate::content::NameOnly;
 use crate::error::{CaptureError, StoreError};
 use crate::index::Index;
@@ -27,6 +28,21 @@ use crate::tree::{Extent, Tree};
 #[derive(Debug, Clone)]
 pub struct Store(pub(crate) Arc<Inner>);
 
+/// How a store is opened for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How much of its file system is never used.
+    pub reserve: ReserveRule,
+    /// Whether large files are cloned, where the file system can.
+    pub clones: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { reserve: ReserveRule::default(), clones: true }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) layout: Arc<Layout>,
@@ -34,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) reserve: Reserve,
     pub(crate) reserve_rule: ReserveRule,
     pub(crate) packs: PackFiles,
+    pub(crate) clones: Clones,
     pub(crate) uses: Uses,
     /// Held while a snapshot is added or removed, or its marks change.
     pub(crate) catalogue: Mutex<()>,
@@ -72,16 +89,12 @@ impl Store {
     /// Opens a store for writing, and makes one if the folder is new or empty. One process at a time may; a lock dies
     /// with its process.
     pub fn open(path: &Path, clock: SharedClock) -> Result<Self, StoreError> {
-        Self::open_with_reserve(path, clock, ReserveRule::default())
+        Self::open_with(path, clock, StoreOptions::default())
     }
 
-    /// The same, keeping another reserve of its file system free.
-    pub fn open_with_reserve(
-        path: &Path,
-        clock: SharedClock,
-        reserve: ReserveRule,
-    ) -> Result<Self, StoreError> {
-        Self::with(Layout::open(path)?, clock, reserve)
+    /// The same, in another way than the usual.
+    pub fn open_with(path: &Path, clock: SharedClock, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::with(Layout::open(path)?, clock, options)
     }
 
     /// Opens a store for reading, beside the process that writes.
@@ -91,16 +104,19 @@ impl Store {
 
     /// The same, speaking of another reserve.
     pub fn open_read_only_with_reserve(path: &Path, reserve: ReserveRule) -> Result<Self, StoreError> {
-        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock), reserve)
+        let options = StoreOptions { reserve, clones: false };
+        Self::with(Layout::open_read_only(path)?, Arc::new(SystemClock), options)
     }
 
-    fn with(layout: Layout, clock: SharedClock, reserve: ReserveRule) -> Result<Self, StoreError> {
+    fn with(layout: Layout, clock: SharedClock, options: StoreOptions) -> Result<Self, StoreError> {
         let layout = Arc::new(layout);
+        let StoreOptions { reserve, clones } = options;
         let inner = Inner {
             clock: Ticking(clock),
             reserve: Reserve::of(&layout.root, reserve)?,
             reserve_rule: reserve,
             packs: PackFiles::new(layout.packs.clone()),
+            clones: Clones::new(layout.clones.clone(), clones),
             uses: Uses::default(),
             catalogue: Mutex::new(()),
             collecting: Mutex::new(()),

@@ -7,6 +7,7 @@ use std::path::Path;
 use rfs_model::{ByteCount, Digest, SnapshotId};
 
 use crate::cancel::Cancel;
+use crate::clones;
 use crate::error::StoreError;
 use crate::index::DigestHasher;
 use crate::manifest::Content;
@@ -18,7 +19,7 @@ use crate::store::{Inner, Store};
 /// Where a store's room goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
-    /// Everything in the store's folder.
+    /// Everything in the store's folder, clones aside.
     pub total: ByteCount,
     /// Content and what describes it.
     pub packs: ByteCount,
@@ -26,6 +27,9 @@ pub struct Usage {
     pub unneeded: ByteCount,
     /// Packs that were found damaged and set aside.
     pub quarantine: ByteCount,
+    /// How long the clones of large files are, which is not part of the total: they take room only for what is live no
+    /// longer.
+    pub clones: ByteCount,
     /// What each snapshot holds that no other needs, the oldest first: so much is freed when it alone goes.
     pub alone: Vec<(SnapshotId, ByteCount)>,
     /// What may still be written to the store's file system, the reserve included.
@@ -67,8 +71,10 @@ impl Store {
             needed += location.record_length();
         }
         let packs = size_of(&store.layout.packs)?;
+        let clones = clones::length(&store.layout.clones)?;
         Ok(Usage {
-            total: ByteCount(size_of(&store.layout.root)?),
+            total: ByteCount(size_of(&store.layout.root)?.saturating_sub(clones)),
+            clones: ByteCount(clones),
             packs: ByteCount(packs),
             unneeded: ByteCount(packs.saturating_sub(needed)),
             quarantine: ByteCount(size_of(&store.layout.root.join("quarantine"))?),

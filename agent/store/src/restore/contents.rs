@@ -1,8 +1,11 @@
 //! Where staged files get their bytes from, and how the caller follows and stops the work.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rfs_model::{ByteCount, Digest};
+
+use crate::tree::Extent;
 
 /// A source of file content, verified by digest.
 pub trait Contents: Sync {
@@ -13,6 +16,11 @@ pub trait Contents: Sync {
         length: u64,
         into: &mut Vec<u8>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Opens a file that seems to hold exactly this, to be cloned. What is taken from it is digested.
+    fn whole(&self, _content: &[Extent]) -> Option<File> {
+        None
+    }
 }
 
 /// What happens to files that the component excludes, when the folder that holds them must go.

@@ -1,4 +1,5 @@
-//! Fills a new file with content: from the file that it replaces as far as that has it still, else from the store.
+//! Fills a new file with content: from a clone that the store has of it, or from the file that it replaces as far as that
+//! has it still, else from the store.
 //!
 //! ```text
 //! replaced file ─▶ clone (XFS, btrfs) ─▶ each piece: there already? ─ no ─▶ at another place of the replaced file?
@@ -45,8 +46,14 @@ pub(super) fn fill(
     replaced: Option<&Replaced<'_>>,
     contents: &dyn Contents,
 ) -> Result<(), Failure> {
-    let held =
-        replaced.map(|replaced| Held::new(replaced, file, content)).filter(|held| !held.places.is_empty());
+    let whole = contents.whole(content).map(|file| Replaced { file, content });
+    let is_whole = |held: &Held<'_>| held.is_cloned;
+    let held = whole
+        .as_ref()
+        .map(|whole| Held::new(whole, file, content))
+        .filter(is_whole)
+        .or_else(|| replaced.map(|replaced| Held::new(replaced, file, content)))
+        .filter(|held| !held.places.is_empty());
     let filling = Filling { file, contents, held };
     match content {
         [_] => Extent::placed(content).try_for_each(|piece| filling.put(piece, &mut Vec::new()))?,

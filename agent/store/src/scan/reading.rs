@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::file::{Content, Open};
 use super::{Scan, Walked};
 use crate::cache::Trust;
-use crate::content::{self, ContentError, WHOLE};
+use crate::content::WHOLE;
 use crate::error::CaptureError;
 use crate::tree::{EntryKind, Extent};
 use crate::walk::{self, Child, Found, Listing, Live, Parent, Xattrs, full_path, swapped, vanished};
@@ -327,7 +328,8 @@ impl Pool<'_> {
         // What the walk saw serves as the first look.
         let mut before = *seen.live;
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 && last.is_none() {
+            let is_restless = attempt > 0 && last.is_none();
+            if is_restless {
                 self.scan.cancel.check()?;
                 std::thread::sleep(PATIENCE);
             }
@@ -350,34 +352,25 @@ impl Pool<'_> {
             }
             let xattrs = walk::xattrs_of(file.as_fd())
                 .map_err(|errno| failure("read the attributes of", walked, &path(), errno))?;
-            let content = match content::read(
-                &file,
-                before.size,
-                seen.held,
-                self.scan.sink,
-                buffer,
-                self.scan.cancel,
-            ) {
-                Ok(content) => content,
-                Err(ContentError::Store(error)) => return Err(error.into()),
-                // It is another file by now, or none: what it could not be read as says nothing.
-                Err(ContentError::Read(_)) if examine().is_ok_and(|now| !now.same_state(&before)) => None,
-                Err(ContentError::Read(source)) => {
-                    return Err(CaptureError::Unreadable { action: "read", path: full(), source });
-                }
-            };
-            let Some(content) = content.filter(|_| examine().is_ok_and(|after| after.same_state(&before)))
+            let open = Open { file: &file, live: &before, examine: &examine, full: &full };
+            let Some(Content { extents, size, at_once }) =
+                open.read(self.scan, seen.held, is_restless, buffer)?
             else {
                 last = None;
                 continue;
             };
-            if self.scan.sink.keeps() && trust.is_fresh(&before) && last.as_ref() != Some(&content) {
-                last = Some(content);
+            if !at_once
+                && self.scan.sink.keeps()
+                && trust.is_fresh(&before)
+                && last.as_ref() != Some(&extents)
+            {
+                last = Some(extents);
                 continue;
             }
+            before.size = size;
             self.files.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(before.size, Ordering::Relaxed);
-            let kind = EntryKind::File { size: before.size, content, link: None };
+            let kind = EntryKind::File { size, content: extents, link: None };
             return Ok(Some(Resolved { live: before, what: (xattrs, kind) }));
         }
         Err(CaptureError::Unstable { path: full() })

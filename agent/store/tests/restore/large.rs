@@ -16,7 +16,7 @@ use crate::stored::Stored;
 const SIZE: usize = 20 << 20;
 
 /// Bytes that look random and are the same for the same seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes

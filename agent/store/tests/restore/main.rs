@@ -4,6 +4,7 @@
 mod common;
 
 mod capture;
+mod clones;
 mod corpus;
 mod crash;
 mod danger;

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use rfs_store::restore::{FlipError, StageError, discard, flip, sync, unflip};
 
+use crate::clones::clones_come_back;
 use crate::crash::{flip_stops_anywhere, inverse_stops_anywhere};
 use crate::fidelity::{leaves_no_trace, restores};
 use crate::lab::{Lab, assert_equal, has_rsync, program, run};
@@ -94,7 +95,11 @@ fn check(kind: &str) {
         image => Mounted::image(image, folder.path()),
     };
     let Some(mounted) = mounted else { return };
-    large_files_come_back(&mounted.at, matches!(kind, "xfs" | "btrfs"));
+    let clones = matches!(kind, "xfs" | "btrfs");
+    large_files_come_back(&mounted.at, clones);
+    if clones {
+        clones_come_back(&mounted.at);
+    }
     for seed in seeds(15) {
         if has_rsync() {
             restores(&mounted.at, seed);
