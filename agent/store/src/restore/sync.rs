@@ -2,17 +2,19 @@
 //!
 //! Where it is little, each file and folder is synced by itself: a whole file system may hold gigabytes that others
 //! wrote, and a restore must not wait for those. Where it is much, or something that cannot be synced by itself, the
-//! whole file system is synced, once. The syncs of one restore run side by side, so that a journal takes them together.
+//! whole file system is synced, and the disk is at work on it before all is made. The syncs of one restore run side by
+//! side, so that a journal takes them together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::{self, Thread};
 
 use rustix::fs::{Mode, OFlags, fsync, openat, syncfs};
 
 use super::bench::Bench;
-use super::error::FlipError;
+use super::error::{FlipError, StageError};
 use super::fault::{Action, Fault};
 use super::folders::readable;
 use super::look::look;
@@ -26,6 +28,76 @@ use crate::tree::{Entry, EntryKind};
 /// More are synced with their whole file system. It is also how many stay open at once.
 const FEW: usize = 256;
 const THREADS: usize = 16;
+
+/// So much is made before the disk is set to work on it.
+const STEP: u64 = 64 << 20;
+
+/// Has the disk at work while more is made, where it is much: the sync at the end then finds little left to do.
+#[derive(Debug, Default)]
+pub(super) struct Trickle {
+    made: AtomicU64,
+    is_over: AtomicBool,
+    writer: OnceLock<Thread>,
+}
+
+impl Trickle {
+    /// Says how much more was made.
+    pub(super) fn add(&self, bytes: u64) {
+        let before = self.made.fetch_add(bytes, Ordering::Relaxed);
+        if before / STEP != (before + bytes) / STEP {
+            self.wake();
+        }
+    }
+
+    /// Does `work`, which says how much it makes, and syncs the yards each time that it has made much.
+    pub(super) fn beside<T>(
+        &self,
+        site: &Site,
+        work: impl FnOnce() -> Result<T, StageError>,
+    ) -> Result<T, StageError> {
+        thread::scope(|threads| {
+            let writing = threads.spawn(|| self.write_back(site));
+            self.writer.get_or_init(|| writing.thread().clone());
+            let worked = {
+                let _ends = EndsTrickle(self);
+                work()
+            };
+            let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let worked = worked?;
+            written?;
+            Ok(worked)
+        })
+    }
+
+    fn write_back(&self, site: &Site) -> Result<(), Fault> {
+        let mut synced = 0;
+        while !self.is_over.load(Ordering::Acquire) {
+            let made = self.made.load(Ordering::Acquire) / STEP;
+            match made == synced {
+                true => thread::park(),
+                false => site.yards().try_for_each(whole)?,
+            }
+            synced = made;
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+}
+
+/// Ends it also when the work panics, for the other thread would wait for ever.
+struct EndsTrickle<'a>(&'a Trickle);
+
+impl Drop for EndsTrickle<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+        self.0.wake();
+    }
+}
 
 /// Open files and folders that are to be synced, each with its path.
 #[derive(Debug, Default)]

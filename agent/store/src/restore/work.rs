@@ -15,7 +15,7 @@ use super::pattern::absolute;
 use super::plan::{Change, Donor, FilesPlan, New, entry_bytes};
 use super::site::Site;
 use super::staged::Slot;
-use super::sync::Unsynced;
+use super::sync::{Trickle, Unsynced};
 use super::write::{Make, Room, make_folder};
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind, Extent};
@@ -95,21 +95,28 @@ impl<'a> Work<'a> {
         progress: &Progress,
         unsynced: Option<&Unsynced>,
     ) -> Result<(), StageError> {
-        let make = Make { contents, progress, unsynced };
+        let trickle = Trickle::default();
+        let make = Make { contents, progress, unsynced, trickle: &trickle };
         let mut rooms = Rooms::new(site);
         for item in &self.folders {
             make_folder(rooms.room(item)?, item.entry, &self.shown(item))?;
         }
-        self.files.par_chunks(CHUNK).try_for_each(|items| {
-            let mut rooms = Rooms::new(site);
-            items.iter().try_for_each(|item| match progress.is_cancelled() {
-                true => Err(StageError::Cancelled),
-                false => {
-                    let replaced = self.replaced(item);
-                    make.entry(rooms.room(item)?, item.entry, &self.shown(item), replaced)
-                }
+        let make_files = || {
+            self.files.par_chunks(CHUNK).try_for_each(|items| {
+                let mut rooms = Rooms::new(site);
+                items.iter().try_for_each(|item| match progress.is_cancelled() {
+                    true => Err(StageError::Cancelled),
+                    false => {
+                        let replaced = self.replaced(item);
+                        make.entry(rooms.room(item)?, item.entry, &self.shown(item), replaced)
+                    }
+                })
             })
-        })?;
+        };
+        match unsynced {
+            Some(_) => make_files()?,
+            None => trickle.beside(site, make_files)?,
+        }
         self.link(site)?;
         for item in self.folders.iter().rev() {
             make.finish_folder(rooms.room(item)?, item.entry, &self.shown(item))?;

@@ -19,7 +19,7 @@ use super::meta::{Held, HeldKind, set_all};
 use super::pattern::{name, parent};
 use super::plan::entry_bytes;
 use super::staged::Slot;
-use super::sync::Unsynced;
+use super::sync::{Trickle, Unsynced};
 use super::yard::OpenYard;
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind, Extent};
@@ -94,6 +94,8 @@ pub(super) struct Make<'a> {
     pub(super) progress: &'a Progress,
     /// Where what was made waits for its own sync, unless its file system is synced as a whole.
     pub(super) unsynced: Option<&'a Unsynced>,
+    /// Learns how much was made.
+    pub(super) trickle: &'a Trickle,
 }
 
 impl Make<'_> {
@@ -115,6 +117,7 @@ impl Make<'_> {
                 let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
                 self.fill(&file, (*size, content), shown, replaced.as_ref())?;
                 self.progress.add(entry_bytes(entry, &mut BTreeSet::new()));
+                self.trickle.add(*size);
                 set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
                 self.made(file.into(), shown);
             }
