@@ -60,6 +60,7 @@ fn forward<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
         }
         flipped => flipped.map_err(at(Phase::Flipping))?,
     }
+    run.engine.store.seal_proofs();
     run.arrow_while_down(Phase::Starting, start).map_err(at(Phase::Starting))?;
     run.arrow(Phase::Verifying, &[], |run| verify(run, target, chosen)).map_err(at(Phase::Verifying))?;
     run.mark(Phase::Committed, &[]).map_err(at(Phase::Verifying))
@@ -114,6 +115,7 @@ fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
 
 fn stage<'e>(run: &mut Run<'e>, plan: Plan<'e>) -> Result<(), Cause> {
     let engine = run.engine;
+    engine.store.note_proofs();
     run.tally.applied = 0;
     run.tally.staged.0 = plan.changes.iter().map(|(_, planned)| planned.bytes().0).sum();
     let steps: u64 = plan.changes.iter().map(|(_, planned)| planned.step_count()).sum();

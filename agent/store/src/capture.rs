@@ -55,7 +55,8 @@ impl Capture {
         };
         let caches = Some((self.store.layout.cache.as_path(), true));
         let before = counts();
-        let (tree, mut stats) = Scan { scope: &scope, caches, sink: &self.keeper, cancel }.run()?;
+        let (tree, mut stats) =
+            Scan { scope: &scope, caches, sink: &self.keeper, proofs: None, cancel }.run()?;
         let content = Content::Tree(keep_tree(&tree, &self.keeper)?);
         let after = counts();
         (stats.objects_new, stats.bytes_stored) = (after.0 - before.0, after.1 - before.1);

@@ -88,6 +88,10 @@ impl Contents for Store {
     fn whole(&self, content: &[Extent]) -> Option<File> {
         self.0.clones.find(content)
     }
+
+    fn proved(&self, file: &File, content: &[Extent]) {
+        self.0.proofs.note(file, content);
+    }
 }
 
 /// The packs alone: what a drill proves must hold when all clones are gone.

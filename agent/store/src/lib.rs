@@ -35,6 +35,7 @@ mod manifest;
 mod marks;
 mod objects;
 mod pack;
+mod proofs;
 mod reach;
 mod repair;
 pub mod restore;

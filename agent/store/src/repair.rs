@@ -81,7 +81,8 @@ impl Store {
                 break;
             }
             let scope = Scope::new(spec)?;
-            let (tree, _) = Scan { scope: &scope, caches: None, sink: &salvage, cancel }.run()?;
+            let (tree, _) =
+                Scan { scope: &scope, caches: None, sink: &salvage, proofs: None, cancel }.run()?;
             keep_tree(&tree, &salvage)?;
         }
         salvage.keeper.finish()?;

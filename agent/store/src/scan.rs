@@ -16,6 +16,7 @@ use crate::cache::{self, Cache, CacheWriter, Grain, Trust};
 use crate::cancel::Cancel;
 use crate::content::Sink;
 use crate::error::CaptureError;
+use crate::proofs::Proofs;
 use crate::spec::Scope;
 use crate::tree::{EntryKind, Root, Tree};
 use crate::walk::{self, Found, Listing, Live, LiveRoot, Xattrs};
@@ -46,6 +47,8 @@ pub(crate) struct Scan<'a> {
     /// The folder of stat caches, and whether they may be written.
     pub(crate) caches: Option<(&'a Path, bool)>,
     pub(crate) sink: &'a dyn Sink,
+    /// What need not be read, for it was proven a moment ago.
+    pub(crate) proofs: Option<&'a Proofs>,
     pub(crate) cancel: &'a Cancel,
 }
 

@@ -18,6 +18,7 @@ use crate::index::Index;
 use crate::layout::Layout;
 use crate::objects::Uses;
 use crate::pack::PackFiles;
+use crate::proofs::Proofs;
 use crate::scan::Scan;
 use crate::snapshot::{self, Snapshot, SnapshotInfo};
 use crate::space::{Reserve, ReserveRule};
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) reserve_rule: ReserveRule,
     pub(crate) packs: PackFiles,
     pub(crate) clones: Clones,
+    pub(crate) proofs: Proofs,
     pub(crate) uses: Uses,
     /// Held while a snapshot is added or removed, or its marks change.
     pub(crate) catalogue: Mutex<()>,
@@ -117,6 +119,7 @@ impl Store {
             reserve_rule: reserve,
             packs: PackFiles::new(layout.packs.clone()),
             clones: Clones::new(layout.clones.clone(), clones),
+            proofs: Proofs::default(),
             uses: Uses::default(),
             catalogue: Mutex::new(()),
             collecting: Mutex::new(()),
@@ -142,7 +145,7 @@ impl Store {
         let scope = Scope::new(spec)?;
         let may_write = self.0.layout.require_writable().is_ok();
         let caches = Some((self.0.layout.cache.as_path(), may_write));
-        Ok(Scan { scope: &scope, caches, sink: &NameOnly, cancel }.run()?.0)
+        Ok(Scan { scope: &scope, caches, sink: &NameOnly, proofs: Some(&self.0.proofs), cancel }.run()?.0)
     }
 
     /// Every snapshot, the oldest first. One whose manifest is damaged is left out: verify names it.

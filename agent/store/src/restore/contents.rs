@@ -17,10 +17,14 @@ pub trait Contents: Sync {
         into: &mut Vec<u8>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-    /// Opens a file that seems to hold exactly this, to be cloned. What is taken from it is digested.
+    /// Opens a file that seems to hold exactly this, to be cloned, and that nobody writes to. What is taken from it is
+    /// digested.
     fn whole(&self, _content: &[Extent]) -> Option<File> {
         None
     }
+
+    /// Learns that every byte of a staged file was digested where it is, and that it has its metadata.
+    fn proved(&self, _file: &File, _content: &[Extent]) {}
 }
 
 /// What happens to files that the component excludes, when the folder that holds them must go.

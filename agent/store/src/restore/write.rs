@@ -115,10 +115,13 @@ impl Make<'_> {
             EntryKind::File { size, content, .. } => {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
-                self.fill(&file, (*size, content), shown, replaced.as_ref())?;
+                let is_proven = self.fill(&file, (*size, content), shown, replaced.as_ref())?;
                 self.progress.add(entry_bytes(entry, &mut BTreeSet::new()));
                 self.trickle.add(*size);
                 set_all(Held { open: file.as_fd(), kind: HeldKind::Open, shown }, &entry.meta)?;
+                if is_proven {
+                    self.contents.proved(&file, content);
+                }
                 self.made(file.into(), shown);
             }
             EntryKind::Symlink(to) => {
@@ -151,17 +154,21 @@ impl Make<'_> {
         (size, content): (u64, &[Extent]),
         shown: &[u8],
         replaced: Option<&Replaced<'_>>,
-    ) -> Result<(), StageError> {
+    ) -> Result<bool, StageError> {
         let path = || ByteText(shown.to_vec());
+        let mut is_proven = false;
         if size > 0 {
-            fill(file, content, replaced, self.contents).map_err(|source| match is_full(&*source) {
-                true => StageError::NoSpace { path: path(), needed: ByteCount(0), available: ByteCount(0) },
-                false => StageError::Content { path: path(), source },
-            })?;
+            is_proven =
+                fill(file, content, replaced, self.contents).map_err(|source| match is_full(&*source) {
+                    true => {
+                        StageError::NoSpace { path: path(), needed: ByteCount(0), available: ByteCount(0) }
+                    }
+                    false => StageError::Content { path: path(), source },
+                })?;
         }
         let written = look_at(file).map_err(|errno| Fault::new(Action::Look, shown, errno))?.size;
         match written == size {
-            true => Ok(()),
+            true => Ok(is_proven),
             false => Err(StageError::Content { path: path(), source: Box::new(WrongSize { written, size }) }),
         }
     }

@@ -41,7 +41,10 @@ impl Open<'_> {
         is_restless: bool,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Content>, CaptureError> {
-        let Scan { sink, cancel, .. } = *scan;
+        let Scan { sink, proofs, cancel, .. } = *scan;
+        if let Some(extents) = proofs.and_then(|proofs| proofs.take(self.live)) {
+            return Ok(Some(Content { extents, size: self.live.size, at_once: true }));
+        }
         let is_still = || (self.examine)().is_ok_and(|now| now.same_state(self.live));
         let clone = sink.clone_of(self.file, self.live.size);
         let (file, size, at_once) = match clone.as_ref().filter(|_| is_restless).map(FileClone::read) {

@@ -4,13 +4,16 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rfs_model::ByteCount;
 use rfs_model::time::SystemClock;
+use rfs_store::restore::{Progress, Unmanaged, discard, flip, stage, unflip};
 use rfs_store::{Cancel, EntryKind, KeepPolicy, ReserveRule, Share, Store, StoreOptions};
 use rustix::fs::statvfs;
 
 use crate::common::{Stop, StopAtEnd, files_beneath, site};
+use crate::lab::staging;
 use crate::large::noise;
 use crate::stored::Stored;
 
@@ -22,6 +25,7 @@ pub(crate) fn clones_come_back(folder: &Path) {
     a_clone_that_holds_something_else_is_not_believed(folder);
     a_file_that_is_written_to_is_kept_as_it_was_at_one_instant(folder);
     clones_go_with_their_snapshots_and_where_room_is_short(folder);
+    what_is_live_is_cloned_and_what_it_lacks_is_written(folder);
 }
 
 fn what_is_gone_comes_back_without_being_copied(folder: &Path) {
@@ -74,6 +78,38 @@ fn a_clone_that_holds_something_else_is_not_believed(folder: &Path) {
     fs::remove_file(&path).expect("removed");
     stored.restore(id);
     assert!(fs::read(&path).expect("content") == target, "there is no clone");
+}
+
+fn what_is_live_is_cloned_and_what_it_lacks_is_written(folder: &Path) {
+    let (stored, path) = stored(folder);
+    let target = noise(1, SIZE);
+    fs::write(&path, &target).expect("written");
+    let (id, _) = stored.capture();
+    fs::remove_file(clones(&stored).remove(0)).expect("removed");
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.write_all_at(&noise(2, 4096), 9 << 20))
+        .expect("written");
+    // While a write may still go on unseen, the clone itself is read; afterwards what is live.
+    for is_settled in [false, true] {
+        let meta = fs::metadata(&path).expect("a file");
+        let age = || meta.modified().expect("a time").elapsed().unwrap_or_default();
+        while is_settled && age() < Duration::from_millis(2100) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let plan = stored.plan(id);
+        stored.store.note_proofs();
+        let staged = stage(&plan, &stored.store, &staging(), Unmanaged::Refuse, &Progress::default());
+        let staged = staged.expect("staged");
+        flip(&staged).expect("flipped");
+        stored.store.seal_proofs();
+        assert!(fs::read(&path).expect("content") == target);
+        assert!(stored.plan(id).is_empty(), "a second plan is not empty");
+        unflip(&staged).expect("flipped back");
+        discard(&staged).expect("discarded");
+        assert!(fs::read(&path).expect("content") != target);
+    }
 }
 
 fn a_file_that_is_written_to_is_kept_as_it_was_at_one_instant(folder: &Path) {
