@@ -23,7 +23,9 @@ type Failed = (Cause, Phase);
 
 /// Restores, or goes back; either way the receipt says where the host stands.
 pub(super) fn restore<'e>(mut run: Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Receipt {
-    match forward(&mut run, target, chosen) {
+    let went = forward(&mut run, target, chosen);
+    run.engine.store.forget_proofs();
+    match went {
         Ok(()) => {
             tell_health(&run);
             tidy(run)

@@ -1,7 +1,7 @@
 //! Room: asked for before work begins, and made where the store can give some back.
 //!
 //! A capture is refused when there can be no room for what it is about to read, and at the latest when the reserve is
-//! reached; nothing of it is left then. A restore is refused before its backup is committed, when any of the file systems
+//! reached; nothing of it is left then. Clones of large files go before anything is refused. A restore is refused before its backup is committed, when any of the file systems
 //! that it stages on, or the store's, would be left with less than its reserve.
 
 use rfs_model::Reason;
@@ -14,15 +14,13 @@ use crate::commander::Refusal;
 impl Engine {
     /// Refuses work for which there is no room. Where the agent collects by itself, it does so first.
     pub(super) fn make_room(&self, demands: &[Demand], cancel: &Cancel) -> Result<(), Cause> {
-        match self.store.check_room(demands) {
-            Err(error @ StoreError::NoSpace { .. }) => {
-                if !self.gives_back(cancel) {
-                    return Err(error.into());
-                }
-                Ok(self.store.check_room(demands)?)
+        let mut checked = self.store.check_room(demands);
+        for gives_room in [&|| self.drops_clones(), &|| self.gives_back(cancel)] as [&dyn Fn() -> bool; 2] {
+            if matches!(checked, Err(StoreError::NoSpace { .. })) && gives_room() {
+                checked = self.store.check_room(demands);
             }
-            checked => Ok(checked?),
         }
+        Ok(checked?)
     }
 
     /// Captures, and once more after a collection if there was no room.
@@ -31,9 +29,29 @@ impl Engine {
         cancel: &Cancel,
         capture: impl Fn() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        match capture() {
-            Err(refusal) if refusal.reason == Reason::NoSpace && self.gives_back(cancel) => capture(),
+        let is_full = |refusal: &Refusal| refusal.reason == Reason::NoSpace;
+        let captured = match capture() {
+            Err(refusal) if is_full(&refusal) && self.drops_clones() => capture(),
             captured => captured,
+        };
+        match captured {
+            Err(refusal) if is_full(&refusal) && self.gives_back(cancel) => capture(),
+            captured => captured,
+        }
+    }
+
+    /// Gives up the clones, which nothing needs; false if there were none.
+    fn drops_clones(&self) -> bool {
+        match self.store.drop_clones() {
+            Ok(0) => false,
+            Ok(clones) => {
+                tracing::info!(clones, "clones of large files removed, for room is needed");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %rfs_link::Chain(&error), "room is needed, and clones could not be removed");
+                false
+            }
         }
     }
 
@@ -45,7 +63,7 @@ impl Engine {
         match self.store.collect(&self.config.retention.keep, cancel) {
             Ok(report) => {
                 tracing::info!(forgotten = report.forgotten.len(), freed = %report.freed, "collected, for room is needed");
-                report.freed.0 > 0 || report.clones > 0
+                report.freed.0 > 0
             }
             Err(error) => {
                 tracing::warn!(error = %rfs_link::Chain(&error), "room is needed, and nothing could be collected");

@@ -10,14 +10,16 @@
 //! back. Neither copies a byte.
 //!
 //! Invariants
-//! - Nothing counts on a clone: the packs have all that it has. Any may go at any time, and all go where room is short, for
-//!   a clone takes room once what is live is another.
+//! - Nothing counts on a clone: the packs have all that it has. Any may go at any time, and all go before work is refused
+//!   for lack of room.
+//! - A clone takes room once what is live is another. So none is made that would not fit into what is free beside the
+//!   reserve if it shared nothing, and a collection keeps only as many, the newest first, as fit together.
 //! - What it holds is a guess: whoever takes content from it digests it. So nothing is made durable here, and nothing
 //!   verified.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -29,8 +31,9 @@ use rustix::io::Errno;
 use crate::error::StoreError;
 use crate::files;
 use crate::layout::names;
-use crate::space;
+use crate::space::Reserve;
 use crate::tree::Extent;
+use crate::walk::Live;
 
 /// Smaller files are not worth a file in the store.
 pub(crate) const SMALLEST: u64 = 8 << 20;
@@ -41,8 +44,9 @@ pub(crate) struct Clones {
     folder: PathBuf,
     /// None is made where this says so.
     is_wanted: bool,
+    reserve: Reserve,
     next: AtomicU64,
-    /// Devices of which no file can be cloned into the folder.
+    /// Mounts of which no file can be cloned into the folder.
     refused: Mutex<BTreeSet<u64>>,
 }
 
@@ -56,8 +60,8 @@ pub(crate) struct FileClone<'a> {
 }
 
 impl Clones {
-    pub(crate) fn new(folder: PathBuf, is_wanted: bool) -> Self {
-        Self { folder, is_wanted, next: AtomicU64::new(0), refused: Mutex::default() }
+    pub(crate) fn new(folder: PathBuf, is_wanted: bool, reserve: Reserve) -> Self {
+        Self { folder, is_wanted, reserve, next: AtomicU64::new(0), refused: Mutex::default() }
     }
 
     /// Clones a file of `size` bytes, if that is worth it and can be done.
@@ -65,8 +69,9 @@ impl Clones {
         if !self.is_wanted || size < SMALLEST {
             return None;
         }
-        let device = live.metadata().ok()?.dev();
-        if self.refused().contains(&device) {
+        let mount = Live::of(live.as_fd()).ok()?.mount;
+        // One that nothing is shared with any more takes its whole length.
+        if self.refused().contains(&mount) || self.reserve.check(size).is_err() {
             return None;
         }
         let path = self.folder.join(format!("{}.part", self.next.fetch_add(1, Ordering::Relaxed)));
@@ -78,8 +83,8 @@ impl Clones {
                 Some(clone)
             }
             Err(errno) => {
-                if matches!(errno, Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOTTY) {
-                    self.refused().insert(device);
+                if matches!(errno, Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY) {
+                    self.refused().insert(mount);
                 }
                 None
             }
@@ -92,22 +97,25 @@ impl Clones {
         if size < SMALLEST { None } else { File::open(self.path_of(&name_of(content))).ok() }
     }
 
-    /// The names of all clones.
-    pub(crate) fn list(&self) -> Result<Vec<String>, StoreError> {
-        match names(&self.folder) {
-            Err(error) if error.is_gone() => Ok(Vec::new()),
-            other => other,
-        }
+    /// The names of all clones, but for those in the making.
+    pub(crate) fn list(&self) -> Result<Vec<Digest>, StoreError> {
+        Ok(names(&self.folder)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Removes the clones of these names, and says how much more room there is.
-    pub(crate) fn remove(&self, names: &[String]) -> Result<u64, StoreError> {
-        if names.is_empty() {
-            return Ok(0);
-        }
-        let before = space::available(&self.folder)?;
-        names.iter().try_for_each(|name| files::remove(&self.folder.join(name)))?;
-        Ok(space::available(&self.folder)?.saturating_sub(before))
+    /// Removes these of the clones, and says how many that were.
+    pub(crate) fn remove(&self, names: &[Digest]) -> Result<u64, StoreError> {
+        names.iter().try_for_each(|name| files::remove(&self.path_of(name)))?;
+        Ok(names.len() as u64)
+    }
+
+    /// How long a clone is; nothing if it is gone.
+    pub(crate) fn length(&self, name: &Digest) -> u64 {
+        std::fs::metadata(self.path_of(name)).map_or(0, |meta| meta.len())
+    }
+
+    /// How much may be written while all clones together have this length, if nothing is shared with them any more.
+    pub(crate) fn has_room_for(&self, length: u64) -> bool {
+        self.reserve.check(length).is_ok()
     }
 
     fn path_of(&self, name: &Digest) -> PathBuf {

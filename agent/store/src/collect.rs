@@ -4,6 +4,7 @@
 //! that are durable before it removes those whose objects they hold, so that it may be killed at any instant. What a
 //! running capture counts on, it spares (see [`Uses`](crate::objects)).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::PoisonError;
@@ -134,6 +135,12 @@ impl Store {
         files::sync_folder(&self.0.layout.snapshots)
     }
 
+    /// Removes all clones of large files, for room is needed, and says how many there were. What they held is in the packs.
+    pub fn drop_clones(&self) -> Result<u64, StoreError> {
+        self.0.layout.require_writable()?;
+        self.0.clones.remove(&self.0.clones.list()?)
+    }
+
     /// Forgets what the policy does not keep, and frees the room of what nothing needs.
     pub fn collect(&self, policy: &KeepPolicy, cancel: &Cancel) -> Result<CollectReport, StoreError> {
         self.0.layout.require_writable()?;
@@ -227,19 +234,25 @@ fn sweep(store: &Inner, cancel: &Cancel, report: &mut CollectReport) -> Result<(
     Ok(())
 }
 
-/// Removes clones that no restore would use; where room is short, all.
+/// Removes clones that no restore would use, and those for which there would be no room if they shared nothing: what is
+/// needed by older snapshots alone goes first.
 fn remove_clones(
     store: &Inner,
-    mut names: Vec<String>,
-    needed: &BTreeSet<Digest>,
+    clones: Vec<Digest>,
+    needed: &BTreeMap<Digest, u64>,
     report: &mut CollectReport,
 ) -> Result<(), StoreError> {
-    let is_needed = |name: &String| name.parse().is_ok_and(|name: Digest| needed.contains(&name));
-    let has_room = store.reserve.check(store.reserve.kept()).is_ok();
-    // One in the making is its capture's.
-    names.retain(|name| !(name.ends_with(".part") || has_room && is_needed(name)));
-    report.freed.0 += store.clones.remove(&names)?;
-    report.clones += names.len() as u64;
+    let (mut wanted, mut going): (Vec<Digest>, Vec<Digest>) =
+        clones.into_iter().partition(|name| needed.contains_key(name));
+    wanted.sort_by_key(|name| Reverse(needed.get(name)));
+    let mut length = 0;
+    for name in wanted {
+        length += store.clones.length(&name);
+        if !store.clones.has_room_for(length) {
+            going.push(name);
+        }
+    }
+    report.clones += store.clones.remove(&going)?;
     Ok(())
 }
 
@@ -275,12 +288,15 @@ impl Waste {
             self.dead.iter().copied().chain(self.sparse.iter().map(|(id, _)| *id)).collect();
         let mut spares: Vec<(Digest, Location)> = store.index().spares().collect();
         spares.retain(|(digest, place)| going.contains(&place.pack) && needed.contains(digest));
-        let mut content = Vec::new();
+        let (mut content, mut kept) = (Vec::new(), DigestSet::default());
         for (digest, place) in spares {
+            let mut is_whole = |place: &Location| store.object_at(place, &digest, &mut content).is_ok();
             let preferred = store.index().find(&digest);
-            if preferred.is_some_and(|there| store.object_at(&there, &digest, &mut content).is_ok()) {
+            if kept.contains(&digest) || preferred.is_some_and(|there| is_whole(&there)) || !is_whole(&place)
+            {
                 continue;
             }
+            kept.insert(digest);
             self.dead.retain(|id| *id != place.pack);
             match self.sparse.iter_mut().find(|(id, _)| *id == place.pack) {
                 Some((_, objects)) => objects.push((digest, place)),

@@ -31,7 +31,7 @@ impl Inner {
             // A collector has moved it since: ours, which has told the index, or another process's, which has not.
             match &outcome {
                 Err(error) if error.is_gone() => {}
-                Err(StoreError::Missing { .. }) if !is_told && moves == 0 => {}
+                Err(StoreError::Missing { .. }) if !is_told && moves < 3 => {}
                 _ => break,
             }
             if !is_told {
@@ -51,10 +51,14 @@ impl Inner {
             return Err(error);
         }
         // What one place has lost another may have.
-        let mut others = self.index().places(digest);
-        others.retain(|other| *other != place);
-        let is_read = others.iter().any(|other| self.object_at(other, digest, content).is_ok());
-        if is_read { Ok(()) } else { Err(error) }
+        let others = self.index().places(digest);
+        for other in others.iter().filter(|other| **other != place) {
+            match self.object_at(other, digest, content) {
+                Err(other) if !other.is_gone() => {}
+                read_or_moved => return read_or_moved,
+            }
+        }
+        Err(error)
     }
 
     /// Copies an object as it is stored, if its content has the digest.

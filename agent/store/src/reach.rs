@@ -1,6 +1,7 @@
 //! Which objects snapshots need.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use rfs_model::{Digest, SnapshotId};
 
@@ -19,8 +20,9 @@ use crate::tree::{Entry, EntryKind};
 pub(crate) struct Needed {
     /// The objects.
     pub(crate) objects: DigestSet,
-    /// The names of the clones that a restore would use.
-    pub(crate) clones: BTreeSet<Digest>,
+    /// The names of the clones that a restore would use, and the sequence number of the newest snapshot that
+    /// needs each.
+    pub(crate) clones: BTreeMap<Digest, u64>,
 }
 
 /// Everything that any snapshot needs. It fails if a snapshot cannot be read, so that what it needs is not deleted.
@@ -31,13 +33,18 @@ pub(crate) fn needed(store: &Inner, cancel: &Cancel) -> Result<Needed, StoreErro
 /// Everything that these snapshots need.
 pub(crate) fn needed_by(store: &Inner, ids: &[SnapshotId], cancel: &Cancel) -> Result<Needed, StoreError> {
     let Needed { mut objects, mut clones } = Needed::default();
-    let mut bytes = Vec::new();
+    let mut manifests = Vec::new();
     for id in ids.iter().copied() {
-        let manifest = match snapshot::read_manifest(store, id) {
-            Ok(manifest) => manifest,
-            Err(StoreError::UnknownSnapshot { .. }) => continue,
+        match snapshot::read_manifest(store, id) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(StoreError::UnknownSnapshot { .. }) => {}
             Err(error) => return Err(error),
-        };
+        }
+    }
+    // The newest first, so that what it shares with others is found to be its own.
+    manifests.sort_by_key(|manifest| Reverse(manifest.sequence));
+    let mut bytes = Vec::new();
+    for manifest in &manifests {
         for component in manifest.components.values() {
             match &component.content {
                 Content::Value(pieces) => objects.extend(pieces),
@@ -51,7 +58,9 @@ pub(crate) fn needed_by(store: &Inner, ids: &[SnapshotId], cancel: &Cancel) -> R
                         if objects.insert(segment.digest) {
                             let entries = read_entries(store, &segment.digest, &mut bytes)?;
                             objects.extend(segment::objects_of(&entries));
-                            clones.extend(entries.iter().filter_map(clone_of));
+                            for clone in entries.iter().filter_map(clone_of) {
+                                clones.entry(clone).or_insert(manifest.sequence);
+                            }
                         }
                     }
                 }

@@ -119,8 +119,9 @@ fn set_aside(
         report.damage.iter().filter(|d| d.path == path).filter_map(|d| lost(&d.what)).collect();
     let whole: Vec<(Digest, Location)> = {
         let index: &Index = &store.index();
-        let here = index.objects().filter(|(digest, location)| location.pack == id && !bad.contains(digest));
-        here.collect()
+        // Also what is preferred elsewhere: that may be damaged, and set aside next.
+        let here = index.objects().chain(index.spares());
+        here.filter(|(digest, location)| location.pack == id && !bad.contains(digest)).collect()
     };
     rewrite(store, &[(id, whole)], cancel)?;
     let folder = store.layout.root.join("quarantine");

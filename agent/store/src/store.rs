@@ -80,7 +80,7 @@ impl Inner {
     }
 
     pub(crate) fn reload_index(&self) -> Result<(), StoreError> {
-        // Not from the file: it may be older than what has changed, and knows one copy of each object.
+        // Not from the file: it may be older than what has changed.
         let index = Index::from_packs(&self.layout)?;
         *self.index_mut() = index;
         Ok(())
@@ -113,12 +113,13 @@ impl Store {
     fn with(layout: Layout, clock: SharedClock, options: StoreOptions) -> Result<Self, StoreError> {
         let layout = Arc::new(layout);
         let StoreOptions { reserve, clones } = options;
+        let kept = Reserve::of(&layout.root, reserve)?;
         let inner = Inner {
             clock: Ticking(clock),
-            reserve: Reserve::of(&layout.root, reserve)?,
+            reserve: kept.clone(),
             reserve_rule: reserve,
             packs: PackFiles::new(layout.packs.clone()),
-            clones: Clones::new(layout.clones.clone(), clones),
+            clones: Clones::new(layout.clones.clone(), clones, kept),
             proofs: Proofs::default(),
             uses: Uses::default(),
             catalogue: Mutex::new(()),

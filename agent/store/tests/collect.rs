@@ -266,6 +266,40 @@ fn a_damaged_copy_harms_nobody_while_there_is_another_and_the_collector_keeps_th
 }
 
 #[test]
+fn what_a_repair_sets_aside_is_no_last_copy() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("store"));
+    fs::create_dir(&live).expect("makes");
+    fs::write(live.join("a shared file"), noise(1, 40_000)).expect("writes");
+    let store = open(&path);
+    let (first, second) = (store.begin().expect("begins"), store.begin().expect("begins"));
+    fs::write(live.join("b other file"), noise(2, 300_000)).expect("writes");
+    first.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+    fs::remove_file(live.join("b other file")).expect("removes");
+    let (tree, _) = second.files(&site(), &spec(&live), &Cancel::new()).expect("captures");
+    let (harmed, unharmed) =
+        (first.commit(note("first")).expect("commits").id, second.commit(note("second")));
+    // In one pack the shared file is damaged, in the other what lies beside it.
+    let packs = files_beneath(&path.join("packs"));
+    for pack in &packs {
+        let mut bytes = fs::read(pack).expect("reads");
+        let at = if bytes.len() > 200_000 { bytes.len() - 150_000 } else { 20_000 };
+        let shared = noise(1, 40_000);
+        let lies_at =
+            bytes.windows(64).position(|window| window == &shared[..64]).expect("it is kept as it is");
+        assert_eq!((lies_at..lies_at + 40_000).contains(&at), bytes.len() < 200_000);
+        bytes[at] ^= 1;
+        fs::write(pack, bytes).expect("damages");
+    }
+    let repaired = store.repair(&[], &Cancel::new()).expect("repairs");
+    assert_eq!(repaired.quarantined.len(), packs.len());
+    let harms: Vec<_> = repaired.remaining.damage.iter().flat_map(|damage| &damage.harms).collect();
+    assert_eq!(harms, [&harmed], "{:?}", repaired.remaining);
+    assert!(unharmed.is_ok());
+    assert_eq!(contents(&store, &tree).expect("the whole copy was kept").len(), 1);
+}
+
+#[test]
 fn a_capture_that_is_dropped_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let (live, path) = (dir.path().join("live"), dir.path().join("store"));

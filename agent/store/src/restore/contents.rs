@@ -23,7 +23,7 @@ pub trait Contents: Sync {
         None
     }
 
-    /// Learns that every byte of a staged file was digested where it is, and that it has its metadata.
+    /// Learns that every byte of a staged file was digested where it is.
     fn proved(&self, _file: &File, _content: &[Extent]) {}
 }
 

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::Scan;
-use crate::clones::FileClone;
 use crate::content::{self, ContentError};
 use crate::error::CaptureError;
 use crate::tree::Extent;
@@ -32,33 +31,37 @@ pub(super) struct Content {
 impl Open<'_> {
     /// Reads it. `None`: it did not hold still.
     ///
-    /// A file that `is_restless` is read from its clone, if it has one. Others are not: what is live the kernel may have in
-    /// memory, and a new clone it never has.
+    /// What is live is read before a clone is: the kernel may have it in memory, and never has a new clone.
     pub(super) fn read(
         &self,
         scan: &Scan<'_>,
         held: &[Extent],
-        is_restless: bool,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Content>, CaptureError> {
         let Scan { sink, proofs, cancel, .. } = *scan;
-        if let Some(extents) = proofs.and_then(|proofs| proofs.take(self.live)) {
+        let is_still = || (self.examine)().is_ok_and(|now| now.same_state(self.live));
+        if let Some(extents) = proofs.and_then(|proofs| proofs.take(self.live)).filter(|_| is_still()) {
             return Ok(Some(Content { extents, size: self.live.size, at_once: true }));
         }
-        let is_still = || (self.examine)().is_ok_and(|now| now.same_state(self.live));
         let clone = sink.clone_of(self.file, self.live.size);
-        let (file, size, at_once) = match clone.as_ref().filter(|_| is_restless).map(FileClone::read) {
-            Some((clone, size)) => (clone, size, true),
-            None => (self.file, self.live.size, false),
+        let unreadable = |error| match error {
+            ContentError::Store(error) => error.into(),
+            ContentError::Read(source) => {
+                CaptureError::Unreadable { action: "read", path: (self.full)(), source }
+            }
         };
-        let extents = match content::read(file, size, held, sink, buffer, cancel) {
-            Ok(Some(extents)) if at_once || is_still() => extents,
-            Ok(_) => return Ok(None),
-            Err(ContentError::Store(error)) => return Err(error.into()),
+        let read = content::read(self.file, self.live.size, held, sink, buffer, cancel);
+        let (extents, size, at_once) = match (read, &clone) {
+            (Ok(Some(extents)), _) if is_still() => (extents, self.live.size, false),
+            (Err(error @ ContentError::Store(_)), _) => return Err(unreadable(error)),
             // It is another file by now, or none: what it could not be read as says nothing.
-            Err(ContentError::Read(_)) if !at_once && !is_still() => return Ok(None),
-            Err(ContentError::Read(source)) => {
-                return Err(CaptureError::Unreadable { action: "read", path: (self.full)(), source });
+            (Err(error), _) if is_still() => return Err(unreadable(error)),
+            (_, None) => return Ok(None),
+            (_, Some(clone)) => {
+                let (file, size) = clone.read();
+                let read = content::read(file, size, held, sink, buffer, cancel).map_err(unreadable)?;
+                let Some(extents) = read else { return Ok(None) };
+                (extents, size, true)
             }
         };
         if let Some(clone) = clone {

@@ -328,8 +328,7 @@ impl Pool<'_> {
         // What the walk saw serves as the first look.
         let mut before = *seen.live;
         for attempt in 0..ATTEMPTS {
-            let is_restless = attempt > 0 && last.is_none();
-            if is_restless {
+            if attempt > 0 && last.is_none() {
                 self.scan.cancel.check()?;
                 std::thread::sleep(PATIENCE);
             }
@@ -353,9 +352,7 @@ impl Pool<'_> {
             let xattrs = walk::xattrs_of(file.as_fd())
                 .map_err(|errno| failure("read the attributes of", walked, &path(), errno))?;
             let open = Open { file: &file, live: &before, examine: &examine, full: &full };
-            let Some(Content { extents, size, at_once }) =
-                open.read(self.scan, seen.held, is_restless, buffer)?
-            else {
+            let Some(Content { extents, size, at_once }) = open.read(self.scan, seen.held, buffer)? else {
                 last = None;
                 continue;
             };
