@@ -15,7 +15,8 @@ impl Engine {
     /// Refuses work for which there is no room. Where the agent collects by itself, it does so first.
     pub(super) fn make_room(&self, demands: &[Demand], cancel: &Cancel) -> Result<(), Cause> {
         let mut checked = self.store.check_room(demands);
-        for gives_room in [&|| self.drops_clones(), &|| self.gives_back(cancel)] as [&dyn Fn() -> bool; 2] {
+        let ways: [&dyn Fn() -> bool; 2] = [&|| self.drops_clones(), &|| self.gives_back(cancel)];
+        for gives_room in ways {
             if matches!(checked, Err(StoreError::NoSpace { .. })) && gives_room() {
                 checked = self.store.check_room(demands);
             }

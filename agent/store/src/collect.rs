@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
 use std::hash::BuildHasherDefault;
 use std::sync::PoisonError;
 
@@ -138,7 +139,14 @@ impl Store {
     /// Removes all clones of large files, for room is needed, and says how many there were. What they held is in the packs.
     pub fn drop_clones(&self) -> Result<u64, StoreError> {
         self.0.layout.require_writable()?;
-        self.0.clones.remove(&self.0.clones.list()?)
+        let removed = self.0.clones.remove(&self.0.clones.list()?)?;
+        if removed > 0 {
+            // Such file systems free what was removed when they come to it.
+            let folder = &self.0.layout.clones;
+            let open = File::open(folder).map_err(StoreError::io("open", folder))?;
+            rustix::fs::syncfs(open).map_err(StoreError::os("sync the file system of", folder))?;
+        }
+        Ok(removed)
     }
 
     /// Forgets what the policy does not keep, and frees the room of what nothing needs.
