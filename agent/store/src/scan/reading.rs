@@ -50,8 +50,22 @@ struct Resolved {
 /// A child: root, listing, position.
 type Place = (usize, usize, usize);
 
-/// A child with what it turned out to be. `None`: it vanished.
-type Done = (Place, Option<Resolved>);
+/// A child with what it turned out to be, as small as can be: there is one for each file that is read.
+struct Done {
+    place: (u32, u32, u32),
+    /// Where it is not as the walk saw it.
+    live: Option<Box<Live>>,
+    /// `None`: it vanished.
+    what: Option<(Xattrs, EntryKind)>,
+}
+
+impl Done {
+    fn new((root, listing, position): Place, child: &Child, resolved: Option<Resolved>) -> Self {
+        let place = (root as u32, listing as u32, position as u32);
+        let Some(Resolved { live, what }) = resolved else { return Self { place, live: None, what: None } };
+        Self { place, live: (live != child.live).then(|| Box::new(live)), what: Some(what) }
+    }
+}
 
 pub(super) struct Reading<'a, 'w> {
     scan: &'a Scan<'a>,
@@ -127,14 +141,14 @@ impl<'a, 'w> Reading<'a, 'w> {
             readers.into_iter().map(join).fold(Ok(()), Result::and)
         })?;
         let read = (pool.files.into_inner(), pool.bytes.into_inner());
-        for ((root, listing, child), resolved) in
-            pool.done.into_inner().unwrap_or_else(PoisonError::into_inner)
-        {
-            let Some(listing) = &mut self.walked[root].listings[listing] else { continue };
-            if let Some(resolved) = resolved {
-                listing.children[child].live = resolved.live;
-                listing.children[child].resolved = Some(resolved.what);
+        let done = pool.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for Done { place: (root, listing, position), live, what } in done.into_iter().flatten() {
+            let Some(listing) = &mut self.walked[root as usize].listings[listing as usize] else { continue };
+            let child = &mut listing.children[position as usize];
+            if let Some(live) = live {
+                child.live = *live;
             }
+            child.resolved = what;
         }
         for (walked, resolved) in self.walked.iter_mut().zip(roots) {
             if let Some(resolved) = resolved {
@@ -192,7 +206,7 @@ struct Pool<'a> {
     failed: AtomicBool,
     files: AtomicU64,
     bytes: AtomicU64,
-    done: Mutex<Vec<Done>>,
+    done: Mutex<Vec<Vec<Done>>>,
 }
 
 impl Pool<'_> {
@@ -203,7 +217,7 @@ impl Pool<'_> {
         if read.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut done);
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
         read
     }
 
@@ -221,7 +235,8 @@ impl Pool<'_> {
         for place in young {
             let (root, listing, from) = place;
             self.in_folder(&Job { root, listing, from, to: from + 1 }, |walked, folder, listing, child| {
-                done.push((place, self.resolve(walked, folder, listing, child, &mut buffer)?));
+                let resolved = self.resolve(walked, folder, listing, child, &mut buffer)?;
+                done.push(Done::new(place, child, resolved));
                 Ok(())
             })?;
         }
@@ -243,7 +258,10 @@ impl Pool<'_> {
             if child.is_unknown() {
                 match child.live.found == Found::File && Trust::now(walked.grain).is_young(&child.live) {
                     true => young.push(place),
-                    false => done.push((place, self.resolve(walked, folder, listing, child, buffer)?)),
+                    false => {
+                        let resolved = self.resolve(walked, folder, listing, child, buffer)?;
+                        done.push(Done::new(place, child, resolved));
+                    }
                 }
             }
             Ok(())
