@@ -161,8 +161,8 @@ impl Work {
         match engine.collect(&cancel) {
             Ok(report) => {
                 let forgotten = report.forgotten.len();
-                if forgotten > 0 || report.freed.0 > 0 {
-                    tracing::info!(forgotten, freed = %report.freed, kept = report.kept.len(), took = ?begun.elapsed(), "collected");
+                if forgotten > 0 || report.freed.0 > 0 || report.clones > 0 {
+                    tracing::info!(forgotten, clones = report.clones, freed = %report.freed, kept = report.kept.len(), took = ?begun.elapsed(), "collected");
                 }
                 true
             }

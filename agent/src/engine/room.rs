@@ -1,8 +1,8 @@
 //! Room: asked for before work begins, and made where the store can give some back.
 //!
 //! A capture is refused when there can be no room for what it is about to read, and at the latest when the reserve is
-//! reached; nothing of it is left then. Clones of large files go before anything is refused. A restore is refused before its backup is committed, when any of the file systems
-//! that it stages on, or the store's, would be left with less than its reserve.
+//! reached; nothing of it is left then. A restore is refused before its backup is committed, when any of the file systems
+//! that it stages on, or the store's, would be left with less than its reserve. Before either, the clones of large files go.
 
 use rfs_model::Reason;
 use rfs_store::{Cancel, Demand, StoreError};
@@ -12,7 +12,7 @@ use super::cause::Cause;
 use crate::commander::Refusal;
 
 impl Engine {
-    /// Refuses work for which there is no room. Where the agent collects by itself, it does so first.
+    /// Refuses work for which there is no room. First clones go, and where the agent collects by itself, what is not kept.
     pub(super) fn make_room(&self, demands: &[Demand], cancel: &Cancel) -> Result<(), Cause> {
         let mut checked = self.store.check_room(demands);
         let ways: [&dyn Fn() -> bool; 2] = [&|| self.drops_clones(), &|| self.gives_back(cancel)];
@@ -24,7 +24,7 @@ impl Engine {
         Ok(checked?)
     }
 
-    /// Captures, and once more after a collection if there was no room.
+    /// Captures, and again after each way to make room if there was none.
     pub(super) fn with_room<T>(
         &self,
         cancel: &Cancel,

@@ -294,6 +294,9 @@ impl Waste {
     fn without_last_copies(mut self, store: &Inner, needed: &DigestSet) -> Self {
         let going: BTreeSet<PackId> =
             self.dead.iter().copied().chain(self.sparse.iter().map(|(id, _)| *id)).collect();
+        if going.is_empty() {
+            return self;
+        }
         let mut spares: Vec<(Digest, Location)> = store.index().spares().collect();
         spares.retain(|(digest, place)| going.contains(&place.pack) && needed.contains(digest));
         let (mut content, mut kept) = (Vec::new(), DigestSet::default());

@@ -46,16 +46,14 @@ impl Inner {
         let found = self.index().find(digest);
         let place =
             found.ok_or_else(|| StoreError::Missing { digest: *digest, path: self.layout.root.clone() })?;
-        let Err(error) = self.object_at(&place, digest, content) else { return Ok(()) };
-        if error.is_gone() {
-            return Err(error);
-        }
-        // What one place has lost another may have.
+        let Err(mut error) = self.object_at(&place, digest, content) else { return Ok(()) };
+        // What one place has lost another may have; one that is gone, a collector may have moved.
         let others = self.index().places(digest);
         for other in others.iter().filter(|other| **other != place) {
             match self.object_at(other, digest, content) {
-                Err(other) if !other.is_gone() => {}
-                read_or_moved => return read_or_moved,
+                Ok(()) => return Ok(()),
+                Err(other) if other.is_gone() => error = other,
+                Err(_) => {}
             }
         }
         Err(error)

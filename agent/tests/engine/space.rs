@@ -204,3 +204,26 @@ fn room_is_made_where_the_store_can_give_some_back() {
         }
     }
 }
+
+#[test]
+fn clones_go_before_anything_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = folder.path().join("disk");
+    let Some(_mount) = Mount::new(&disk, "24m") else { return };
+    let mut bed = Bed::within(folder, disk);
+    // Nothing but clones goes by itself.
+    bed.more = "[retention]\nautomatic = false\n".into();
+    let engine = bed.engine();
+    noise(&bed.path("site/large"), 5 * 1024);
+    // This file system cannot make one; what it would take is the same.
+    let clone = bed.path(&format!("store/clones/{}", "ab".repeat(32)));
+    noise(&clone, 14 * 1024);
+    let good = capture(&engine).info.id;
+    assert!(!clone.exists(), "it went for the capture");
+
+    std::fs::remove_file(bed.path("site/large")).expect("it was there");
+    noise(&clone, 14 * 1024);
+    let receipt = restore(&engine, good);
+    assert_eq!(receipt.standing, Standing::Target, "{receipt:?}");
+    assert!(!clone.exists(), "it went for the restore");
+}
