@@ -11,12 +11,12 @@ use rfs_coordinator::driver::fleet::{self, Fleet, FleetEvent, SendError, Session
 use rfs_coordinator::store::{HostSeen, SqliteStore, Store};
 use rfs_model::time::SystemClock;
 use rfs_model::{
-    ByteCount, Clock, Digest, Generation, Health, HostId, OperationId, Selector, SnapshotId, Standing,
-    Timestamp,
+    ByteCount, Clock, Digest, Generation, Health, HostId, OperationId, RestoreNumber, Selector, SnapshotId,
+    Standing, Timestamp,
 };
 use rfs_rollout::{
-    Answer, Captured, CheckpointKind, CheckpointRequest, GatePolicy, HostCommand, Operation, Policy, Report,
-    Restored, RollbackRequest, Selection, Source, Step, Strategy,
+    Answer, Captured, CheckpointKind, CheckpointRequest, GatePolicy, HostCommand, Operation, Policy, Reading,
+    Report, Restored, RollbackRequest, Selection, Source, Step, Strategy,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
@@ -51,10 +51,12 @@ impl Fleet for Willing {
                 steps: 3,
                 bytes: ByteCount(10),
                 failure: None,
+                restore: Some(RestoreNumber(1)),
             }),
         };
         let HostCommand { operation, generation, ref step, .. } = command;
-        let report = Report { host: host.clone(), operation, generation, step: step.kind(), answer };
+        let (host, step) = (host.clone(), step.kind());
+        let report = Report { host, operation, generation, step, answer, newest: generation };
         let events = self.events.clone();
         self.runtime.get().expect("the runtime is known").spawn(async move {
             let (stored, acknowledged) = oneshot::channel();
@@ -66,7 +68,8 @@ impl Fleet for Willing {
 
     fn look(&self, _: &HostId, _: Timestamp) -> Sighting {
         let (health, since) = (Health::Good, Timestamp(0));
-        Sighting { session: Some(SessionNumber(1)), health, since, evidence: String::new() }
+        let reading = Reading { health, after: RestoreNumber(1), ..Reading::unknown(since, "") };
+        Sighting { session: Some(SessionNumber(1)), reading, ..Sighting::absent(since) }
     }
 }
 

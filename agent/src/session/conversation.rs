@@ -200,7 +200,9 @@ impl<'a> Conversation<'a> {
                 // It never reached the journal, so its refusal carries no number and is not kept.
                 let refused = wire::write_refusal(&error.into());
                 let outcome = Some(link::report::Outcome::Refused(refused));
-                return self.send(Up::Report(link::Report { key, sequence: 0, outcome })).await;
+                return self
+                    .send(Up::Report(link::Report { key, sequence: 0, outcome, newest_generation: 0 }))
+                    .await;
             }
         };
         debug!(operation = %command.operation, generation = %command.generation, step = %command.step.kind(), "command");
@@ -334,6 +336,7 @@ async fn hello(host: &Host) -> link::AgentMessage {
         in_flight: state.activity.as_ref().and_then(wire::command_key),
         agent_time: Some(convert::to_wire_time(host.clock.now())),
         inconsistent: state.inconsistent.is_some(),
+        ..Default::default()
     };
     link::AgentMessage { message: Some(Up::Hello(hello)) }
 }

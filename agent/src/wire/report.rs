@@ -42,6 +42,7 @@ pub(crate) fn write_report(report: &Report, now: Timestamp) -> link::Report {
         key: Some(write_key(report.operation, report.generation, report.step)),
         sequence: report.sequence.0,
         outcome: Some(outcome),
+        newest_generation: report.generation.0,
     }
 }
 
@@ -54,6 +55,7 @@ fn write_restored(receipt: &Receipt) -> link::Restored {
         steps: receipt.applied,
         bytes: receipt.staged.0,
         failure: receipt.failure.as_ref().map(write_engine_failure),
+        restore: 0,
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn write_health(health: &HostHealth, now: Timestamp) -> link::HealthR
         health: v1::Health::from(health.health).into(),
         checks: write_checks(health),
         agent_time: Some(convert::to_wire_time(now)),
+        ..Default::default()
     }
 }
 
@@ -44,6 +45,7 @@ fn write_check(check: &CheckHealth) -> v1::Check {
         evidence: check.evidence.clone(),
         since_time: Some(convert::to_wire_time(check.since)),
         measured_time: check.measured_at.map(convert::to_wire_time),
+        begin_time: None,
     }
 }
 

@@ -126,6 +126,7 @@ impl AgentLink for Service {
             coordinator_version: "1.2.3".to_owned(),
             coordinator_time: None,
             health_interval: Some(rfs_proto::convert::to_wire_duration(interval)),
+            owner: String::new(),
         };
         down.send(Ok(message(Down::Welcome(welcome)))).await.expect("the queue is open");
         // A test that has ended waits for no session.

@@ -2,31 +2,40 @@
 
 use std::fmt;
 
-use rfs_model::{Health, HostId, Reason, RollbackId, Timestamp};
+use rfs_model::{Generation, HostId, InstanceId, Reason, RollbackId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Reading;
 use crate::host::Report;
 use crate::plan::WaveIndex;
 
 /// One thing that happened. Harmless when repeated, late, or about a host that the operation does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// The coordinator hears hosts again after it did not: it was started again, or stood still. What it knew of their health
+    /// says nothing any more, and a deadline that passed meanwhile is extended once.
+    Listening,
     /// A host has a connection.
-    Connected(HostId),
+    Connected(Connected),
     /// A host has lost its connection; its health is unknown from now on.
     Disconnected(HostId),
+    /// Two machines speak for the host's name: it is told nothing, and what it says does not count.
+    Contested {
+        /// The host.
+        host: HostId,
+        /// Which machines, in words.
+        text: String,
+    },
+    /// The coordinator's store was put back to an older copy, as this text tells.
+    StoreRewound(String),
     /// A host answered a command.
     Report(Report),
-    /// A host's health was observed.
+    /// A host's health was measured.
     Health {
         /// The host.
         host: HostId,
-        /// What was observed.
-        health: Health,
-        /// Since when, by the coordinator's clock as well as it can be told.
-        since: Timestamp,
-        /// What it rests on, in words.
-        evidence: String,
+        /// What was measured.
+        reading: Reading,
     },
     /// Time has passed.
     Tick,
@@ -37,6 +46,26 @@ pub enum Command {
     /// Another rollback undoes this one, so that no host must come in line with it any more. Nothing while it runs, or while
     /// one of its hosts is at work.
     Undone(RollbackId),
+}
+
+/// A host that has a connection, as it introduced itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// The host.
+    pub host: HostId,
+    /// The machine that speaks for it; none if it does not say.
+    pub instance: Option<InstanceId>,
+    /// The highest generation that it has accepted.
+    pub accepted: Generation,
+    /// The snapshot that it was last brought to, by whomever.
+    pub snapshot: Option<SnapshotId>,
+}
+
+impl Connected {
+    /// A host of which nothing more is known.
+    pub fn plain(host: HostId) -> Self {
+        Self { host, instance: None, accepted: Generation(0), snapshot: None }
+    }
 }
 
 /// A person's decision.

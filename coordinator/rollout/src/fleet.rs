@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rfs_model::{Generation, Health, HostId, Labels, SnapshotId, Timestamp};
+use rfs_model::{Generation, Health, HostId, InstanceId, Labels, RestoreNumber, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The fleet as a plan sees it.
@@ -21,6 +21,37 @@ pub struct HostView {
     pub labels: Labels,
 }
 
+/// What was measured of a host's health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The health.
+    pub health: Health,
+    /// Since when it is what it is without a break, as the host measured it.
+    pub since: Timestamp,
+    /// The last restore on the host that had ended before the measurement began.
+    pub after: RestoreNumber,
+    /// When the measurement began; none if nothing was measured.
+    pub measured_at: Option<Timestamp>,
+    /// When the coordinator heard of it.
+    pub heard_at: Timestamp,
+    /// What it rests on, in words.
+    pub evidence: String,
+}
+
+impl Reading {
+    /// Nothing is known, for the reason that `evidence` gives.
+    pub fn unknown(now: Timestamp, evidence: impl Into<String>) -> Self {
+        Self {
+            health: Health::Unknown,
+            since: now,
+            after: RestoreNumber(0),
+            measured_at: None,
+            heard_at: now,
+            evidence: evidence.into(),
+        }
+    }
+}
+
 /// How a host is seen at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {
@@ -33,12 +64,25 @@ pub struct Presence {
     /// What the health rests on, in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub evidence: String,
+    /// The last restore on the host that had ended before its health was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<RestoreNumber>,
+    /// The machine that speaks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
 }
 
 impl Presence {
     /// A host of which nothing is known.
     pub fn absent(now: Timestamp) -> Self {
-        Self { connected: false, health: Health::Unknown, since: now, evidence: String::new() }
+        Self {
+            connected: false,
+            health: Health::Unknown,
+            since: now,
+            evidence: String::new(),
+            after: None,
+            instance: None,
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use rfs_model::{ByteCount, Generation, HostId, OperationId, Reason, SnapshotId, Standing, Timestamp};
+use rfs_model::{
+    ByteCount, Generation, HostId, OperationId, Reason, RestoreNumber, SnapshotId, Standing, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::request::Selection;
@@ -143,6 +145,9 @@ pub struct Report {
     pub step: StepKind,
     /// What came of it.
     pub answer: Answer,
+    /// The highest generation that the host has accepted by now: one beyond the operation's own says that the answer is
+    /// history.
+    pub newest: Generation,
 }
 
 /// What came of a command.
@@ -226,6 +231,9 @@ pub struct Restored {
     /// Why the host is not where it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Which restore of the host it was: health that was measured before it ended says nothing of what is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreNumber>,
 }
 
 /// A measured stretch of a host's restore.

@@ -40,8 +40,8 @@ pub mod operation;
 
 mod millis;
 
-pub use command::{Command, Person, PersonAction, Refusal};
-pub use fleet::{Admission, FleetView, HostView, Presence};
+pub use command::{Command, Connected, Person, PersonAction, Refusal};
+pub use fleet::{Admission, FleetView, HostView, Presence, Reading};
 pub use host::{
     Answer, Captured, Failure, GENERATIONS, HostCommand, PhaseTime, Report, Restored, Step, StepKind,
 };

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use dice::Dice;
 use rfs_model::{
-    ByteCount, CheckpointId, Digest, Generation, Health, HostId, Reason, Selector, SnapshotId, Timestamp,
+    ByteCount, CheckpointId, Digest, Generation, HostId, Reason, Selector, SnapshotId, Timestamp,
 };
 use rfs_rollout::checkpoint::{Checkpoint, CheckpointEvent, Created, FINISH_TIME, HostPhase, Outcome};
 use rfs_rollout::{
-    Admission, Answer, Captured, CheckpointKind, CheckpointRequest, Command, Event, Failure, HostCommand,
-    Operation, Person, PersonAction, Presence, Report, StepKind,
+    Admission, Answer, Captured, CheckpointKind, CheckpointRequest, Command, Connected, Event, Failure,
+    HostCommand, Operation, Person, PersonAction, Presence, Report, StepKind,
 };
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ impl Agent {
             StepKind::Apply | StepKind::Cancel | StepKind::Revert => panic!("a checkpoint sends no {step}"),
         };
         let (operation, generation) = (command.operation, command.generation);
-        let report = Report { host: host.clone(), operation, generation, step, answer };
+        let report = Report { host: host.clone(), operation, generation, step, answer, newest: generation };
         self.journal.insert(generation, report.clone());
         self.outbox.push(report);
     }
@@ -104,8 +104,7 @@ impl World {
         for n in 0..1 + dice.below(6) {
             let name: HostId = format!("h-{n}").parse().expect("a valid name");
             let connected = !dice.percent(10);
-            let presence =
-                Presence { connected, health: Health::Unknown, since: START, evidence: String::new() };
+            let presence = Presence { connected, ..Presence::absent(START) };
             let generation = Generation(1 + dice.below(40) as u64);
             hosts.insert(name.clone(), Admission { generation, presence });
             agents.insert(name, Agent { connected, ..Agent::default() });
@@ -159,8 +158,11 @@ impl World {
         if !connected {
             self.sent.retain(|(to, _)| to != host);
         }
-        let command = if connected { Command::Connected } else { Command::Disconnected };
-        self.decide(&command(host.clone()));
+        let host = host.clone();
+        self.decide(&match connected {
+            true => Command::Connected(Connected::plain(host)),
+            false => Command::Disconnected(host),
+        });
     }
 
     fn step(&mut self) {

@@ -35,8 +35,12 @@ fn failure() -> Failure {
 }
 
 fn admission() -> Admission {
-    let presence =
-        Presence { connected: true, health: Health::Good, since: Timestamp(5), evidence: "200".into() };
+    let presence = Presence {
+        connected: true,
+        health: Health::Good,
+        evidence: "200".into(),
+        ..Presence::absent(Timestamp(5))
+    };
     Admission { generation: Generation(9), presence }
 }
 
@@ -111,6 +115,7 @@ fn samples() -> Vec<Event> {
         steps: 12,
         bytes: ByteCount(4096),
         failure: None,
+        restore: None,
     };
     let back =
         Restored { standing: Standing::Before, backup: None, failure: Some(failure()), ..restored.clone() };

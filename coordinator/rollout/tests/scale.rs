@@ -37,8 +37,7 @@ fn roll_back(count: u32) -> Duration {
     let mut generation = 1;
     let mut admission = || {
         generation += GENERATIONS;
-        let presence =
-            Presence { connected: true, health: Health::Good, since: Timestamp(0), evidence: String::new() };
+        let presence = Presence { connected: true, health: Health::Good, ..Presence::absent(Timestamp(0)) };
         Admission { generation: Generation(generation), presence }
     };
     let hosts: BTreeMap<HostId, Admission> =
@@ -76,7 +75,9 @@ fn roll_back(count: u32) -> Duration {
                 steps: 1,
                 bytes: Default::default(),
                 failure: None,
+                restore: None,
             }),
+            newest: admission.generation,
         })
     };
     operation = take(hosts.iter().map(report).collect(), at.plus(Duration::from_secs(1)), operation);

@@ -106,6 +106,7 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/rfs.v1.HostService/GetHost", R(Viewer)),
         ("/rfs.v1.HostService/GetFleetHealth", R(Viewer)),
         ("/rfs.v1.HostService/WatchFleetHealth", R(Viewer)),
+        ("/rfs.v1.HostService/AcceptHost", R(Operator)),
         ("/rfs.v1.CheckpointService/CreateCheckpoint", R(Deployer)),
         ("/rfs.v1.CheckpointService/GetCheckpoint", R(Viewer)),
         ("/rfs.v1.CheckpointService/ListCheckpoints", R(Viewer)),

@@ -117,6 +117,11 @@ impl HostService for Hosts {
         Ok(Response::new(self.hub.fleet_health(&grouping)))
     }
 
+    async fn accept_host(&self, request: Request<v1::AcceptHostRequest>) -> Result<Response<Host>, Status> {
+        let host = convert::host_id("name", &request.get_ref().name).map_err(invalid)?;
+        Err(Failure::new(Reason::Unsupported, format!("no machine can be accepted as {host} yet")).into())
+    }
+
     type WatchFleetHealthStream = Pin<Box<dyn Stream<Item = Result<FleetHealth, Status>> + Send>>;
 
     async fn watch_fleet_health(

@@ -153,9 +153,11 @@ impl Operations {
         let seen = self.shared.fleet.look(host, now);
         Presence {
             connected: seen.session.is_some(),
-            health: seen.health,
-            since: seen.since,
-            evidence: seen.evidence,
+            health: seen.reading.health,
+            since: seen.reading.since,
+            evidence: seen.reading.evidence,
+            after: Some(seen.reading.after),
+            instance: seen.instance,
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Fle
                     mailbox.progress(progress);
                 }
             }
+            Some(FleetEvent::StoreRewound(_)) => {}
             None => return,
         }
     }

@@ -4,8 +4,8 @@
 //! [`FleetEvent`]s, so that a full coordinator slows its sessions instead of losing reports. Presence and health are not sent
 //! but looked up: an event says only *look at this host again*, so that any number of changes costs one look.
 
-use rfs_model::{Health, HostId, OperationId, Timestamp};
-use rfs_rollout::{HostCommand, Report};
+use rfs_model::{Generation, HostId, InstanceId, OperationId, SnapshotId, Timestamp};
+use rfs_rollout::{HostCommand, Reading, Report};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many events may wait for the drivers before sessions are slowed.
@@ -36,20 +36,32 @@ pub enum SendError {
 /// How a host is seen at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// The session it holds. Another number than before means that it may not have got what was sent.
+    /// The session it holds. Another number than before means that it may not have got what was sent. None also while
+    /// nothing was heard from it for too long.
     pub session: Option<SessionNumber>,
+    /// The machine that speaks for it.
+    pub instance: Option<InstanceId>,
+    /// The highest generation that it had accepted when it connected.
+    pub accepted: Generation,
+    /// The snapshot that it had last been brought to when it connected.
+    pub snapshot: Option<SnapshotId>,
+    /// Set while two machines speak for its name: which, in words. It has no session then.
+    pub contested: Option<String>,
     /// Its health; unknown without a session, or when the newest observation is too old.
-    pub health: Health,
-    /// Since when its health is what it is, by this clock as well as it can be told.
-    pub since: Timestamp,
-    /// What the health rests on, in words.
-    pub evidence: String,
+    pub reading: Reading,
 }
 
 impl Sighting {
     /// A host that has no session.
     pub fn absent(now: Timestamp) -> Self {
-        Self { session: None, health: Health::Unknown, since: now, evidence: "no connection".to_owned() }
+        Self {
+            session: None,
+            instance: None,
+            accepted: Generation(0),
+            snapshot: None,
+            contested: None,
+            reading: Reading::unknown(now, "no connection"),
+        }
     }
 }
 
@@ -71,6 +83,9 @@ pub enum FleetEvent {
     },
     /// How far a host is. Not kept.
     Progress(Progress),
+    /// A host has accepted a generation that the store never gave: it was put back to an older copy. Every operation that
+    /// runs is told.
+    StoreRewound(String),
 }
 
 /// How far a host is with a command.

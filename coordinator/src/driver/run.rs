@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::{Command, Event, Operation};
+use rfs_rollout::{Command, Connected, Event, Operation};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -213,9 +213,14 @@ impl Driver {
                 commands.push(Command::Disconnected(host.clone()));
             }
             if is.session.is_some() {
-                commands.push(Command::Connected(host.clone()));
-                let Sighting { health, since, evidence, .. } = is;
-                commands.push(Command::Health { host, health, since, evidence });
+                let Sighting { instance, accepted, snapshot, reading, .. } = is;
+                commands.push(Command::Connected(Connected {
+                    host: host.clone(),
+                    instance,
+                    accepted,
+                    snapshot,
+                }));
+                commands.push(Command::Health { host, reading });
             }
         }
         commands

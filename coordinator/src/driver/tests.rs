@@ -217,6 +217,7 @@ impl Coordinator {
             generation: Generation(0),
             step: StepKind::Prepare,
             answer: Answer::Prepared,
+            newest: Generation(0),
         };
         let (stored, told) = oneshot::channel();
         let _ = self.events.send(FleetEvent::Report { report, stored }).await;

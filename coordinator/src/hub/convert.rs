@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rfs_model::{ByteCount, Generation, HostId, Timestamp};
+use rfs_model::{ByteCount, Generation, HostId, RestoreNumber, Timestamp};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::agentlink::v1::report::Outcome;
 use rfs_proto::convert::{
@@ -102,6 +102,7 @@ pub(super) fn report(
         generation: Generation(key.generation),
         step: step("key.step", key.step)?,
         answer,
+        newest: Generation(wire.newest_generation),
     })
 }
 
@@ -119,6 +120,7 @@ fn restored(wire: link::Restored) -> Result<Restored, FieldError> {
         steps: wire.steps,
         bytes: ByteCount(wire.bytes),
         failure: wire.failure.map(failure),
+        restore: (wire.restore > 0).then_some(RestoreNumber(wire.restore)),
     })
 }
 
@@ -142,7 +144,7 @@ mod tests {
     }
 
     fn read(step: link::Step, outcome: Option<Outcome>) -> Result<Report, String> {
-        let wire = link::Report { key: Some(key(step)), sequence: 1, outcome };
+        let wire = link::Report { key: Some(key(step)), sequence: 1, outcome, newest_generation: 7 };
         let host = HostId::new("web-1").expect("a name");
         report(host, wire, |time| Timestamp(time.0 - 5_000), Timestamp(2_000))
             .map_err(|error| error.to_string())

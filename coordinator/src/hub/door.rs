@@ -134,6 +134,7 @@ impl Door {
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             coordinator_time: Some(to_wire_time(now)),
             health_interval: Some(to_wire_duration(HEALTH_INTERVAL)),
+            owner: String::new(),
         }));
         session.ping(0, shared.clock.now());
         let Admitted { session, replaced } = shared.roster.enter(session, facts, now);

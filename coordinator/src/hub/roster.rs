@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rfs_model::{Health, HostId, Labels, Timestamp};
 use rfs_proto::agentlink::v1::HealthReport;
 use rfs_proto::v1;
+use rfs_rollout::Reading;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -193,9 +194,11 @@ impl Roster {
             None => Sighting::absent(now),
             Some(entry) => Sighting {
                 session: entry.session.as_ref().map(|session| session.number),
-                health: entry.seen.health,
-                since: entry.seen.since,
-                evidence: entry.seen.evidence.clone(),
+                reading: Reading {
+                    health: entry.seen.health,
+                    ..Reading::unknown(entry.seen.since, entry.seen.evidence.clone())
+                },
+                ..Sighting::absent(now)
             },
         }
     }
@@ -283,6 +286,7 @@ impl Entry {
             owner: String::new(),
             generation: 0,
             inconsistent: self.facts.inconsistent,
+            ..Default::default()
         };
         HostCard { host: host.clone(), labels: self.facts.labels.clone(), wire }
     }
@@ -334,13 +338,14 @@ mod tests {
             check("http", health, true),
             check("x", v1::Health::Bad, false),
         ];
-        HealthReport { health: health.into(), checks, agent_time: None }
+        HealthReport { health: health.into(), checks, ..Default::default() }
     }
 
     fn sees(roster: &Roster, now: i64) -> String {
         let sighting = roster.look(&web_1(), Timestamp(now));
         let session = sighting.session.map(|number| number.0);
-        format!("{session:?} {} since {}: {}", sighting.health, sighting.since.0, sighting.evidence)
+        let Reading { health, since, evidence, .. } = sighting.reading;
+        format!("{session:?} {health} since {}: {evidence}", since.0)
     }
 
     #[test]

@@ -204,6 +204,7 @@ async fn take(
             }
         }
         Some(Up::Hello(_)) => warn!(host = %session.host, "a second hello is ignored"),
+        Some(Up::Snapshots(_)) => {}
         // A newer agent says something that this version does not know.
         None => {}
     }

@@ -178,9 +178,8 @@ impl Shared {
             components: vec![v1::Component { name: "value".into(), kind: "files".into() }],
             instance_id: format!("{:p}", self),
             generation: self.lock().generation,
-            in_flight: None,
             agent_time: Some(to_wire_time(SystemClock.now())),
-            inconsistent: false,
+            ..Default::default()
         }
     }
 
@@ -246,6 +245,7 @@ fn report_of(health: v1::Health) -> link::HealthReport {
         health: health.into(),
         checks: vec![check],
         agent_time: Some(to_wire_time(SystemClock.now())),
+        ..Default::default()
     }
 }
 
@@ -268,7 +268,9 @@ impl State {
         };
         let sequence = self.answered.len() as u64 + 1;
         self.answered.insert(known, sequence);
-        self.reports.insert(sequence, Report { key: Some(key), sequence, outcome: Some(outcome) });
+        let newest_generation = key.generation;
+        self.reports
+            .insert(sequence, Report { key: Some(key), sequence, outcome: Some(outcome), newest_generation });
     }
 
     fn effect(&mut self, command: &Command, operation: &str, step: Step) -> Outcome {

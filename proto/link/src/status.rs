@@ -87,6 +87,21 @@ pub const fn row(reason: Reason) -> Row {
         Reason::HostUnreachable => {
             row(Code::Unavailable, Unreachable, "look at the agent on that host: systemctl status rfs-agent")
         }
+        Reason::HostConflict => row(
+            Code::FailedPrecondition,
+            Person,
+            "see the machines with: rfs host show NAME; then say which one it is: rfs host accept NAME --instance ID",
+        ),
+        Reason::HostReplaced => row(
+            Code::FailedPrecondition,
+            Failed,
+            "look at the machine with: rfs host show NAME; then roll it back again",
+        ),
+        Reason::StoreRewound => row(
+            Code::FailedPrecondition,
+            Person,
+            "compare the hosts with: rfs rollback show ID; then go on, or abort",
+        ),
         Reason::DeadlineExceeded => {
             row(Code::DeadlineExceeded, Failed, "look at what the host was doing with: rfs host show NAME")
         }

@@ -25,7 +25,7 @@ pub use component::{ComponentKind, ComponentName};
 pub use digest::{Digest, SnapshotId};
 pub use generation::Generation;
 pub use health::Health;
-pub use host::{HostId, Standing};
+pub use host::{HostId, InstanceId, RestoreNumber, Standing};
 pub use id::{CheckpointId, DeploymentId, OperationId, RequestId, RollbackId};
 pub use label::{Labels, Selector};
 pub use name::NameError;

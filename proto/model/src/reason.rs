@@ -51,6 +51,12 @@ reasons! {
     HostBusy = "HOST_BUSY",
     /// The host has no connection to the coordinator.
     HostUnreachable = "HOST_UNREACHABLE",
+    /// Two machines speak for one host's name; neither is told anything until a person has said which one it is.
+    HostConflict = "HOST_CONFLICT",
+    /// Another machine speaks for the host's name than before; where it stands is not known.
+    HostReplaced = "HOST_REPLACED",
+    /// A host has obeyed newer commands than the coordinator's store ever gave: the store was put back to an older copy.
+    StoreRewound = "STORE_REWOUND",
     /// The host did not answer in time.
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     /// The label order has a cycle.

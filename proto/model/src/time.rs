@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,33 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     fn now(&self) -> Timestamp {
         Timestamp(Utc::now().timestamp_millis())
+    }
+}
+
+/// A clock that never steps: it begins at a given time and goes on as time passes, whatever is done to the machine's clock.
+///
+/// What a process decides by time, it decides by one of these.
+#[derive(Debug, Clone, Copy)]
+pub struct SteadyClock {
+    began_at: Timestamp,
+    began: Instant,
+}
+
+impl SteadyClock {
+    /// A clock that shows `now` at this moment.
+    pub fn starting_at(now: Timestamp) -> Self {
+        Self { began_at: now, began: Instant::now() }
+    }
+
+    /// A clock that begins at what the machine's clock shows now.
+    pub fn from_system() -> Self {
+        Self::starting_at(SystemClock.now())
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        self.began_at.plus(self.began.elapsed())
     }
 }
 

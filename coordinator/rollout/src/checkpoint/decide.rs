@@ -31,10 +31,11 @@ impl<'d> Draft<'d> {
 
     pub(crate) fn handle(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::Connected(host) => self.connection(host, true),
+            Command::Connected(connected) => self.connection(&connected.host, true),
             Command::Disconnected(host) => self.connection(host, false),
             Command::Report(report) => self.report(report),
             Command::Person(person) => self.person(person)?,
+            Command::Listening | Command::Contested { .. } | Command::StoreRewound(_) => {}
             Command::Health { .. } | Command::Superseded(_) | Command::Undone(_) | Command::Tick => {}
         }
         Ok(())

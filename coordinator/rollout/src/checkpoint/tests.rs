@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rfs_model::{ByteCount, CheckpointId, Digest, Generation, Health, HostId, Reason, SnapshotId, Timestamp};
+use rfs_model::{ByteCount, CheckpointId, Digest, Generation, HostId, Reason, SnapshotId, Timestamp};
 use uuid::Uuid;
 
 use super::*;
@@ -12,7 +12,7 @@ use crate::fleet::{Admission, Presence};
 use crate::host::{Answer, Captured, Failure, Report, StepKind};
 use crate::operation::{Event, Operation};
 use crate::request::{CheckpointKind, CheckpointRequest};
-use crate::{Command, Person, PersonAction};
+use crate::{Command, Connected, Person, PersonAction};
 
 const FIRST: Generation = Generation(8);
 
@@ -28,8 +28,7 @@ impl Play {
         let now = Timestamp(1_000_000);
         let admission = |word: &str| {
             let connected = !word.ends_with('!');
-            let presence =
-                Presence { connected, health: Health::Unknown, since: now, evidence: String::new() };
+            let presence = Presence { connected, ..Presence::absent(now) };
             let host: HostId = word.trim_end_matches('!').parse().expect("a valid name");
             (host, Admission { generation: FIRST, presence })
         };
@@ -98,7 +97,7 @@ impl Play {
 
     fn of_host(&self, verb: &str, host: HostId) -> Command {
         let (step, answer) = match verb {
-            "on" => return Command::Connected(host),
+            "on" => return Command::Connected(Connected::plain(host)),
             "off" => return Command::Disconnected(host),
             "ready" => (StepKind::Prepare, Answer::Prepared),
             "cut" => {
@@ -119,7 +118,8 @@ impl Play {
             _ => panic!("{verb} is not understood"),
         };
         let operation = self.operation.id();
-        Command::Report(Report { host, operation, generation: step.generation(FIRST), step, answer })
+        let generation = step.generation(FIRST);
+        Command::Report(Report { host, operation, generation, step, answer, newest: generation })
     }
 
     fn show(&self) -> String {

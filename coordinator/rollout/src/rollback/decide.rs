@@ -6,15 +6,17 @@ use super::advance::Draft;
 use super::event::RollbackEvent;
 use super::state::{Direction, HostPhase, PauseCause, Phase};
 use crate::command::{Command, Person, PersonAction, Refusal};
+use crate::fleet::Reading;
 use crate::host::Report;
 
 impl Draft<'_> {
     pub(crate) fn handle(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::Connected(host) => self.connection(host, true),
+            Command::Connected(connected) => self.connection(&connected.host, true),
             Command::Disconnected(host) => self.connection(host, false),
             Command::Report(report) => self.report(report),
-            Command::Health { host, health, since, evidence } => self.health(host, *health, *since, evidence),
+            Command::Health { host, reading } => self.health(host, reading),
+            Command::Listening | Command::Contested { .. } | Command::StoreRewound(_) => {}
             Command::Superseded(host) => self.superseded(host),
             Command::Undone(by) => self.undone(*by),
             Command::Person(person) => self.person(person)?,
@@ -36,8 +38,9 @@ impl Draft<'_> {
         });
     }
 
-    fn health(&mut self, host: &HostId, health: Health, since: Timestamp, evidence: &str) {
+    fn health(&mut self, host: &HostId, reading: &Reading) {
         let at = self.now;
+        let Reading { health, since, ref evidence, .. } = *reading;
         let Some(record) = self.state.hosts.get(host).filter(|record| record.connected) else { return };
         let known = &record.health;
         // A host that was seen to be bad was not good before that moment, whatever its clock says.

@@ -163,6 +163,7 @@ impl Agent {
             steps: 1,
             bytes: ByteCount(1),
             failure,
+            restore: None,
         };
         self.answer(&work.command, Answer::Restored(restored));
     }
@@ -174,6 +175,7 @@ impl Agent {
             generation: command.generation,
             step: command.step.kind(),
             answer,
+            newest: self.highest,
         };
         self.journal.insert(command.generation, report.clone());
         self.say(report);

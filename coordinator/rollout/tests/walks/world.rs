@@ -7,9 +7,9 @@ use rfs_model::{Digest, Generation, Health, HostId, Labels, RollbackId, Selector
 use rfs_rollout::fleet::Admission;
 use rfs_rollout::rollback::{Created, Outcome, Phase, Rollback, RollbackEvent};
 use rfs_rollout::{
-    Amount, Budget, Canary, Command, Event, FleetView, GENERATIONS, GatePolicy, HostCommand, HostView,
-    OnFailure, OnUnreachable, Operation, Order, Person, PersonAction, Policy, Presence, Report,
-    RollbackRequest, Selection, Source, Strategy, Waves, plan,
+    Amount, Budget, Canary, Command, Connected, Event, FleetView, GENERATIONS, GatePolicy, HostCommand,
+    HostView, OnFailure, OnUnreachable, Operation, Order, Person, PersonAction, Policy, Presence, Reading,
+    Report, RollbackRequest, Selection, Source, Strategy, Waves, plan,
 };
 
 use super::agent::Agent;
@@ -92,8 +92,7 @@ impl World {
             agent.connected = !dice.percent(10);
             agent.health = dice.pick(&[Health::Good, Health::Good, Health::Bad, Health::Unknown]);
             let health = if agent.connected { agent.health } else { Health::Unknown };
-            let presence =
-                Presence { connected: agent.connected, health, since: now, evidence: String::new() };
+            let presence = Presence { connected: agent.connected, health, ..Presence::absent(now) };
             let generation = Generation(1 + dice.below(50) as u64 * GENERATIONS);
             hosts.insert(name.clone(), Admission { generation, presence });
             agents.insert(name, agent);
@@ -275,8 +274,8 @@ impl World {
         if agent.connected && agent.up {
             let (health, since) = (agent.health, self.now);
             self.oracle.observes(host, health, self.now);
-            let evidence = "the walk's".to_owned();
-            self.decide(Command::Health { host: host.clone(), health, since, evidence });
+            let reading = Reading { health, ..Reading::unknown(since, "the walk's") };
+            self.decide(Command::Health { host: host.clone(), reading });
         }
     }
 
@@ -297,7 +296,7 @@ impl World {
             return;
         }
         agent.connected = true;
-        self.decide(Command::Connected(host.clone()));
+        self.decide(Command::Connected(Connected::plain(host.clone())));
         self.observe(host);
         self.send();
     }

@@ -10,7 +10,7 @@ use rfs_model::time::SharedClock;
 use rfs_model::{
     ByteCount, Digest, Generation, Health, HostId, OperationId, Reason, SnapshotId, Standing, Timestamp,
 };
-use rfs_rollout::{Answer, Captured, Failure, HostCommand, Report, Restored, Step, StepKind};
+use rfs_rollout::{Answer, Captured, Failure, HostCommand, Reading, Report, Restored, Step, StepKind};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Diary;
@@ -204,7 +204,8 @@ impl Fleet for Link {
             None => Sighting::absent(now),
             session => {
                 let (health, since) = agent.health;
-                Sighting { session, health, since, evidence: format!("http: {health}") }
+                let reading = Reading { health, ..Reading::unknown(since, format!("http: {health}")) };
+                Sighting { session, reading, ..Sighting::absent(now) }
             }
         })
     }
@@ -226,8 +227,9 @@ impl Agent {
                 } else {
                     self.act(operation, step, now)
                 };
-                let report = Report { host: host.clone(), operation, generation, step: step.kind(), answer };
                 self.highest = self.highest.max(generation);
+                let (host, step, newest) = (host.clone(), step.kind(), self.highest);
+                let report = Report { host, operation, generation, step, answer, newest };
                 self.journal.insert(generation, report.clone());
                 report
             }
@@ -280,5 +282,6 @@ fn restored(standing: Standing, backup: Option<SnapshotId>, failure: Option<Fail
         steps: 1,
         bytes: ByteCount(1),
         failure,
+        restore: None,
     }
 }

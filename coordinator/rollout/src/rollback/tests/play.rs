@@ -11,7 +11,7 @@ use rfs_model::{
 use uuid::Uuid;
 
 use super::super::*;
-use crate::fleet::{Admission, FleetView, HostView, Presence};
+use crate::fleet::{Admission, FleetView, HostView, Presence, Reading};
 use crate::host::{Answer, Failure, Report, Restored, Step, StepKind};
 use crate::operation::{Event, Operation};
 use crate::plan::{WaveIndex, plan};
@@ -19,7 +19,7 @@ use crate::request::{
     Amount, Budget, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection, Source,
     Strategy, Waves,
 };
-use crate::{Command, Person, PersonAction};
+use crate::{Command, Connected, Person, PersonAction};
 
 pub(super) struct Play {
     operation: Operation,
@@ -99,7 +99,7 @@ impl Play {
         let admission = |name: &HostId| {
             let connected = !absent.contains(name);
             let health = if connected { Health::Good } else { Health::Unknown };
-            let presence = Presence { connected, health, since: Timestamp(0), evidence: String::new() };
+            let presence = Presence { connected, health, ..Presence::absent(Timestamp(0)) };
             (name.clone(), Admission { generation: FIRST, presence })
         };
         let hosts = plan.targets.keys().map(admission).collect();
@@ -174,11 +174,9 @@ impl Play {
     }
 
     fn of_host(&self, verb: &str, host: HostId) -> Command {
-        let health = |health, evidence: &str| Command::Health {
-            host: host.clone(),
-            health,
-            since: self.now,
-            evidence: evidence.into(),
+        let health = |health, evidence: &str| {
+            let reading = Reading { health, ..Reading::unknown(self.now, evidence) };
+            Command::Health { host: host.clone(), reading }
         };
         let report = |step: StepKind, answer| {
             Command::Report(Report {
@@ -187,6 +185,7 @@ impl Play {
                 generation: step.generation(FIRST),
                 step,
                 answer,
+                newest: step.generation(FIRST),
             })
         };
         let restored = |standing, failure: Option<&str>| {
@@ -198,10 +197,11 @@ impl Play {
                 steps: 3,
                 bytes: Default::default(),
                 failure: failure.map(|text| Failure::new(Reason::CommandFailed, text)),
+                restore: None,
             })
         };
         match verb {
-            "on" => Command::Connected(host),
+            "on" => Command::Connected(Connected::plain(host)),
             "off" => Command::Disconnected(host),
             "good" => health(Health::Good, ""),
             "bad" => health(Health::Bad, "503"),
