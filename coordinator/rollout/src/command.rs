@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rfs_model::{Generation, HostId, InstanceId, Reason, RollbackId, SnapshotId};
+use rfs_model::{Generation, HostId, InstanceId, Reason, RollbackId, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Reading;
@@ -14,7 +14,10 @@ use crate::plan::WaveIndex;
 pub enum Command {
     /// The coordinator hears hosts again after it did not: it was started again, or stood still. What it knew of their health
     /// says nothing any more, and a deadline that passed meanwhile is extended once.
-    Listening,
+    Listening {
+        /// Only what was heard from then on counts.
+        from: Timestamp,
+    },
     /// A host has a connection.
     Connected(Connected),
     /// A host has lost its connection; its health is unknown from now on.

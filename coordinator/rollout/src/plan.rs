@@ -35,6 +35,9 @@ pub struct Plan {
     pub waves: Vec<Wave>,
     /// Each host's target.
     pub targets: BTreeMap<HostId, SnapshotId>,
+    /// How many hosts the source has a target for, whether or not they are concerned.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offered: usize,
     /// Which hosts share a budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<BudgetGroup>,
@@ -105,7 +108,12 @@ pub fn plan(request: &RollbackRequest, fleet: &FleetView) -> Result<Plan, PlanEr
             waves::cut(shape, &targets, ordered, &groups, fleet)?
         }
     };
-    Ok(Plan { waves, targets, groups, left_out })
+    Ok(Plan { waves, targets, offered: fleet.targets.len(), groups, left_out })
+}
+
+/// What `serde` asks, by reference as it must.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Plan {

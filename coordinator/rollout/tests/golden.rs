@@ -76,6 +76,7 @@ fn rollback_created() -> rollback::Created {
     let plan = Plan {
         waves: vec![Wave { hosts: vec![host("web-1")], canary: true, order_group: 0 }],
         targets: [(host("web-1"), snapshot(1))].into(),
+        offered: 0,
         groups: vec![BudgetGroup { name: "zone=a".into(), limit: 1, hosts: BTreeSet::from([host("web-1")]) }],
         left_out: [(host("web-2"), "checkpoint has nothing for it".to_owned())].into(),
     };
@@ -131,7 +132,7 @@ fn samples() -> Vec<Event> {
     let health = Health::Unknown;
     let rollback = vec![
         RollbackEvent::Created { at, created: Box::new(rollback_created()) },
-        RollbackEvent::HostConnected { at, host: web() },
+        RollbackEvent::HostConnected { at, host: web(), instance: None },
         RollbackEvent::HostDisconnected { at, host: web() },
         RollbackEvent::HealthChanged {
             at,
@@ -139,6 +140,8 @@ fn samples() -> Vec<Event> {
             health,
             since: Timestamp(7),
             evidence: "no answer".into(),
+            after: None,
+            measured_at: None,
         },
         RollbackEvent::WaveStarted { at, wave },
         RollbackEvent::HostStarted { at, host: web(), generation, deadline },
@@ -169,7 +172,7 @@ fn samples() -> Vec<Event> {
     let skew = Duration::from_millis(4);
     let checkpoint = vec![
         CheckpointEvent::Created { at, created: Box::new(checkpoint_created()) },
-        CheckpointEvent::HostConnected { at, host: web() },
+        CheckpointEvent::HostConnected { at, host: web(), instance: None },
         CheckpointEvent::HostDisconnected { at, host: web() },
         told(StepKind::Prepare, Answer::Prepared),
         told(StepKind::Cut, Answer::Captured(captured)),
@@ -230,6 +233,10 @@ fn no_event_is_without_a_line() {
         RollbackEvent::HostReverted { .. } => 20,
         RollbackEvent::Finished { .. } => 21,
         RollbackEvent::Undone { .. } => 31,
+        RollbackEvent::Listening { .. } => 32,
+        RollbackEvent::HostReplaced { .. } => 33,
+        RollbackEvent::HostContested { .. } => 34,
+        RollbackEvent::HostOvertaken { .. } => 35,
     };
     let number = |event: &Event| match event {
         Event::Rollback(event) => rollback(event),
@@ -242,6 +249,8 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::FinishStarted { .. }) => 28,
         Event::Checkpoint(CheckpointEvent::Aborted { .. }) => 29,
         Event::Checkpoint(CheckpointEvent::Finished { .. }) => 30,
+        Event::Checkpoint(CheckpointEvent::Listening { .. }) => 36,
+        Event::Checkpoint(CheckpointEvent::GivenUp { .. }) => 37,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
     assert_eq!(seen, (0..=31).collect());

@@ -88,10 +88,11 @@ impl Checkpoint {
                 let text = format!("no connection for {CONNECT_TIME:?}");
                 let failure = Failure::new(Reason::HostUnreachable, text)
                     .next("start the agent on it, or leave the host out of the selector");
-                Some((host.connection_since.plus(CONNECT_TIME).min(self.ready_by()), failure))
+                let by = host.connection_since.plus(CONNECT_TIME).min(self.ready_by());
+                Some((self.heard_by(by), failure))
             }
-            HostPhase::Preparing => Some(late(self.ready_by(), "ready")),
-            HostPhase::Cutting => Some(late(self.durable_by(), "durable")),
+            HostPhase::Preparing => Some(late(self.heard_by(self.ready_by()), "ready")),
+            HostPhase::Cutting => Some(late(self.heard_by(self.durable_by()), "durable")),
             HostPhase::Prepared
             | HostPhase::Cut
             | HostPhase::Finishing
@@ -99,6 +100,11 @@ impl Checkpoint {
             | HostPhase::Abandoning
             | HostPhase::Failed => None,
         }
+    }
+
+    /// `time`, but not before hosts had the chance to be heard since the coordinator hears them again.
+    fn heard_by(&self, time: Timestamp) -> Timestamp {
+        time.max(self.listening_since.plus(CONNECT_TIME))
     }
 
     /// When something is next due.

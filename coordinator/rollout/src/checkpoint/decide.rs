@@ -1,11 +1,11 @@
 //! What a command brings about, directly. What follows from it is in [`super::advance`].
 
-use rfs_model::{HostId, Timestamp};
+use rfs_model::{Generation, HostId, Reason, SnapshotId, Timestamp};
 
 use super::event::CheckpointEvent;
 use super::state::{Checkpoint, HostPhase, Phase};
-use crate::command::{Command, Person, PersonAction, Refusal};
-use crate::host::{Report, StepKind};
+use crate::command::{Command, Connected, Person, PersonAction, Refusal};
+use crate::host::{Failure, GENERATIONS, Report, StepKind};
 
 /// A checkpoint with the events that are being decided, already taken into account.
 pub(crate) struct Draft<'d> {
@@ -31,28 +31,84 @@ impl<'d> Draft<'d> {
 
     pub(crate) fn handle(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::Connected(connected) => self.connection(&connected.host, true),
-            Command::Disconnected(host) => self.connection(host, false),
+            _ if self.state.outcome().is_some() && !matches!(command, Command::Person(_)) => {}
+            Command::Listening { from } => self.listening(*from),
+            Command::Connected(connected) => self.connected(connected),
+            Command::Disconnected(host) => self.disconnected(host),
+            Command::Contested { host, text } => self.contested(host, text),
+            Command::StoreRewound(text) => self.give_up(Failure::new(Reason::StoreRewound, text.clone())),
             Command::Report(report) => self.report(report),
             Command::Person(person) => self.person(person)?,
-            Command::Listening | Command::Contested { .. } | Command::StoreRewound(_) => {}
             Command::Health { .. } | Command::Superseded(_) | Command::Undone(_) | Command::Tick => {}
         }
         Ok(())
     }
 
-    fn connection(&mut self, host: &HostId, connected: bool) {
+    fn listening(&mut self, from: Timestamp) {
         let at = self.now;
-        let over = self.state.outcome().is_some();
-        if over || self.state.hosts.get(host).is_none_or(|record| record.connected == connected) {
-            return;
+        if self.state.listening_since < from {
+            self.emit(CheckpointEvent::Listening { at, from });
         }
-        let host = host.clone();
-        self.emit(if connected {
-            CheckpointEvent::HostConnected { at, host }
-        } else {
-            CheckpointEvent::HostDisconnected { at, host }
-        });
+    }
+
+    fn connected(&mut self, connected: &Connected) {
+        let at = self.now;
+        let Connected { host, instance, accepted, snapshot } = connected;
+        let Some(record) = self.state.hosts.get(host) else { return };
+        let changed = instance.filter(|instance| record.instance.is_some_and(|known| known != *instance));
+        if !record.connected || changed.is_some() || (record.instance.is_none() && instance.is_some()) {
+            self.emit(CheckpointEvent::HostConnected { at, host: host.clone(), instance: *instance });
+        }
+        if let Some(instance) = changed {
+            let text = format!("another machine speaks for it now (instance {instance})");
+            self.fail(host, Failure::new(Reason::HostReplaced, text).next("take the checkpoint again"));
+        }
+        self.overtaken(host, *accepted, *snapshot);
+    }
+
+    fn disconnected(&mut self, host: &HostId) {
+        let at = self.now;
+        if self.state.hosts.get(host).is_some_and(|record| record.connected) {
+            self.emit(CheckpointEvent::HostDisconnected { at, host: host.clone() });
+        }
+    }
+
+    fn contested(&mut self, host: &HostId, text: &str) {
+        self.disconnected(host);
+        self.fail(host, Failure::new(Reason::HostConflict, text));
+    }
+
+    /// The host will be missing, whatever it has captured. Nothing if it is missing already.
+    fn fail(&mut self, host: &HostId, failure: Failure) {
+        let at = self.now;
+        let missing = |phase| matches!(phase, HostPhase::Abandoning | HostPhase::Failed);
+        if self.state.hosts.get(host).is_some_and(|record| !missing(record.phase)) {
+            self.emit(CheckpointEvent::HostFailed { at, host: host.clone(), failure });
+        }
+    }
+
+    /// While this checkpoint owns a host, nobody else gives it commands: if it has obeyed newer ones, they were given by a
+    /// store that knew more than this one.
+    fn overtaken(&mut self, host: &HostId, accepted: Generation, snapshot: Option<SnapshotId>) {
+        let Some(record) = self.state.hosts.get(host) else { return };
+        let last = Generation(record.generation.0 + GENERATIONS - 1);
+        if accepted > last {
+            let is_at = snapshot.map(|snapshot| format!("; it is at snapshot {}", snapshot.0.short()));
+            let text = format!(
+                "{host} has obeyed generation {accepted}, and this checkpoint's last one there is {last}: the coordinator's \
+                 store was put back to an older copy{}",
+                is_at.unwrap_or_default()
+            );
+            self.give_up(Failure::new(Reason::StoreRewound, text).next("take the checkpoint again"));
+        }
+    }
+
+    fn give_up(&mut self, failure: Failure) {
+        let at = self.now;
+        let missing = |phase| matches!(phase, HostPhase::Abandoning | HostPhase::Failed);
+        if !self.state.hosts.values().all(|host| missing(host.phase)) {
+            self.emit(CheckpointEvent::GivenUp { at, failure });
+        }
     }
 
     fn report(&mut self, report: &Report) {
@@ -60,6 +116,10 @@ impl<'d> Draft<'d> {
         let Some(record) = self.state.hosts.get(&report.host) else { return };
         let mine = report.operation == self.state.id.into()
             && report.generation == report.step.generation(record.generation);
+        if mine {
+            self.overtaken(&report.host, report.newest, None);
+        }
+        let Some(record) = self.state.hosts.get(&report.host) else { return };
         if mine && self.state.outcome().is_none() && record.phase.awaits() == Some(report.step) {
             let (host, step, answer) = (report.host.clone(), report.step, report.answer.clone());
             self.emit(CheckpointEvent::HostReported { at, host, step, answer });

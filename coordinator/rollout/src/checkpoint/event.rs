@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use rfs_model::{CheckpointId, HostId, Timestamp};
+use rfs_model::{CheckpointId, HostId, InstanceId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::state::Outcome;
@@ -30,8 +30,15 @@ pub struct Created {
 pub enum CheckpointEvent {
     /// It was asked for, owns its hosts, and they are to get ready.
     Created { at: Timestamp, created: Box<Created> },
+    /// The coordinator hears hosts again after it did not.
+    Listening { at: Timestamp, from: Timestamp },
     /// A host has a connection.
-    HostConnected { at: Timestamp, host: HostId },
+    HostConnected {
+        at: Timestamp,
+        host: HostId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<InstanceId>,
+    },
     /// A host lost its connection.
     HostDisconnected { at: Timestamp, host: HostId },
     /// A host answered.
@@ -44,6 +51,8 @@ pub enum CheckpointEvent {
     FinishStarted { at: Timestamp, deadline: Timestamp },
     /// A person ended it.
     Aborted { at: Timestamp, by: String },
+    /// The coordinator's store was put back to an older copy, so that what it knows of this checkpoint may be outdated.
+    GivenUp { at: Timestamp, failure: Failure },
     /// It is over.
     Finished {
         at: Timestamp,
@@ -58,6 +67,8 @@ impl CheckpointEvent {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Created { at, .. }
+            | Self::Listening { at, .. }
+            | Self::GivenUp { at, .. }
             | Self::HostConnected { at, .. }
             | Self::HostDisconnected { at, .. }
             | Self::HostReported { at, .. }
@@ -81,6 +92,8 @@ impl fmt::Display for CheckpointEvent {
                     created.hosts.len()
                 )
             }
+            Self::Listening { .. } => f.write_str("the coordinator hears hosts again"),
+            Self::GivenUp { failure, .. } => write!(f, "given up: {failure}"),
             Self::HostConnected { host, .. } => write!(f, "{host}: connected"),
             Self::HostDisconnected { host, .. } => write!(f, "{host}: lost its connection"),
             Self::HostReported { host, step, answer, .. } => write!(f, "{host}: {step}: {answer}"),

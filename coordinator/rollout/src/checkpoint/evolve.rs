@@ -14,6 +14,7 @@ impl Checkpoint {
                 generation: admission.generation,
                 connected: admission.presence.connected,
                 connection_since: at,
+                instance: admission.presence.instance,
                 told: admission.presence.connected,
                 phase: HostPhase::Preparing,
                 captured: None,
@@ -27,6 +28,7 @@ impl Checkpoint {
             request: created.request.clone(),
             created_at: at,
             last_at: at,
+            listening_since: Timestamp(i64::MIN),
             phase: Phase::Preparing,
             hosts: hosts.collect(),
         }
@@ -43,7 +45,13 @@ impl Checkpoint {
         self.last_at = self.last_at.max(event.at());
         match event {
             CheckpointEvent::Created { .. } => {}
-            CheckpointEvent::HostConnected { at, host } => self.connection(host, true, *at),
+            CheckpointEvent::Listening { at, .. } => self.listening_since = *at,
+            CheckpointEvent::HostConnected { at, host, instance } => {
+                self.connection(host, true, *at);
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.instance = instance.or(host.instance);
+                }
+            }
             CheckpointEvent::HostDisconnected { at, host } => self.connection(host, false, *at),
             CheckpointEvent::HostReported { at, host, step, answer } => {
                 if let Some(host) = self.hosts.get_mut(host) {
@@ -52,6 +60,8 @@ impl Checkpoint {
             }
             CheckpointEvent::HostFailed { at, host, failure } => {
                 if let Some(host) = self.hosts.get_mut(host) {
+                    // What was captured under this name may be another machine's.
+                    host.captured = None;
                     host.abandon(*at, failure.clone());
                 }
             }
@@ -66,6 +76,12 @@ impl Checkpoint {
             CheckpointEvent::Aborted { at, by } => {
                 for host in self.hosts.values_mut().filter(|host| host.captured.is_none()) {
                     host.abandon(*at, Failure::new(Reason::Cancelled, format!("aborted by {by}")));
+                }
+            }
+            CheckpointEvent::GivenUp { at, failure } => {
+                for host in self.hosts.values_mut() {
+                    host.captured = None;
+                    host.abandon(*at, failure.clone());
                 }
             }
             CheckpointEvent::Finished { at, outcome, skew } => {

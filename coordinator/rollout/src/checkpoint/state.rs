@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use rfs_model::{CheckpointId, Generation, HostId, SnapshotId, Timestamp};
+use rfs_model::{CheckpointId, Generation, HostId, InstanceId, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Captured, Failure};
@@ -21,6 +21,8 @@ pub struct Checkpoint {
     pub created_at: Timestamp,
     /// The time of its last event.
     pub last_at: Timestamp,
+    /// Since when the coordinator has heard hosts without a break; the beginning of time if it always has.
+    pub listening_since: Timestamp,
     /// Where it stands as a whole.
     pub phase: Phase,
     /// What became of each host.
@@ -80,6 +82,8 @@ pub struct HostRecord {
     pub connected: bool,
     /// Since when it has, or has not.
     pub connection_since: Timestamp,
+    /// The machine that speaks for it, as far as it has said.
+    pub instance: Option<InstanceId>,
     /// Whether it was told to get ready, as far as is known: it had a connection while it was to. It may hold still.
     pub told: bool,
     /// Where it stands.

@@ -4,7 +4,7 @@ use rfs_model::{HostId, Reason, Timestamp};
 
 use super::budget::{Counting, Ledger};
 use super::event::RollbackEvent;
-use super::gate::{Gate, gate};
+use super::gate::{Gate, gate, not_good};
 use super::state::{Cause, Direction, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback};
 use super::timers::Due;
 use crate::host::{Failure, StepKind};
@@ -182,21 +182,36 @@ impl<'d> Draft<'d> {
         if self.state.hosts.values().any(undecided) {
             return;
         }
-        let there = |phase: &HostPhase| matches!(phase, HostPhase::Passed { .. } | HostPhase::Applied { .. });
-        if self.state.hosts.values().all(|host| there(&host.phase)) {
+        let watched = !self.state.request.policy.gate.ignore_health;
+        // A person may have passed the gate over hosts that are not known to be healthy; the outcome says so.
+        let well = |host: &HostRecord| !watched || !not_good(host.health.health);
+        let there = |host: &HostRecord| match host.phase {
+            HostPhase::Passed { doubtful_since: None } => true,
+            HostPhase::Passed { doubtful_since: Some(_) } | HostPhase::Applied { .. } => well(host),
+            HostPhase::Untouched
+            | HostPhase::Skipped
+            | HostPhase::Superseded
+            | HostPhase::Applying { .. }
+            | HostPhase::Cancelling { .. }
+            | HostPhase::Unhealthy
+            | HostPhase::Unchanged
+            | HostPhase::Lost
+            | HostPhase::Reverting { .. }
+            | HostPhase::Reverted
+            | HostPhase::RevertFailed
+            | HostPhase::Inconsistent => false,
+        };
+        if self.state.hosts.values().all(there) {
             return self.finish(Outcome::Succeeded, None);
         }
-        let failed: Vec<HostId> = self
-            .state
-            .hosts
-            .iter()
-            .filter(|(_, host)| !there(&host.phase))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let failed: Vec<HostId> =
+            self.state.hosts.iter().filter(|(_, host)| !there(host)).map(|(name, _)| name.clone()).collect();
         let reason = failed.iter().find_map(|host| self.state.hosts[host].failure.as_ref()).map(|f| f.reason);
         let text =
             format!("{} of {} hosts: {}", failed.len(), self.state.hosts.len(), self.state.why(&failed));
-        self.finish(Outcome::Partial, Some(Failure::new(reason.unwrap_or(Reason::HostUnreachable), text)));
+        let ill = failed.iter().any(|host| self.state.hosts[host].phase.at_target());
+        let otherwise = if ill { Reason::Unhealthy } else { Reason::HostUnreachable };
+        self.finish(Outcome::Partial, Some(Failure::new(reason.unwrap_or(otherwise), text)));
     }
 
     fn back(&mut self, cause: &Cause) {

@@ -14,13 +14,16 @@ pub(super) struct Ledger<'r> {
 #[derive(Clone, Copy, Default)]
 struct Count {
     at_work: u32,
+    /// Those at work, and those that were changed and are not known to be healthy since.
+    unproven: u32,
     unavailable: u32,
 }
 
 /// Which hosts hold others up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counting {
-    /// Those at work and those that are unavailable for any other reason.
+    /// Those at work, those that are not known to be healthy since their change, and those that are unavailable for any
+    /// other reason.
     Unavailable,
     /// Those at work.
     AtWork,
@@ -30,8 +33,9 @@ impl<'r> Ledger<'r> {
     pub(super) fn of(rollback: &'r Rollback) -> Self {
         let mut counts = vec![Count::default(); rollback.plan.groups.len()];
         for (group, count) in rollback.plan.groups.iter().zip(&mut counts) {
-            for host in group.hosts.iter().filter_map(|name| rollback.hosts.get(name)) {
+            for (name, host) in group.hosts.iter().filter_map(|name| rollback.hosts.get_key_value(name)) {
                 count.at_work += u32::from(host.phase.at_work());
+                count.unproven += u32::from(host.phase.at_work() || rollback.unproven(name, host));
                 count.unavailable += u32::from(rollback.unavailable(host));
             }
         }
@@ -45,12 +49,17 @@ impl<'r> Ledger<'r> {
         let mine = || groups.iter().enumerate().filter(|(_, group)| group.hosts.contains(name));
         let free = mine().all(|(i, group)| {
             let count = self.counts[i];
-            let available = already || counting == Counting::AtWork || count.unavailable < group.limit;
-            count.at_work < group.limit && available
+            match counting {
+                Counting::Unavailable => {
+                    count.unproven < group.limit && (already || count.unavailable < group.limit)
+                }
+                Counting::AtWork => count.at_work < group.limit,
+            }
         });
         if free {
             for (i, _) in mine() {
                 self.counts[i].at_work += 1;
+                self.counts[i].unproven += 1;
                 self.counts[i].unavailable += u32::from(!already);
             }
         }
@@ -59,6 +68,14 @@ impl<'r> Ledger<'r> {
 }
 
 impl Rollback {
+    /// Whether the host keeps its place in every budget although its change is done: nobody has seen it healthy since, nor
+    /// accepted it as it is.
+    fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
+        let changed = matches!(host.phase, HostPhase::Applied { .. });
+        let ill = !self.request.policy.gate.ignore_health && not_good(host.health.health);
+        changed && ill && !self.acknowledged.contains(name)
+    }
+
     /// Whether a budget counts the host: it is at work, has no connection, or is not known to be healthy.
     pub fn unavailable(&self, host: &HostRecord) -> bool {
         let unhealthy = !self.request.policy.gate.ignore_health && not_good(host.health.health);

@@ -1,22 +1,29 @@
 //! What a command brings about, directly. What follows from it is in [`super::advance`].
 
-use rfs_model::{Health, HostId, RollbackId, Timestamp};
+use std::time::Duration;
+
+use rfs_model::{Generation, Health, HostId, Reason, RollbackId, SnapshotId, Timestamp};
 
 use super::advance::Draft;
 use super::event::RollbackEvent;
 use super::state::{Direction, HostPhase, PauseCause, Phase};
-use crate::command::{Command, Person, PersonAction, Refusal};
+use crate::command::{Command, Connected, Person, PersonAction, Refusal};
 use crate::fleet::Reading;
-use crate::host::Report;
+use crate::host::{Failure, GENERATIONS, Report};
+
+/// By how much "since when" may differ between two readings of one stretch of health: the ways of messages differ.
+const SAME_STRETCH: Duration = Duration::from_secs(1);
 
 impl Draft<'_> {
     pub(crate) fn handle(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::Connected(connected) => self.connection(&connected.host, true),
-            Command::Disconnected(host) => self.connection(host, false),
+            Command::Listening { from } => self.listening(*from),
+            Command::Connected(connected) => self.connected(connected),
+            Command::Disconnected(host) => self.disconnected(host),
+            Command::Contested { host, text } => self.contested(host, text),
+            Command::StoreRewound(text) => self.rewound(text),
             Command::Report(report) => self.report(report),
             Command::Health { host, reading } => self.health(host, reading),
-            Command::Listening | Command::Contested { .. } | Command::StoreRewound(_) => {}
             Command::Superseded(host) => self.superseded(host),
             Command::Undone(by) => self.undone(*by),
             Command::Person(person) => self.person(person)?,
@@ -25,32 +32,95 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn connection(&mut self, host: &HostId, connected: bool) {
+    fn listening(&mut self, from: Timestamp) {
         let at = self.now;
-        if self.state.hosts.get(host).is_none_or(|record| record.connected == connected) {
-            return;
+        if self.state.heard_from < from {
+            self.emit(RollbackEvent::Listening { at, from });
         }
-        let host = host.clone();
-        self.emit(if connected {
-            RollbackEvent::HostConnected { at, host }
-        } else {
-            RollbackEvent::HostDisconnected { at, host }
-        });
+    }
+
+    fn connected(&mut self, connected: &Connected) {
+        let at = self.now;
+        let Connected { host, instance, accepted, snapshot } = connected;
+        let Some(record) = self.state.hosts.get(host) else { return };
+        let changed = instance.filter(|instance| record.instance.is_some_and(|known| known != *instance));
+        if !record.connected
+            || record.contested.is_some()
+            || (record.instance.is_none() && instance.is_some())
+        {
+            // One that is another machine is told of next.
+            let instance = instance.filter(|_| changed.is_none());
+            self.emit(RollbackEvent::HostConnected { at, host: host.clone(), instance });
+        }
+        if let Some(instance) = changed {
+            self.emit(RollbackEvent::HostReplaced { at, host: host.clone(), instance });
+        }
+        self.overtaken(host, *accepted, *snapshot);
+    }
+
+    fn disconnected(&mut self, host: &HostId) {
+        let at = self.now;
+        if self.state.hosts.get(host).is_some_and(|record| record.connected) {
+            self.emit(RollbackEvent::HostDisconnected { at, host: host.clone() });
+        }
+    }
+
+    fn contested(&mut self, host: &HostId, text: &str) {
+        let at = self.now;
+        self.disconnected(host);
+        if self.state.hosts.get(host).is_some_and(|record| record.contested.as_deref() != Some(text)) {
+            self.emit(RollbackEvent::HostContested { at, host: host.clone(), text: text.to_owned() });
+        }
+    }
+
+    /// While this rollback owns a host, nobody else gives it commands: if it has obeyed newer ones, they were given by a store
+    /// that knew more than this one.
+    fn overtaken(&mut self, host: &HostId, accepted: Generation, snapshot: Option<SnapshotId>) -> bool {
+        let at = self.now;
+        let Some(record) = self.state.hosts.get(host) else { return false };
+        let last = Generation(record.generation.0 + GENERATIONS - 1);
+        if accepted <= last || self.state.outcome().is_some() {
+            return false;
+        }
+        let is_at = snapshot.map(|snapshot| format!("; it is at snapshot {}", snapshot.0.short()));
+        let text = format!(
+            "{host} has obeyed generation {accepted}, and this rollback's last one there is {last}: the coordinator's store was \
+             put back to an older copy{}",
+            is_at.unwrap_or_default()
+        );
+        let known = record.failure.as_ref().is_some_and(|failure| failure.reason == Reason::StoreRewound);
+        if !known {
+            let failure = Failure::new(Reason::StoreRewound, text.clone());
+            self.emit(RollbackEvent::HostOvertaken { at, host: host.clone(), failure });
+            self.rewound(&text);
+        }
+        true
+    }
+
+    fn rewound(&mut self, text: &str) {
+        let at = self.now;
+        if matches!(self.state.phase, Phase::Running { .. }) {
+            self.emit(RollbackEvent::Paused { at, cause: PauseCause::Rewound(text.to_owned()) });
+        }
     }
 
     fn health(&mut self, host: &HostId, reading: &Reading) {
         let at = self.now;
-        let Reading { health, since, ref evidence, .. } = *reading;
+        let Reading { health, since, after, measured_at, heard_at, ref evidence } = *reading;
         let Some(record) = self.state.hosts.get(host).filter(|record| record.connected) else { return };
+        // It was measured before the host's last change, or heard before the coordinator was away.
+        if record.restore.is_some_and(|restore| after < restore) || heard_at < self.state.heard_from {
+            return;
+        }
         let known = &record.health;
         // A host that was seen to be bad was not good before that moment, whatever its clock says.
         let floor = known.last_bad.filter(|_| health == Health::Good).unwrap_or(Timestamp(i64::MIN));
         let since = since.max(floor).min(at);
-        if known.health == health && since <= known.since {
+        if known.health == health && (since <= known.since.plus(SAME_STRETCH) || health == Health::Unknown) {
             return;
         }
-        let (host, evidence) = (host.clone(), evidence.to_owned());
-        self.emit(RollbackEvent::HealthChanged { at, host, health, since, evidence });
+        let (host, evidence, after) = (host.clone(), evidence.to_owned(), Some(after));
+        self.emit(RollbackEvent::HealthChanged { at, host, health, since, evidence, after, measured_at });
     }
 
     fn report(&mut self, report: &Report) {
@@ -58,7 +128,13 @@ impl Draft<'_> {
         let Some(record) = self.state.hosts.get(&report.host) else { return };
         let mine = report.operation == self.state.id.into()
             && report.generation == report.step.generation(record.generation);
-        if mine && record.after(at, report.step, &report.answer).is_some() {
+        if mine && self.overtaken(&report.host, report.newest, None) {
+            return;
+        }
+        let Some(record) = self.state.hosts.get(&report.host) else { return };
+        // Of an operation that is over: what the host answered is history, once something newer has happened there.
+        let history = report.newest.0 >= record.generation.0 + GENERATIONS;
+        if mine && !history && record.after(at, report.step, &report.answer).is_some() {
             let (host, step, answer) = (report.host.clone(), report.step, report.answer.clone());
             self.emit(RollbackEvent::HostReported { at, host, step, answer });
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rfs_model::{Generation, Health, HostId, RollbackId, Timestamp};
+use rfs_model::{Generation, Health, HostId, InstanceId, RestoreNumber, RollbackId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::state::{Cause, Outcome, PauseCause};
@@ -32,12 +32,37 @@ pub struct Created {
 pub enum RollbackEvent {
     /// It was asked for, planned, and owns its hosts.
     Created { at: Timestamp, created: Box<Created> },
+    /// The coordinator hears hosts again after it did not. What was heard before `from` does not count any more.
+    Listening { at: Timestamp, from: Timestamp },
     /// A host has a connection.
-    HostConnected { at: Timestamp, host: HostId },
+    HostConnected {
+        at: Timestamp,
+        host: HostId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<InstanceId>,
+    },
+    /// A host that has a connection is another machine than before.
+    HostReplaced { at: Timestamp, host: HostId, instance: InstanceId },
+    /// Two machines speak for a host's name.
+    HostContested { at: Timestamp, host: HostId, text: String },
+    /// A host has obeyed newer commands than this rollback's; where it stands is not known here.
+    HostOvertaken { at: Timestamp, host: HostId, failure: Failure },
     /// A host lost its connection.
     HostDisconnected { at: Timestamp, host: HostId },
     /// A host's health is another than before.
-    HealthChanged { at: Timestamp, host: HostId, health: Health, since: Timestamp, evidence: String },
+    HealthChanged {
+        at: Timestamp,
+        host: HostId,
+        health: Health,
+        since: Timestamp,
+        evidence: String,
+        /// The last restore of the host that had ended before this was measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<RestoreNumber>,
+        /// When the measurement began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        measured_at: Option<Timestamp>,
+    },
     /// A wave's hosts may start.
     WaveStarted { at: Timestamp, wave: WaveIndex },
     /// A host is told to go to its target.
@@ -95,7 +120,11 @@ impl RollbackEvent {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Created { at, .. }
+            | Self::Listening { at, .. }
             | Self::HostConnected { at, .. }
+            | Self::HostReplaced { at, .. }
+            | Self::HostContested { at, .. }
+            | Self::HostOvertaken { at, .. }
             | Self::HostDisconnected { at, .. }
             | Self::HealthChanged { at, .. }
             | Self::WaveStarted { at, .. }
@@ -136,7 +165,13 @@ impl fmt::Display for RollbackEvent {
                     request.source
                 )
             }
+            Self::Listening { .. } => f.write_str("the coordinator hears hosts again"),
             Self::HostConnected { host, .. } => write!(f, "{host}: connected"),
+            Self::HostReplaced { host, instance, .. } => {
+                write!(f, "{host}: another machine speaks for it (instance {instance})")
+            }
+            Self::HostContested { host, text, .. } => write!(f, "{host}: {text}"),
+            Self::HostOvertaken { host, failure, .. } => write!(f, "{host}: {failure}"),
             Self::HostDisconnected { host, .. } => write!(f, "{host}: lost its connection"),
             Self::HealthChanged { host, health, evidence, .. } if evidence.is_empty() => {
                 write!(f, "{host}: health is {health}")

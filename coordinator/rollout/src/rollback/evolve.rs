@@ -1,6 +1,6 @@
 //! What an event makes of a rollback.
 
-use rfs_model::{Health, HostId, Reason, Standing, Timestamp};
+use rfs_model::{Health, HostId, InstanceId, Reason, Standing, Timestamp};
 
 use super::event::{Created, RollbackEvent};
 use super::gate::not_good;
@@ -27,8 +27,14 @@ impl Rollback {
                     since: presence.since,
                     last_bad: (presence.health == Health::Bad).then_some(at),
                     evidence: presence.evidence.clone(),
+                    after: presence.after.unwrap_or_default(),
+                    measured_at: None,
                 },
+                instance: presence.instance,
+                contested: None,
                 phase: HostPhase::Untouched,
+                restore: None,
+                heard_late: None,
                 started_at: None,
                 finished_at: None,
                 backup: None,
@@ -43,6 +49,8 @@ impl Rollback {
             plan: created.plan.clone(),
             created_at: at,
             last_at: at,
+            listening_since: Timestamp(i64::MIN),
+            heard_from: Timestamp(i64::MIN),
             bounded_from: at,
             progress_at: at,
             phase: Phase::Running { direction: Direction::Forward },
@@ -69,22 +77,53 @@ impl Rollback {
         let watches_health = !self.request.policy.gate.ignore_health;
         match event {
             RollbackEvent::Created { .. } => {}
-            RollbackEvent::HostConnected { host, .. } => {
+            RollbackEvent::Listening { from, .. } => {
+                self.listening_since = at;
+                self.heard_from = *from;
+                for host in self.hosts.values_mut() {
+                    host.forget_health(at, "not heard since the coordinator was away", watches_health);
+                }
+            }
+            RollbackEvent::HostConnected { host, instance, .. } => {
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.connected = true;
                     host.connection_since = at;
+                    host.contested = None;
+                    host.instance = instance.or(host.instance);
                 }
             }
             RollbackEvent::HostDisconnected { host, .. } => {
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.connected = false;
                     host.connection_since = at;
-                    host.observe(at, Health::Unknown, at, "no connection", watches_health);
+                    host.forget_health(at, "no connection", watches_health);
                 }
             }
-            RollbackEvent::HealthChanged { host, health, since, evidence, .. } => {
+            RollbackEvent::HostReplaced { host, instance, .. } => {
+                self.host(at, host, |host| host.replace(at, *instance));
+            }
+            RollbackEvent::HostContested { host, text, .. } => {
+                if let Some(host) = self.hosts.get_mut(host) {
+                    host.contested = Some(text.clone());
+                    host.forget_health(at, text, watches_health);
+                }
+            }
+            RollbackEvent::HostOvertaken { host, failure, .. } => {
+                self.host(at, host, |host| host.take_as_lost(at, failure.clone()));
+            }
+            RollbackEvent::HealthChanged { host, health, since, evidence, after, measured_at, .. } => {
+                let deadline = self.request.policy.gate.healthy_deadline;
                 if let Some(record) = self.hosts.get_mut(host) {
                     record.observe(at, *health, *since, evidence, watches_health);
+                    record.health.after = after.unwrap_or_default();
+                    record.health.measured_at = *measured_at;
+                    if let HostPhase::Applied { since } = record.phase
+                        && *health != Health::Unknown
+                        && after.is_some()
+                        && at > since.plus(deadline)
+                    {
+                        record.heard_late.get_or_insert(at);
+                    }
                     // Only a promotion can have accepted it; from now on it counts again.
                     if record.phase == (HostPhase::Passed { doubtful_since: None }) {
                         self.acknowledged.remove(host);
@@ -103,7 +142,7 @@ impl Rollback {
                 });
             }
             RollbackEvent::HostReported { host, step, answer, .. } => {
-                self.host(at, host, |host| host.report(at, *step, answer));
+                self.host(at, host, |host| host.report(at, *step, answer, watches_health));
             }
             RollbackEvent::HostPassed { host, .. } => {
                 self.acknowledged.remove(host);
@@ -166,7 +205,7 @@ impl Rollback {
                 self.progress_at = at;
                 self.call_back();
                 let deadline = at.plus(self.request.policy.max_rollback_time);
-                for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Lost) {
+                for host in self.hosts.values_mut().filter(|host| host.may_be_asked()) {
                     host.phase = HostPhase::Cancelling { deadline };
                 }
             }
@@ -233,7 +272,9 @@ impl Rollback {
 impl HostRecord {
     fn observe(&mut self, at: Timestamp, health: Health, since: Timestamp, evidence: &str, watched: bool) {
         let last_bad = if health == Health::Bad { Some(at) } else { self.health.last_bad };
-        self.health = HealthRecord { health, since, last_bad, evidence: evidence.to_owned() };
+        let HealthRecord { after, measured_at, .. } = self.health;
+        self.health =
+            HealthRecord { health, since, last_bad, evidence: evidence.to_owned(), after, measured_at };
         if let HostPhase::Passed { doubtful_since } = &mut self.phase {
             match health {
                 Health::Good => *doubtful_since = None,
@@ -243,10 +284,37 @@ impl HostRecord {
         }
     }
 
+    /// Its health is unknown from now on, for the reason that `evidence` gives.
+    fn forget_health(&mut self, at: Timestamp, evidence: &str, watched: bool) {
+        self.observe(at, Health::Unknown, at, evidence, watched);
+        self.health.measured_at = None;
+    }
+
+    /// What another machine left here, or made of this one, is not known.
+    fn replace(&mut self, at: Timestamp, instance: InstanceId) {
+        self.instance = Some(instance);
+        let stood = self.phase.at_target()
+            || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
+        if stood {
+            let text = format!(
+                "another machine speaks for it now (instance {instance}); where that stands is not known"
+            );
+            self.take_as_lost(at, Failure::new(Reason::HostReplaced, text));
+        }
+    }
+
+    fn take_as_lost(&mut self, at: Timestamp, failure: Failure) {
+        self.failure = Some(failure);
+        self.finished_at = Some(at);
+        self.phase = HostPhase::Lost;
+    }
+
     fn lose(&mut self, at: Timestamp) {
-        let text = "not heard of past its deadline";
-        self.failure =
-            Some(Failure::new(Reason::DeadlineExceeded, text).next("look at the host's rfs-agent"));
+        self.failure = Some(match &self.contested {
+            Some(text) => Failure::new(Reason::HostConflict, text.clone()),
+            None => Failure::new(Reason::DeadlineExceeded, "not heard of past its deadline")
+                .next("look at the host's rfs-agent"),
+        });
         self.finished_at = Some(at);
         self.phase = if matches!(self.phase, HostPhase::Reverting { .. }) {
             HostPhase::RevertFailed
@@ -255,7 +323,7 @@ impl HostRecord {
         };
     }
 
-    fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer) {
+    fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer, watched: bool) {
         let Some(phase) = self.after(at, step, answer) else { return };
         self.finished_at = Some(at);
         self.failure = match answer {
@@ -274,8 +342,14 @@ impl HostRecord {
                 self.backup = restored.backup;
             }
             self.receipt = Some(restored.clone());
+            self.restore = restored.restore.or(self.restore);
         }
         self.phase = phase;
+        self.heard_late = None;
+        // What was measured before the change says nothing of what is there now.
+        if self.restore.is_some_and(|restore| self.health.after < restore) {
+            self.forget_health(at, "not measured since its change", watched);
+        }
     }
 
     /// Where `answer` puts the host; none if it says nothing new.
@@ -312,6 +386,14 @@ impl HostRecord {
             Answer::Finished | Answer::Prepared | Answer::Captured(_) => return None,
         };
         (phase != self.phase).then_some(phase)
+    }
+
+    /// Whether it was not heard of, and may yet say where it stands. Another machine, and one that has obeyed newer commands,
+    /// could only speak of something else.
+    fn may_be_asked(&self) -> bool {
+        let silent =
+            |failure: &Failure| matches!(failure.reason, Reason::DeadlineExceeded | Reason::HostConflict);
+        self.phase == HostPhase::Lost && self.failure.as_ref().is_none_or(silent)
     }
 
     fn was_stopped(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rfs_model::{Health, HostId};
 
-use super::state::{HostPhase, Rollback};
+use super::state::{HostPhase, HostRecord, Rollback};
 use crate::plan::WaveIndex;
 use crate::request::GatePolicy;
 
@@ -27,6 +27,8 @@ pub struct Evidence {
     pub doubtful_before: usize,
     /// Hosts of this order group that are not done; only counted where the next wave is of another group.
     pub group_open: usize,
+    /// How many canaries were left out, where that leaves none of them to be looked at before the next wave.
+    pub unseen: usize,
     /// A person takes the gate as passed.
     pub promoted: bool,
 }
@@ -65,6 +67,8 @@ pub enum Hold {
     Doubtful(usize),
     /// Hosts that must be done before the next order group.
     Group(usize),
+    /// Canaries that were left out, all of them: nobody could be looked at.
+    Unseen(usize),
 }
 
 impl fmt::Display for Hold {
@@ -74,6 +78,9 @@ impl fmt::Display for Hold {
             Self::Watched(n) => write!(f, "{n} to become healthy"),
             Self::Doubtful(n) => write!(f, "{n} of earlier waves to be healthy again"),
             Self::Group(n) => write!(f, "{n} of this order group to be done"),
+            Self::Unseen(n) => {
+                write!(f, "one of {n} canaries that were left out, or a promotion: nobody was looked at")
+            }
         }
     }
 }
@@ -93,6 +100,9 @@ pub fn gate(policy: &GatePolicy, evidence: &Evidence) -> Gate {
     if evidence.promoted {
         return if moving == 0 { Gate::Pass } else { Gate::Hold(Hold::Moving(moving)) };
     }
+    if evidence.unseen > 0 {
+        return Gate::Hold(Hold::Unseen(evidence.unseen));
+    }
     let enough = needed.map_or(moving + watched == 0, |needed| healthy >= needed);
     match (enough, moving, evidence.doubtful_before, evidence.group_open) {
         (false, 0, ..) => Gate::Hold(Hold::Watched(watched)),
@@ -110,6 +120,7 @@ impl Rollback {
         let last_of_group = group(wave.next()).is_some_and(|next| Some(next) != group(wave));
         let mut evidence =
             Evidence { promoted: self.waves[wave.get()].promoted_by.is_some(), ..Evidence::default() };
+        let (mut left_out, mut looked_at) = (0, false);
         for (name, host) in self.hosts.iter().filter(|(_, host)| host.wave <= wave) {
             let here = usize::from(host.wave == wave);
             let accepted = self.acknowledged.contains(name);
@@ -122,7 +133,10 @@ impl Rollback {
                 evidence.failed.push(name.clone());
             }
             match host.phase {
-                HostPhase::Skipped | HostPhase::Superseded => continue,
+                HostPhase::Skipped | HostPhase::Superseded => {
+                    left_out += here;
+                    continue;
+                }
                 HostPhase::Applied { .. } => evidence.watched += here,
                 HostPhase::Passed { doubtful_since: Some(_) } => {
                     evidence.watched += here;
@@ -140,7 +154,12 @@ impl Rollback {
                 | HostPhase::Inconsistent => evidence.accepted += here * usize::from(accepted),
                 HostPhase::Reverted => {}
             }
+            looked_at |= group(host.wave) == group(wave);
             evidence.size += here;
+        }
+        let canary = self.plan.waves.get(wave.get()).is_some_and(|wave| wave.canary);
+        if canary && !looked_at && group(wave.next()).is_some() {
+            evidence.unseen = left_out;
         }
         evidence
     }
@@ -150,11 +169,17 @@ impl Rollback {
         self.wave.map(|wave| gate(&self.request.policy.gate, &self.evidence(wave)))
     }
 
-    /// Why these hosts have failed, in one line.
+    /// Why these hosts have failed, or are not what a success promises, in one line.
     pub(super) fn why(&self, hosts: &[HostId]) -> String {
-        let text = |name: &HostId| {
-            let failure = self.hosts.get(name).and_then(|host| host.failure.as_ref());
-            failure.map_or_else(|| name.to_string(), |failure| format!("{name}: {failure}"))
+        let text = |name: &HostId| match self.hosts.get(name) {
+            Some(HostRecord { failure: Some(failure), .. }) => format!("{name}: {failure}"),
+            Some(HostRecord { health, phase, .. }) if phase.at_target() => {
+                let evidence = Some(&health.evidence).filter(|evidence| !evidence.is_empty());
+                let evidence = evidence.map(|evidence| format!(": {evidence}")).unwrap_or_default();
+                format!("{name}: at its target, health {}{evidence}", health.health)
+            }
+            Some(HostRecord { phase: HostPhase::Skipped, .. }) => format!("{name}: left out"),
+            Some(_) | None => name.to_string(),
         };
         let mut texts: Vec<String> = hosts.iter().take(3).map(text).collect();
         if hosts.len() > 3 {

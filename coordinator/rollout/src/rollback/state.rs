@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use rfs_model::{Generation, Health, HostId, RollbackId, SnapshotId, Timestamp};
+use rfs_model::{
+    CheckpointId, Generation, Health, HostId, InstanceId, RestoreNumber, RollbackId, SnapshotId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Failure, Restored};
 use crate::plan::{Plan, WaveIndex};
-use crate::request::RollbackRequest;
+use crate::request::{RollbackRequest, Source};
 
 /// A rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub struct Rollback {
     pub created_at: Timestamp,
     /// The time of its last event.
     pub last_at: Timestamp,
+    /// Since when the coordinator has heard hosts without a break; the beginning of time if it always has.
+    pub listening_since: Timestamp,
+    /// What was heard before this does not count.
+    pub heard_from: Timestamp,
     /// Since when `max_duration` counts: its creation, or the last time that a person let it go on.
     pub bounded_from: Timestamp,
     /// When a host last started, answered or was judged, or the way became free.
@@ -108,6 +114,8 @@ pub enum PauseCause {
     Person(String),
     /// A gate failed.
     Failed(Cause),
+    /// The coordinator's store was put back to an older copy, as this text tells.
+    Rewound(String),
 }
 
 impl fmt::Display for PauseCause {
@@ -115,6 +123,7 @@ impl fmt::Display for PauseCause {
         match self {
             Self::Person(who) => write!(f, "by {who}"),
             Self::Failed(cause) => cause.fmt(f),
+            Self::Rewound(text) => f.write_str(text),
         }
     }
 }
@@ -123,9 +132,9 @@ impl fmt::Display for PauseCause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
-    /// Every host is at its target.
+    /// Every host is at its target, and healthy if that was to be looked at.
     Succeeded,
-    /// Some are, others are not; each says which.
+    /// Some are, others are not; the cause names them.
     Partial,
     /// A person ended it.
     Aborted,
@@ -198,10 +207,18 @@ pub struct HostRecord {
     pub connected: bool,
     /// Since when it has, or has not.
     pub connection_since: Timestamp,
+    /// The machine that speaks for it, as far as it has said.
+    pub instance: Option<InstanceId>,
+    /// Which machines speak for its name, in words, while there are two.
+    pub contested: Option<String>,
     /// Its health.
     pub health: HealthRecord,
     /// Where it stands.
     pub phase: HostPhase,
+    /// Which of its restores its last report told of: health that was measured before says nothing.
+    pub restore: Option<RestoreNumber>,
+    /// When its health was first heard after its deadline had passed unheard.
+    pub heard_late: Option<Timestamp>,
     /// When it was told to start.
     pub started_at: Option<Timestamp>,
     /// When it last answered for good.
@@ -225,6 +242,10 @@ pub struct HealthRecord {
     pub last_bad: Option<Timestamp>,
     /// What it rests on, in words.
     pub evidence: String,
+    /// The last restore of the host that had ended before this was measured.
+    pub after: RestoreNumber,
+    /// When the measurement began, as far as the host has said.
+    pub measured_at: Option<Timestamp>,
 }
 
 /// Where a host stands.
@@ -260,7 +281,7 @@ pub enum HostPhase {
     Unhealthy,
     /// As it was before. Failed, unless it was told to stop.
     Unchanged,
-    /// Not heard of past its deadline. Failed.
+    /// Where it stands is not known: not heard of past its deadline, another machine, or overtaken. Failed.
     Lost,
     /// Told to go back to its backup.
     Reverting {
@@ -329,6 +350,18 @@ impl Rollback {
     pub fn open(&self) -> bool {
         let pending = |host: &HostRecord| host.phase == HostPhase::Skipped || host.phase.at_work();
         self.outcome().is_none() || self.hosts.values().any(pending)
+    }
+
+    /// The checkpoint that this rollback proves good: it reached every host of it, with all that was captured, and each was
+    /// watched until it had been healthy for long enough. A gate that a person passed, or that did not look at health, proves
+    /// nothing.
+    pub fn proves(&self) -> Option<CheckpointId> {
+        let Source::Checkpoint(checkpoint) = self.request.source else { return None };
+        let watched = !self.request.policy.gate.ignore_health
+            && self.waves.iter().all(|wave| wave.promoted_by.is_none())
+            && self.hosts.values().all(|host| host.phase == (HostPhase::Passed { doubtful_since: None }));
+        let whole = self.request.selection == Default::default() && self.plan.offered == self.hosts.len();
+        (self.outcome() == Some(Outcome::Succeeded) && watched && whole).then_some(checkpoint)
     }
 
     /// A host for which a command is out, if there is one.

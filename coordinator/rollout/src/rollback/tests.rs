@@ -123,7 +123,10 @@ fn people_pause_resume_promote_and_abort() {
     check("a b; ok a; bad a; promote", "a applied, b applying | running");
     check("a b; promote", "a applying, b untouched | running");
     check("a b; promote; ok a", "a applied, b applying | running");
-    check("a; ok a; dim a; promote", "a applied | SUCCEEDED");
+    check(
+        "a; ok a; dim a; promote",
+        "a applied | PARTIAL: 1 of 1 hosts: a: at its target, health unknown: no answer",
+    );
     check("a b; back a; promote", "a unchanged, b applying | running");
     check("a b c sizes=2; ok a; abort", "a applied, b cancelling, c untouched | aborting");
     check(
@@ -209,7 +212,11 @@ fn a_budget_holds_starts_back_but_not_those_of_hosts_that_are_down_anyway() {
     check("a b c sizes=3 budget=1; ok a", "a applied, b applying, c untouched | running");
     check("a b c sizes=3 budget=1; bad a; ok a", "a applied, b untouched, c untouched | running");
     check("a b c sizes=3 budget=1; bad a; ok a; good a", "a applied, b applying, c untouched | running");
-    check("a b c sizes=3 budget=1; bad a b c; ok a", "a applied, b applying, c untouched | running");
+    // A host that is not known to be healthy since its change keeps its place, and so does one in a fleet that is ill.
+    check("a b c sizes=3 budget=1; done a", "a applied, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; bad a b c", "a applying, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; bad a b c; ok a", "a applied, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; bad a b c; ok a; good a", "a applied, b applying, c untouched | running");
     check(
         "a b c sizes=3 budget=1 failure=continue; bad a; ok a; wait 121",
         "a unhealthy, b unchanged, c unchanged | PARTIAL: 3 of 3 hosts: a: unhealthy 60s after its change: 503; b: held by \
@@ -240,18 +247,21 @@ fn a_host_that_is_not_reachable_does_what_the_policy_says() {
 fn a_skipped_host_is_brought_in_line_when_it_is_back() {
     check("a! b unreachable=skip; wait 20", "a skipped, b applying | running");
     check("a! b unreachable=skip; wait 20; on a", "a applying, b applying | running");
-    check("a! b unreachable=skip; wait 20; ok b; wait 10", "a skipped, b passed | PARTIAL: 1 of 2 hosts: a");
+    check(
+        "a! b unreachable=skip; wait 20; ok b; wait 10",
+        "a skipped, b passed | PARTIAL: 1 of 2 hosts: a: left out",
+    );
     check(
         "a! b unreachable=skip; wait 20; ok b; wait 10; on a",
-        "a applying, b passed | PARTIAL: 1 of 2 hosts: a",
+        "a applying, b passed | PARTIAL: 1 of 2 hosts: a: left out",
     );
     check(
         "a! b unreachable=skip; wait 20; ok b; wait 10; on a; ok a",
-        "a applied, b passed | PARTIAL: 1 of 2 hosts: a",
+        "a applied, b passed | PARTIAL: 1 of 2 hosts: a: left out",
     );
     check(
         "a! b unreachable=skip; wait 20; ok b; wait 10; taken a; on a",
-        "a superseded, b passed | PARTIAL: 1 of 2 hosts: a",
+        "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out",
     );
     check(
         "a! b unreachable=skip; wait 20; abort; stopped b; on a",
@@ -262,10 +272,10 @@ fn a_skipped_host_is_brought_in_line_when_it_is_back() {
 #[test]
 fn once_a_rollback_is_undone_no_host_comes_in_line_with_it() {
     let over = "a! b unreachable=skip; wait 20; ok b; wait 10";
-    check(&format!("{over}; undo; on a"), "a superseded, b passed | PARTIAL: 1 of 2 hosts: a");
+    check(&format!("{over}; undo; on a"), "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out");
     // It is not undone under the hands of a host that is at work, nor while it runs.
-    check(&format!("{over}; on a; undo"), "a applying, b passed | PARTIAL: 1 of 2 hosts: a");
-    check(&format!("{over}; on a; ok a; undo"), "a applied, b passed | PARTIAL: 1 of 2 hosts: a");
+    check(&format!("{over}; on a; undo"), "a applying, b passed | PARTIAL: 1 of 2 hosts: a: left out");
+    check(&format!("{over}; on a; ok a; undo"), "a applied, b passed | PARTIAL: 1 of 2 hosts: a: left out");
     check("a! b unreachable=skip; wait 20; undo; on a", "a applying, b applying | running");
 }
 
@@ -281,6 +291,126 @@ fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_
     );
     // It was down while the deadline passed, and brings its answer when it is back.
     check("a b; wait 350; off a; wait 11; on a; wait 5; ok a", "a applied, b untouched | running");
+}
+
+/// What was measured before a host's change, or heard before the coordinator was away, says nothing of what is there now.
+#[test]
+fn health_counts_only_when_it_was_measured_after_the_change() {
+    check("a b; done a; wait 59", "a applied, b untouched | running");
+    check("a b; done a; outdated a; wait 59", "a applied, b untouched | running");
+    check(
+        "a b; done a; outdated a; wait 60",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: not \
+         measured since its change",
+    );
+    check("a b; done a; outdated a; good a; wait 9", "a applied, b untouched | running");
+    check("a b; done a; outdated a; good a; wait 10", "a passed, b applying | running");
+    // The reading overtook the report.
+    check("a b failure=revert max-failed=1; ok a; bad a; wait 60; ok b", "a unhealthy, b applied | running");
+    // A reading from before the coordinator stood still is not what holds now.
+    check("a b; ok a; wait 5; away 600", "a applied, b untouched | running");
+    check("a b; ok a; wait 5; away 600; wait 19", "a applied, b untouched | running");
+}
+
+#[test]
+fn a_coordinator_that_was_away_fails_nobody() {
+    // Healthy all along, as its agent says: it passes at once.
+    check("a b; ok a; away 600; sound a 600", "a passed, b applying | running");
+    // Measured only since the coordinator is back: extended once, to long enough after it was heard first.
+    check("a b; ok a; away 600; wait 5; good a; wait 9", "a applied, b untouched | running");
+    check("a b; ok a; away 600; wait 5; good a; wait 10", "a passed, b applying | running");
+    check(
+        "a b; ok a; away 600; wait 5; good a; wait 5; dim a; wait 1; good a; wait 4",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: not healthy for long enough 60s after its change",
+    );
+    check(
+        "a b; ok a; away 600; wait 5; bad a",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503",
+    );
+    check(
+        "a b; ok a; away 600; wait 20",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: not heard \
+         since the coordinator was away",
+    );
+    // A command that is out, a host that has no connection, hosts that wait for their turn.
+    check("a b; away 3600", "a applying, b untouched | running");
+    check("a b; away 3600; wait 19; ok a", "a applied, b untouched | running");
+    check("a! b; wait 10; away 3600; wait 19", "a untouched, b untouched | running");
+    check("a b bound=7200; away 9000; ok a; wait 10", "a passed, b applying | running");
+    check("a b; ok a; wait 10; away 600; wait 19; good a", "a passed, b applying | running");
+}
+
+#[test]
+fn a_host_that_comes_and_goes_is_judged_soon_after_its_deadline() {
+    // 10 s away, 9 s there, and never healthy for long enough.
+    let flap = "off a; wait 10; on a; fresh a; wait 9; ".repeat(5);
+    let text = "a: health unknown 60s after its change: no connection";
+    check(
+        &format!("a b; ok a; {flap}"),
+        &format!("a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: {text}"),
+    );
+    // The same host, healthy all along.
+    let sound = "off a; wait 10; on a; sound a 30; wait 9; ".repeat(2);
+    check(&format!("a b; ok a; wait 1; bad a; good a; {sound}"), "a passed, b applying | running");
+    let flap = "off a; wait 10; on a; wait 9; ".repeat(20);
+    let lost = "paused: wave 1: 1 failed and 0 may: a: not heard of past its deadline";
+    check(&format!("a b; {flap}"), &format!("a lost, b untouched | {lost}"));
+}
+
+#[test]
+fn a_name_that_two_machines_speak_for_fails_where_it_takes_part() {
+    let conflict = "paused: wave 1: 1 failed and 0 may: a: two machines speak for it";
+    check("a! b; twin a", &format!("a unchanged, b untouched | {conflict}"));
+    check("b a; twin b", "a applying, b untouched | running");
+    check("a b; twin a; wait 360", &format!("a lost, b untouched | {conflict}"));
+    check("a b; ok a; twin a; wait 60", &format!("a unhealthy, b untouched | {conflict}"));
+    // A person said which one it is, in time.
+    check("a b; ok a; twin a; wait 30; on a; good a; wait 10", "a passed, b applying | running");
+}
+
+#[test]
+fn another_machine_under_a_name_is_not_where_the_old_one_was() {
+    let other = "a: another machine speaks for it now (instance 00000000-0000-0000-0000-000000000009); where that stands is \
+                 not known";
+    let paused = |wave| format!("paused: wave {wave}: 1 failed and 0 may: {other}");
+    check("a b; known a; ok a; other a", &format!("a lost, b untouched | {}", paused(1)));
+    check("a b; known a; ok a; wait 10; other a", &format!("a lost, b applying | {}", paused(2)));
+    check("a b; known a; other a; ok a", "a applied, b untouched | running");
+    check(
+        "a b failure=revert; known a; ok a; wait 10; other a; stopped b",
+        &format!("a lost, b unchanged | REVERT_FAILED: 1 failed and 0 may: {other}"),
+    );
+}
+
+#[test]
+fn a_store_that_was_put_back_pauses_what_runs_and_old_answers_do_not_count() {
+    check("a b; rewound", "a applying, b untouched | paused: the store was put back");
+    check("a b; rewound; ok a; wait 10; resume", "a passed, b applying | running");
+    let ahead = "a has obeyed generation 57, and this rollback's last one there is 43: the coordinator's store was put back to \
+                 an older copy";
+    check("a b; ok a; ahead a", &format!("a lost, b untouched | paused: {ahead}"));
+    check("a b; history a", &format!("a lost, b untouched | paused: {ahead}"));
+    check("a b; history a; ok a", &format!("a applied, b untouched | paused: {ahead}"));
+    check("a b; ok a; wait 10; ok b; wait 10; ahead a", "a passed, b passed | SUCCEEDED");
+}
+
+#[test]
+fn canaries_that_were_all_left_out_hold_the_gate() {
+    check("canary=1 a! b unreachable=skip; wait 3600", "a skipped, b untouched | running");
+    check("canary=1 a! b unreachable=skip; wait 3600; on a; ok a; wait 10", "a passed, b applying | running");
+    check("canary=1 a! b unreachable=skip; wait 3600; promote", "a skipped, b applying | running");
+    check("canary=1 a! unreachable=skip; wait 20", "a skipped | PARTIAL: 1 of 1 hosts: a: left out");
+}
+
+#[test]
+fn only_a_whole_rollback_whose_every_gate_was_watched_proves_its_checkpoint() {
+    let proves = |script: &str| Play::run(script).rollback().proves().is_some();
+    assert!(proves("a b; ok a; wait 10; ok b; wait 10"));
+    assert!(!proves("a b; ok a; wait 10; ok b"), "not over");
+    assert!(!proves("a b; ok a; wait 10; ok b; promote"), "promoted");
+    assert!(!proves("a b; ok a; promote; wait 10; ok b; wait 10"), "promoted earlier");
+    assert!(!proves("a b ignore-health; ok a; ok b"), "nobody looked");
+    assert!(!proves("a b failure=continue; bad a; ok a; wait 60; ok b; wait 10"), "one is ill");
 }
 
 #[test]

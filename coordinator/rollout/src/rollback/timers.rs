@@ -27,7 +27,7 @@ impl Rollback {
             HostPhase::Applying { deadline }
             | HostPhase::Cancelling { deadline }
             | HostPhase::Reverting { deadline } => {
-                Some((self.once_heard(host, deadline.plus(policy.report_grace)), Due::Lost))
+                Some((self.heard_by(host, deadline.plus(policy.report_grace)), Due::Lost))
             }
             HostPhase::Applied { since } if self.judges() => Some(self.due_of_applied(host, *since)),
             HostPhase::Passed { doubtful_since: Some(since) } if self.judges() => {
@@ -54,48 +54,43 @@ impl Rollback {
             return (since, Due::Pass);
         }
         let deadline = since.plus(gate.healthy_deadline);
-        let evidence = || if host.health.evidence.is_empty() { "" } else { ": " };
-        let fail = |what: &str| {
-            let text = format!(
-                "{what} {:?} after its change{}{}",
-                gate.healthy_deadline,
-                evidence(),
-                host.health.evidence
-            );
-            Due::Fail(Failure::new(Reason::Unhealthy, text))
-        };
+        // Nobody listened when it passed: the host has until it could have been healthy for long enough since it was heard.
+        let extended = host.heard_late.map_or(deadline, |heard| heard.plus(gate.min_healthy_time));
+        let fail =
+            |what: &str| Due::Fail(host.ill(&format!("{what} {:?} after its change", gate.healthy_deadline)));
         match host.health.health {
             Health::Good => {
-                let pass = host.health.since.max(since).plus(gate.min_healthy_time);
-                if pass <= deadline {
+                // Without the number of the change there is only the time of its report to tell what came after it.
+                let good_since =
+                    if host.restore.is_some() { host.health.since } else { host.health.since.max(since) };
+                let pass = good_since.plus(gate.min_healthy_time);
+                if pass <= extended {
                     (pass, Due::Pass)
                 } else {
-                    (deadline, fail("not healthy for long enough"))
+                    (extended, fail("not healthy for long enough"))
                 }
             }
             Health::Bad => (deadline, fail("unhealthy")),
-            Health::Unknown => (self.once_heard(host, deadline), fail("health unknown")),
+            Health::Unknown => (self.heard_by(host, deadline), fail("health unknown")),
         }
     }
 
     fn due_of_doubtful(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
-        let evidence = &host.health.evidence;
         match host.health.health {
             Health::Unknown | Health::Good => {
                 let deadline = since.plus(self.request.policy.gate.healthy_deadline);
-                let text = format!("health unknown since {since}: {evidence}");
-                (self.once_heard(host, deadline), Due::Fail(Failure::new(Reason::Unhealthy, text)))
+                (self.heard_by(host, deadline), Due::Fail(host.ill(&format!("health unknown since {since}"))))
             }
-            Health::Bad => {
-                let text = format!("unhealthy again after it had passed: {evidence}");
-                (since, Due::Fail(Failure::new(Reason::Unhealthy, text)))
-            }
+            Health::Bad => (since, Due::Fail(host.ill("unhealthy again after it had passed"))),
         }
     }
 
     fn due_of_absent(&self, host: &HostRecord) -> Option<(Timestamp, Due)> {
         let policy = &self.request.policy;
         let turn = self.turn(host)?;
+        if let Some(text) = &host.contested {
+            return Some((turn, Due::Fail(Failure::new(Reason::HostConflict, text.clone()))));
+        }
         let failure = || {
             let text = format!("no connection since {}", host.connection_since);
             Failure::new(Reason::HostUnreachable, text)
@@ -106,7 +101,8 @@ impl Rollback {
             OnUnreachable::Skip => Due::Skip,
             OnUnreachable::Wait => return None,
         };
-        Some((host.connection_since.max(turn).plus(policy.unreachable_after), due))
+        let since = host.connection_since.max(turn).max(self.listening_since);
+        Some((since.plus(policy.unreachable_after), due))
     }
 
     /// Since when the host may start; none if it may not.
@@ -125,17 +121,19 @@ impl Rollback {
         }
     }
 
-    /// `time`, but not before the host had the chance to be heard since its connection last changed: after the coordinator
-    /// was down, hosts come back within moments and bring what they have to say. Bounded by the rollback's own bound.
-    fn once_heard(&self, host: &HostRecord, time: Timestamp) -> Timestamp {
-        let policy = &self.request.policy;
-        let heard = host.connection_since.plus(policy.unreachable_after);
-        time.max(heard.min(self.start_by()))
+    /// `time`, or a moment later where the host had no chance to be heard by then: it has just come back or gone, or the
+    /// coordinator itself did not listen. A host that comes and goes gains that moment once.
+    fn heard_by(&self, host: &HostRecord, time: Timestamp) -> Timestamp {
+        let patience = self.request.policy.unreachable_after;
+        let heard = host.connection_since.plus(patience).clamp(time, time.plus(patience));
+        heard.max(self.listening_since.plus(patience))
     }
 
     /// When hosts that have not started may wait no longer.
     pub(super) fn start_by(&self) -> Timestamp {
-        self.bounded_from.plus(self.request.policy.max_duration)
+        let policy = &self.request.policy;
+        let by = self.bounded_from.plus(policy.max_duration);
+        by.max(self.listening_since.plus(policy.unreachable_after))
     }
 
     /// Hosts that could start if a budget did not hold them. One that shares its budget with a host that the policy waits
@@ -174,7 +172,8 @@ impl Rollback {
                 | HostPhase::Inconsistent => {}
             }
         }
-        self.held().next().map(|_| self.progress_at.plus(self.request.policy.gate.healthy_deadline))
+        let since = self.progress_at.max(self.listening_since);
+        self.held().next().map(|_| since.plus(self.request.policy.gate.healthy_deadline))
     }
 
     /// When something is next due.
@@ -184,5 +183,16 @@ impl Rollback {
         let waiting = forward && self.hosts.values().any(|host| host.phase == HostPhase::Untouched);
         let start_by = waiting.then(|| self.start_by());
         [hosts, start_by, self.budget_by()].into_iter().flatten().min()
+    }
+}
+
+impl HostRecord {
+    /// It is not known to be well, as `what` says, with what was seen.
+    fn ill(&self, what: &str) -> Failure {
+        match &self.contested {
+            Some(text) => Failure::new(Reason::HostConflict, text.clone()),
+            None if self.health.evidence.is_empty() => Failure::new(Reason::Unhealthy, what),
+            None => Failure::new(Reason::Unhealthy, format!("{what}: {}", self.health.evidence)),
+        }
     }
 }

@@ -3,10 +3,12 @@
 //! A script begins with its hosts and policy and goes on with what happens, step by step, parted by `;`. Every host has a
 //! connection and is healthy before the rollback, has 300 s for its change, and must be healthy for 10 s within 60 s.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rfs_model::{
-    Digest, Generation, Health, HostId, Reason, RollbackId, Selector, SnapshotId, Standing, Timestamp,
+    Digest, Generation, Health, HostId, InstanceId, Reason, RestoreNumber, RollbackId, Selector, SnapshotId,
+    Standing, Timestamp,
 };
 use uuid::Uuid;
 
@@ -16,8 +18,8 @@ use crate::host::{Answer, Failure, Report, Restored, Step, StepKind};
 use crate::operation::{Event, Operation};
 use crate::plan::{WaveIndex, plan};
 use crate::request::{
-    Amount, Budget, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection, Source,
-    Strategy, Waves,
+    Amount, Budget, Canary, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection,
+    Source, Strategy, Waves,
 };
 use crate::{Command, Connected, Person, PersonAction};
 
@@ -26,6 +28,9 @@ pub(super) struct Play {
     events: Vec<Event>,
     now: Timestamp,
     refusal: Option<String>,
+    /// How many restores each host has ended, and how it has been since the last one that said.
+    restores: BTreeMap<HostId, u64>,
+    health: BTreeMap<HostId, (Health, String)>,
 }
 
 const FIRST: Generation = Generation(40);
@@ -56,6 +61,7 @@ impl Play {
             };
             match word.split_once('=') {
                 Some(("sizes", value)) => waves.sizes = value.split(',').map(amount).collect(),
+                Some(("canary", value)) => waves.canary = Canary::Amount(amount(value)),
                 Some(("max-failed", value)) => policy.gate.max_failed = value.parse().expect("a count"),
                 Some(("healthy", value)) => policy.gate.healthy = Some(amount(value)),
                 Some(("budget", value)) => {
@@ -106,7 +112,8 @@ impl Play {
         let created = Box::new(Created { id: id(), request, plan, hosts });
         let event = Event::Rollback(RollbackEvent::Created { at: now, created });
         let operation = Operation::begin(&event).expect("a creation");
-        let mut play = Self { operation, events: vec![event], now, refusal: None };
+        let (restores, health) = Default::default();
+        let mut play = Self { operation, events: vec![event], now, refusal: None, restores, health };
         play.take(&Command::Tick);
         play
     }
@@ -161,11 +168,20 @@ impl Play {
                 person(PersonAction::Promote { wave })
             }
             "abort" => person(PersonAction::Abort),
+            "rewound" => Command::StoreRewound("the store was put back".into()),
+            // The coordinator was away for so long: nobody decided anything, and no host was heard.
+            "away" => {
+                self.now = self.now.plus(Duration::from_secs(what.parse().expect("seconds")));
+                Command::Listening { from: self.now }
+            }
             "undo" => Command::Undone(RollbackId::from_uuid(Uuid::from_u128(8))),
             _ => {
+                // `sound a 600`: healthy for so long already, as the agent measured it.
+                if let ("sound", Some((name, seconds))) = (verb, what.split_once(' ')) {
+                    return self.sound(&host(name), seconds.parse().expect("seconds"));
+                }
                 for name in what.split_whitespace() {
-                    let command = self.of_host(verb, host(name));
-                    self.take(&command);
+                    self.tell(verb, &host(name));
                 }
                 return;
             }
@@ -173,11 +189,47 @@ impl Play {
         self.take(&command);
     }
 
-    fn of_host(&self, verb: &str, host: HostId) -> Command {
-        let health = |health, evidence: &str| {
-            let reading = Reading { health, ..Reading::unknown(self.now, evidence) };
-            Command::Health { host: host.clone(), reading }
+    /// A host does something. One that ends a restore is measured at once, and is as it was; `done` is not measured yet.
+    fn tell(&mut self, verb: &str, host: &HostId) {
+        let said = match verb {
+            "good" => Some((Health::Good, "")),
+            "bad" => Some((Health::Bad, "503")),
+            "dim" => Some((Health::Unknown, "no answer")),
+            _ => None,
         };
+        if let Some((health, evidence)) = said {
+            self.health.insert(host.clone(), (health, evidence.to_owned()));
+        }
+        let ends = ["ok", "done", "noop", "back", "torn", "undone", "stuck"].contains(&verb);
+        *self.restores.entry(host.clone()).or_default() += u64::from(ends);
+        let command = self.of_host(verb, host.clone());
+        self.take(&command);
+        if ends && verb != "done" && self.rollback().hosts.get(host).is_some_and(|host| host.connected) {
+            let again = self.reading(host, 0);
+            self.take(&again);
+        }
+    }
+
+    fn sound(&mut self, host: &HostId, seconds: u64) {
+        let mut command = self.reading(host, 0);
+        if let Command::Health { reading, .. } = &mut command {
+            reading.since = Timestamp(self.now.0 - i64::try_from(seconds * 1000).expect("not for ever"));
+        }
+        self.take(&command);
+    }
+
+    /// What the host says of its health now; `before` restores ago.
+    fn reading(&self, host: &HostId, before: u64) -> Command {
+        let (health, evidence) = self.health.get(host).cloned().unwrap_or((Health::Good, String::new()));
+        let restores = self.restores.get(host).copied().unwrap_or_default();
+        let after = RestoreNumber(restores.saturating_sub(before));
+        let reading =
+            Reading { health, after, measured_at: Some(self.now), ..Reading::unknown(self.now, evidence) };
+        Command::Health { host: host.clone(), reading }
+    }
+
+    fn of_host(&self, verb: &str, host: HostId) -> Command {
+        let restores = self.restores.get(&host).copied().unwrap_or_default();
         let report = |step: StepKind, answer| {
             Command::Report(Report {
                 host: host.clone(),
@@ -197,16 +249,33 @@ impl Play {
                 steps: 3,
                 bytes: Default::default(),
                 failure: failure.map(|text| Failure::new(Reason::CommandFailed, text)),
-                restore: None,
+                restore: Some(RestoreNumber(restores)),
             })
         };
         match verb {
             "on" => Command::Connected(Connected::plain(host)),
             "off" => Command::Disconnected(host),
-            "good" => health(Health::Good, ""),
-            "bad" => health(Health::Bad, "503"),
-            "dim" => health(Health::Unknown, "no answer"),
-            "ok" => report(StepKind::Apply, restored(Standing::Target, None)),
+            "good" | "bad" | "dim" | "fresh" => self.reading(&host, 0),
+            // Measured before its last change, and heard only now.
+            "outdated" => self.reading(&host, 1),
+            "twin" => Command::Contested { host, text: "two machines speak for it".into() },
+            "other" => {
+                let instance = Some(InstanceId::from_uuid(Uuid::from_u128(9)));
+                Command::Connected(Connected { instance, ..Connected::plain(host) })
+            }
+            "known" => {
+                let instance = Some(InstanceId::from_uuid(Uuid::from_u128(1)));
+                Command::Connected(Connected { instance, ..Connected::plain(host) })
+            }
+            "ahead" => Command::Connected(Connected { accepted: Generation(57), ..Connected::plain(host) }),
+            "history" => {
+                let mut command = report(StepKind::Apply, restored(Standing::Target, None));
+                if let Command::Report(report) = &mut command {
+                    report.newest = Generation(57);
+                }
+                command
+            }
+            "ok" | "done" => report(StepKind::Apply, restored(Standing::Target, None)),
             "noop" => {
                 let Answer::Restored(restored) = restored(Standing::Target, None) else { panic!("restored") };
                 report(StepKind::Apply, Answer::Restored(Restored { backup: None, ..restored }))
@@ -283,13 +352,20 @@ impl Play {
     }
 }
 
+impl Play {
+    pub(super) fn run(script: &str) -> Self {
+        let (setup, steps) = script.split_once(';').unwrap_or((script, ""));
+        let mut play = Self::begin(setup);
+        for step in steps.split(';') {
+            play.step(step);
+        }
+        play
+    }
+}
+
 #[track_caller]
 pub(super) fn check(script: &str, expected: &str) {
-    let (setup, steps) = script.split_once(';').unwrap_or((script, ""));
-    let mut play = Play::begin(setup);
-    for step in steps.split(';') {
-        play.step(step);
-    }
+    let play = Play::run(script);
     let events: Vec<String> = play.events.iter().map(ToString::to_string).collect();
     assert_eq!(play.show(), expected, "{script}\n{}", events.join("\n"));
 }
