@@ -118,7 +118,7 @@ pub(super) fn rollback(rollback: &Rollback, far: &Far) -> v1::Rollback {
 /// A rollback as lists show it, if it is one.
 pub(super) fn rollback_summary(summary: &Summary) -> Option<v1::Rollback> {
     let Head::Rollback(head) = &summary.head else { return None };
-    let RollbackHead { request, phase, hosts: _ } = head.as_ref();
+    let RollbackHead { request, phase, .. } = head.as_ref();
     Some(v1::Rollback {
         name: convert::rollback_name(summary.id.into()),
         create_time: Some(to_wire_time(summary.created_at)),
@@ -189,6 +189,9 @@ fn cause(phase: &rollback::Phase) -> Option<v1::Failure> {
             person("paused", who, "go on with: rfs rollback resume ID")
         }
         rollback::Phase::Paused { cause: PauseCause::Failed(cause), .. } => Some(failure(&cause.failure)),
+        rollback::Phase::Paused { cause: PauseCause::Rewound(text), .. } => {
+            Some(failure(&Failure::new(Reason::StoreRewound, text.clone())))
+        }
         rollback::Phase::Aborting { by } => person("ended", by, ""),
         rollback::Phase::Finished { cause, .. } => cause.as_ref().map(failure),
     }

@@ -42,6 +42,11 @@ impl Directory {
         }
     }
 
+    /// The mailboxes of all operations.
+    pub(super) fn all(&self) -> Vec<Mailbox> {
+        self.entries().drivers.values().cloned().collect()
+    }
+
     /// The mailboxes of the operations that a host concerns.
     pub(super) fn of_host(&self, host: &HostId) -> Vec<Mailbox> {
         let entries = self.entries();

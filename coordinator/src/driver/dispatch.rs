@@ -41,7 +41,11 @@ pub(super) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Fle
                     mailbox.progress(progress);
                 }
             }
-            Some(FleetEvent::StoreRewound(_)) => {}
+            Some(FleetEvent::StoreRewound(text)) => {
+                for mailbox in shared.directory.all() {
+                    mailbox.rewound(text.clone());
+                }
+            }
             None => return,
         }
     }

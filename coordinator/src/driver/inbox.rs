@@ -65,6 +65,7 @@ struct Kept {
     look: BTreeSet<HostId>,
     superseded: BTreeSet<HostId>,
     grown: bool,
+    rewound: Option<String>,
     progress: BTreeMap<HostId, Progress>,
 }
 
@@ -77,6 +78,8 @@ pub(super) struct Batch {
     pub(super) superseded: BTreeSet<HostId>,
     /// Something that came after it was written into the history.
     pub(super) grown: bool,
+    /// The store was put back to an older copy, as this text tells.
+    pub(super) rewound: Option<String>,
     pub(super) progress: BTreeMap<HostId, Progress>,
 }
 
@@ -118,6 +121,11 @@ impl Mailbox {
 
     pub(super) fn grown(&self) {
         self.notes.take().grown = true;
+        self.notes.bell.notify_one();
+    }
+
+    pub(super) fn rewound(&self, text: String) {
+        self.notes.take().rewound.get_or_insert(text);
         self.notes.bell.notify_one();
     }
 
@@ -163,10 +171,11 @@ impl Inbox {
         {
             batch.reports.push(told);
         }
-        let Kept { look, superseded, grown, progress } = std::mem::take(&mut *self.notes.take());
+        let Kept { look, superseded, grown, rewound, progress } = std::mem::take(&mut *self.notes.take());
         batch.look.extend(look);
         batch.superseded.extend(superseded);
         batch.grown |= grown;
+        batch.rewound = batch.rewound.take().or(rewound);
         batch.progress.extend(progress);
     }
 

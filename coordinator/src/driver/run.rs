@@ -13,7 +13,7 @@ use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
 use rfs_rollout::{Command, Connected, Event, Operation};
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::dispatch::report_to_driver;
 use super::error::OperationError;
@@ -26,6 +26,12 @@ use super::view::{self, View};
 
 /// The longest that the clock is not looked at while something is due.
 pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+/// How long a driver may be late to look at the clock before it takes it that nobody listened meanwhile: the process was
+/// stopped, the machine was, or the store did not answer.
+pub const STOOD_STILL: Duration = Duration::from_secs(5);
+/// How long the hosts of an operation that is gone on with are waited for before any of them is told anything. A store that
+/// was put back to an older copy is found by what hosts say when they come back.
+pub const COMPARING: Duration = Duration::from_secs(5);
 /// How long a history must rest before a driver that met another one takes it for gone.
 pub const RIVAL_REST: Duration = Duration::from_secs(10);
 
@@ -35,12 +41,15 @@ const STAND_BY: Duration = Duration::from_secs(1);
 const SEND_AGAIN: Duration = Duration::from_millis(250);
 /// How often views show how far hosts are.
 const SHOW_PROGRESS: Duration = Duration::from_millis(200);
+/// Until when, after the last look, nothing new can have been heard if the process stood still since.
+const HEARD: Duration = Duration::from_millis(1500);
 /// When a deadline is looked at again that brought nothing about.
 const TICK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Drives the operation of `inbox` until nothing is left to do. `begun` is its history, if it is known to be just begun.
 pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<Event>>) {
     let id = inbox.operation;
+    let is_new = begun.is_some();
     let known = begun.as_ref().map_or(0, Vec::len);
     let mut journal = Journal::new(shared.store.clone(), shared.stop.clone(), id, known);
     let history = match begun {
@@ -64,7 +73,7 @@ pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<E
             return give_up(&shared, inbox);
         }
     };
-    Driver::new(shared, inbox, journal, operation).run().await;
+    Driver::new(shared, inbox, journal, operation).run(is_new).await;
 }
 
 /// Nothing can be done about the operation before a person has looked. Reports stay with their agents.
@@ -100,6 +109,24 @@ struct Driver {
     wake: Wake,
     /// Since when the history rests that another driver appended to.
     rival: Option<Timestamp>,
+    /// Until when nothing is sent, so that hosts can be compared with the history first.
+    comparing: Option<Comparing>,
+    /// When the loop last looked at what there is.
+    looked: Looked,
+}
+
+/// Hosts that were there by the history, and are waited for.
+#[derive(Debug)]
+struct Comparing {
+    until: Instant,
+    hosts: BTreeSet<HostId>,
+}
+
+/// A moment by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    at: Timestamp,
+    instant: Instant,
 }
 
 /// When to look up although nothing comes in.
@@ -119,6 +146,7 @@ impl Driver {
     fn new(shared: Arc<Shared>, inbox: Inbox, journal: Journal, operation: Operation) -> Self {
         let hosts = view::hosts(&operation);
         shared.directory.concerns(inbox.operation, &hosts);
+        let looked = Looked { at: shared.clock.now(), instant: Instant::now() };
         Self {
             shared,
             inbox,
@@ -131,12 +159,19 @@ impl Driver {
             stale: true,
             wake: Wake::default(),
             rival: None,
+            comparing: None,
+            looked,
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, is_new: bool) {
         self.show();
-        let mut hand = Hand { seen: self.look_at_everything(), ..Hand::default() };
+        let mut hand = Hand::default();
+        if !is_new {
+            self.compare_first();
+            hand.seen.push(Command::Listening { from: self.looked.at });
+        }
+        hand.seen.extend(self.look_at_everything());
         loop {
             if self.deal(hand).await.is_err() {
                 return self.shared.directory.close(self.inbox.operation, &self.hosts);
@@ -169,14 +204,43 @@ impl Driver {
                 if batch.grown {
                     self.read_on().await.ok()?;
                 }
-                let mut seen = self.look(std::mem::take(&mut batch.look));
+                let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
+                seen.extend(self.look(std::mem::take(&mut batch.look)));
+                seen.extend(batch.rewound.take().map(Command::StoreRewound));
                 if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
                     seen.push(Command::Tick);
                 }
                 seen
             }
         };
+        self.looked = Looked { at: self.shared.clock.now(), instant: Instant::now() };
         Some(Hand { batch, seen })
+    }
+
+    /// Whether the loop is late though something was due to wake it: then nobody listened to hosts meanwhile.
+    fn stood_still(&self) -> Option<Command> {
+        let late = self.looked.instant.elapsed() > LOOK_AT_CLOCK + STOOD_STILL;
+        (late && self.wake.due.is_some()).then(|| {
+            warn!(operation = %self.inbox.operation, "the coordinator stood still; hosts are heard again before they are judged");
+            Command::Listening { from: self.looked.at.plus(HEARD) }
+        })
+    }
+
+    /// Sends nothing until the hosts that were there by the history are back, for a while.
+    fn compare_first(&mut self) {
+        let hosts = view::connected(&self.operation);
+        self.comparing = Some(Comparing { until: Instant::now() + COMPARING, hosts });
+    }
+
+    /// Whether hosts are still waited for that were there by the history.
+    fn is_comparing(&mut self) -> bool {
+        let Some(comparing) = &self.comparing else { return false };
+        let back = |host: &HostId| self.seen.get(host).is_some_and(|seen| seen.session.is_some());
+        let over = Instant::now() >= comparing.until || comparing.hosts.iter().all(back);
+        if over {
+            self.comparing = None;
+        }
+        !over
     }
 
     fn timer(&self) -> Option<Instant> {
@@ -190,7 +254,8 @@ impl Driver {
             now + if idle { TICK_AGAIN } else { wait.clamp(Duration::from_millis(1), LOOK_AT_CLOCK) }
         });
         let send_again = self.wake.send_again.then(|| now + SEND_AGAIN);
-        [due, send_again, self.wake.show].into_iter().flatten().min()
+        let compared = self.comparing.as_ref().map(|comparing| comparing.until);
+        [due, send_again, self.wake.show, compared].into_iter().flatten().min()
     }
 
     fn look_at_everything(&mut self) -> Vec<Command> {
@@ -211,6 +276,10 @@ impl Driver {
             let lost = had.is_some() && had != is.session;
             if lost || is.session.is_none() {
                 commands.push(Command::Disconnected(host.clone()));
+            }
+            if let Some(text) = is.contested {
+                commands.push(Command::Contested { host, text });
+                continue;
             }
             if is.session.is_some() {
                 let Sighting { instance, accepted, snapshot, reading, .. } = is;
@@ -321,7 +390,9 @@ impl Driver {
         }
         info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
         self.rival = None;
-        Ok(self.look_at_everything())
+        let mut seen = vec![Command::Listening { from: self.shared.clock.now() }];
+        seen.extend(self.look_at_everything());
+        Ok(seen)
     }
 
     /// Sends what should be in flight and has not been handed to the host's present session.
@@ -332,6 +403,9 @@ impl Driver {
         }
         let work = self.operation.wanted();
         self.wake.due = work.wake_at;
+        if self.is_comparing() {
+            return;
+        }
         self.sent.retain(|host, _| work.commands.contains_key(host));
         if self.progress.keys().any(|host| !work.commands.contains_key(host)) {
             Arc::make_mut(&mut self.progress).retain(|host, _| work.commands.contains_key(host));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Timestamp};
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
-use rfs_rollout::rollback;
 use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan};
 
 use super::error::OperationError;
@@ -143,13 +142,12 @@ pub(super) async fn deletable(shared: &Shared, id: CheckpointId) -> Result<(), O
     Err(OperationError::InUse { id, why })
 }
 
-/// The target of the newest rollback that succeeded.
+/// The checkpoint that a rollback proved good last: every host of it was reached, and watched until it was healthy.
 async fn last_proven(shared: &Shared) -> Result<Option<CheckpointId>, StoreError> {
     let query = ListQuery { kind: OperationKind::Rollback, deployment: None, limit: PROOFS, after: None };
     for row in shared.store.list(query).await?.items {
         if let Head::Rollback(head) = read_head(shared, &row).await?
-            && let Source::Checkpoint(id) = head.request.source
-            && let rollback::Phase::Finished { outcome: rollback::Outcome::Succeeded, .. } = head.phase
+            && let Some(id) = head.proves
         {
             return Ok(Some(id));
         }

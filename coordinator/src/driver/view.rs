@@ -1,9 +1,9 @@
 //! Operations as they are seen: one as a whole, and many in a list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rfs_model::{Generation, HostId, OperationId, Timestamp};
+use rfs_model::{CheckpointId, Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::checkpoint::{self, Checkpoint};
 use rfs_rollout::rollback::{self, Rollback};
 use rfs_rollout::{CheckpointRequest, Operation, RollbackRequest, Source};
@@ -87,6 +87,9 @@ pub struct RollbackHead {
     pub phase: rollback::Phase,
     /// How many hosts it concerns.
     pub hosts: usize,
+    /// The checkpoint that it proves good, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proves: Option<CheckpointId>,
 }
 
 impl Head {
@@ -101,6 +104,7 @@ impl Head {
                 request: rollback.request.clone(),
                 phase: rollback.phase.clone(),
                 hosts: rollback.hosts.len(),
+                proves: rollback.proves(),
             })),
         }
     }
@@ -141,6 +145,20 @@ pub(super) fn hosts(operation: &Operation) -> Vec<HostId> {
     match operation {
         Operation::Checkpoint(checkpoint) => checkpoint.hosts.keys().cloned().collect(),
         Operation::Rollback(rollback) => rollback.hosts.keys().cloned().collect(),
+    }
+}
+
+/// The hosts that have a connection, by what is stored.
+pub(super) fn connected(operation: &Operation) -> BTreeSet<HostId> {
+    match operation {
+        Operation::Checkpoint(checkpoint) => {
+            let hosts = checkpoint.hosts.iter().filter(|(_, host)| host.connected);
+            hosts.map(|(name, _)| name.clone()).collect()
+        }
+        Operation::Rollback(rollback) => {
+            let hosts = rollback.hosts.iter().filter(|(_, host)| host.connected);
+            hosts.map(|(name, _)| name.clone()).collect()
+        }
     }
 }
 
