@@ -13,10 +13,27 @@
 //!                        └─▶ Cancelling ─▶ …      Applied, Passed, Unhealthy ─▶ Reverting ─▶ Reverted | RevertFailed
 //! ```
 //!
-//! Decisions that the promises leave open
+//! What health counts
+//! - **Only what was measured after the change.** Hosts number their restores, and each reading carries the number of the last
+//!   one that had ended before it was measured. A reading with a smaller number than the host's last report is ignored, and
+//!   that report makes the health unknown, so no clock is compared. The host keeps its place in every budget until it is
+//!   known to be healthy.
+//! - **Only what was heard by a coordinator that listens.** After a restart, and after it stood still, all health is unknown
+//!   until it is heard again. Since when a host is healthy is the host's own measurement, so a stretch of health survives a
+//!   lost connection and a coordinator that was away.
 //! - **Deadlines are per host.** A host has `healthy_deadline` from the moment it says that it is at the target; a wave that a
-//!   budget draws out is not failed for that. A host that passed and is not known to be good any more gets as long again;
-//!   one that is measured bad fails at once.
+//!   budget draws out is not failed for that. A deadline that passed while nobody listened, or while the host had no
+//!   connection, is extended once: the host has `unreachable_after` to be heard, and `min_healthy_time` from then on. One
+//!   that comes and goes gains no more than that. A host that passed and is not known to be good any more gets
+//!   `healthy_deadline` again; one that is measured bad fails at once.
+//!
+//! Who a host is
+//! - A host whose name two machines speak for is told nothing, and fails where it takes part. When another machine comes under
+//!   a name, where it stands is not known: a host that had reached its target is lost.
+//! - A host that has obeyed newer commands than this rollback's shows that the coordinator's store was put back to an older
+//!   copy: the rollback pauses, that host is lost, and its answers to older commands do not count.
+//!
+//! Decisions that the promises leave open
 //! - **A failed host stays failed** for the gate, even if it recovers; a lost host that is heard again is taken as it stands.
 //! - **Resume** after a failure acknowledges the hosts that have failed by then: they are not counted again and not tried
 //!   again (their journals hold their answer); a new rollback over them is the second try. Resume after a person's pause
@@ -26,9 +43,14 @@
 //! - **A skipped host** is fenced by the generations that the operation reserved when it took the host. When it is back
 //!   while the rollback runs, it gets its command as part of the running wave. A rollback does not wait for it at the end:
 //!   the outcome is PARTIAL and stays so, and the host is brought in line when it connects, unless another operation has
-//!   owned it since, or the rollback is undone: then it stays as it is. A wave all of whose hosts were skipped passes.
-//! - **Budgets.** A host starts only if its groups have fewer hosts at work than their limit and, unless it is unavailable
-//!   itself already, fewer unavailable hosts than their limit. So a fleet that is wholly unhealthy can be rolled back, and
+//!   owned it since, or the rollback is undone: then it stays as it is. A wave all of whose hosts were skipped passes; if
+//!   they were its canaries, it holds until one is back or a person promotes.
+//! - **The outcome** is SUCCEEDED only if every host is at its target and, where health is looked at, known to be healthy at
+//!   that moment. A promotion opens a gate over hosts that are not; the outcome is PARTIAL and names them.
+//! - **Proof.** Only a rollback that reached every host of its checkpoint with everything in it, and whose every gate was
+//!   watched, proves that checkpoint good.
+//! - **Budgets.** A host starts only if its groups have fewer hosts at work, or changed and not known to be healthy since,
+//!   than their limit and, unless it is unavailable itself already, fewer unavailable hosts than their limit. So a fleet that is wholly unhealthy can be rolled back, and
 //!   a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
 //!   progress count as failed, unless a host that the policy waits for may have their place. On the way back only hosts at
 //!   work are counted: backups may be unhealthy, and that must not hold the way back.
