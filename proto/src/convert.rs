@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use prost_types::Timestamp as WireTime;
 use rfs_model::{
-    CheckpointId, Health, HostId, Labels, Reason, RollbackId, Selector, SnapshotId, Standing, Timestamp,
+    CheckpointId, Digest, Health, HostId, Labels, Reason, RollbackId, Selector, SnapshotId, Standing,
+    Timestamp,
 };
 
 use crate::agentlink::v1 as link;
@@ -96,6 +97,18 @@ pub fn snapshot_id(path: &str, text: &str) -> Result<SnapshotId, FieldError> {
 /// Reads a snapshot's digest where it may be absent.
 pub fn optional_snapshot_id(path: &str, text: &str) -> Result<Option<SnapshotId>, FieldError> {
     if text.is_empty() { Ok(None) } else { snapshot_id(path, text).map(Some) }
+}
+
+/// Reads the digests of snapshots as they travel where they are many: 32 bytes each.
+pub fn snapshot_ids<C: FromIterator<SnapshotId>>(path: &str, wire: &[Vec<u8>]) -> Result<C, FieldError> {
+    let id = |(place, bytes): (usize, &Vec<u8>)| match <[u8; 32]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => Ok(SnapshotId(Digest::from_bytes(bytes))),
+        Err(_) => Err(FieldError::new(
+            format!("{path}[{place}]"),
+            format!("a digest has 32 bytes, and this one has {}", bytes.len()),
+        )),
+    };
+    wire.iter().enumerate().map(id).collect()
 }
 
 /// Writes a point in time.
@@ -231,6 +244,15 @@ mod tests {
         assert!(checkpoint_id("name", id).is_ok());
         assert!(checkpoint_id("name", &format!("rollbacks/{id}")).is_err());
         assert!(checkpoint_id("name", "").is_err());
+    }
+
+    #[test]
+    fn digests_that_travel_as_bytes_are_read_whole_or_refused_by_their_place() {
+        let read = |wire: &[Vec<u8>]| snapshot_ids::<Vec<_>>("ids", wire);
+        let good = read(&[vec![7; 32], vec![8; 32]]).expect("two digests");
+        assert_eq!(good, [7, 8].map(|byte| SnapshotId(Digest::from_bytes([byte; 32]))));
+        let error = read(&[vec![7; 32], vec![8; 31]]).expect_err("one is cut");
+        assert_eq!(error.to_string(), "ids[1]: a digest has 32 bytes, and this one has 31");
     }
 
     #[test]

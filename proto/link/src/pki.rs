@@ -29,8 +29,9 @@ pub use shown::{Shown, Subject, show};
 
 use crate::identity::{Identity, SpiffeId, TrustDomain};
 
-/// How far before its making a certificate is valid: the clocks of a fleet differ.
-const SKEW: Duration = Duration::from_secs(300);
+/// How far before its making a certificate is valid: the clocks of a fleet differ, and one may be set back by an hour or by a
+/// time zone after a certificate was made.
+const SKEW: Duration = Duration::from_secs(24 * 3600);
 
 /// What a certificate is asked for.
 #[derive(Debug, Clone)]

@@ -224,11 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_typed_wrong_is_usage_and_only_an_inconsistent_host_calls_for_a_person() {
+    fn what_a_person_typed_wrong_is_usage_and_only_what_nobody_else_can_decide_calls_for_a_person() {
+        let undecided = [Reason::Inconsistent, Reason::HostConflict, Reason::StoreRewound];
         for &reason in Reason::ALL {
             let row = row(reason);
             assert_eq!(row.exit == Exit::Usage, row.code == Code::InvalidArgument, "{reason}");
-            assert_eq!(row.exit == Exit::Person, reason == Reason::Inconsistent, "{reason}");
+            assert_eq!(row.exit == Exit::Person, undecided.contains(&reason), "{reason}");
             assert_eq!(row.exit == Exit::Unreachable, row.code == Code::Unavailable, "{reason}");
         }
     }

@@ -31,6 +31,18 @@ fn what_is_issued_reads_back() {
 }
 
 #[test]
+fn a_certificate_is_valid_for_a_machine_whose_clock_is_hours_back() {
+    let fleet = Fleet::new("fleet.test");
+    let ca = Authority::open(fleet.dir.path()).expect("the authority");
+    let issued = ca.issue(&order(agent("web-1"), &[]), &SystemClock).expect("a certificate");
+    let leaf = issued.shown().expect("readable");
+    let root = &authority::show(&fleet.ca()).expect("readable")[0];
+    let hours_back = rfs_model::Timestamp(SystemClock.now().0 - 12 * 3_600_000);
+    assert!(leaf.not_before < hours_back, "{}", leaf.not_before);
+    assert!(root.not_before < hours_back, "{}", root.not_before);
+}
+
+#[test]
 fn keys_are_for_their_owner_alone_and_never_replaced_unasked() {
     let fleet = Fleet::new("fleet.test");
     let mode = |name: &str| fs::metadata(fleet.path(name)).expect("a file").permissions().mode() & 0o777;
