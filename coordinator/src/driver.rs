@@ -61,6 +61,7 @@ mod watch;
 
 pub use error::OperationError;
 pub use operations::{Operations, Summaries};
+pub(crate) use source::dropped_snapshot;
 pub use view::{CheckpointHead, Head, RollbackHead, Summary, View};
 
 #[cfg(test)]

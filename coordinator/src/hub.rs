@@ -3,25 +3,34 @@
 //! ```text
 //!  agent ═stream═▶ door ─Hello─▶ session ─▶ roster ◀─look─ drivers, API
 //!                   │               │ reports, progress        (presence, health, labels, clock offset)
-//!                paces              └─▶ FleetEvent channel ─▶ drivers ─stored─▶ ReportAck ═▶ agent
-//!                                 send(HostCommand) ◀─ drivers         questions ◀─ API
+//!         paces; machines: one       └─▶ FleetEvent channel ─▶ drivers ─stored─▶ ReportAck ═▶ agent
+//!         machine for each name    send(HostCommand) ◀─ drivers         questions ◀─ API
 //!  needs: which checkpoints hosts must keep, told to every session after its welcome and when that changes
-//!  wheel: one task for all sessions; it pings a thirtieth of them each second and lets old health go stale
+//!  holdings: which snapshots hosts hold, compared with what complete checkpoints rest on
+//!  wheel: one task for all sessions; it pings a quarter of them each second, notices which agents have fallen silent, and
+//!  lets old health go stale
 //! ```
 //!
 //! Invariants
 //! - A session speaks for the host in its certificate and for no other. A newer session of a host ends the older one.
+//! - One machine speaks for a name. While two do, the name has no session, and is told nothing, until a person has accepted
+//!   one of them; that is durable before anybody is refused for it.
+//! - That the store was put back to an older copy is told to the drivers before they can see the host that shows it.
 //! - Nothing here waits for an agent: queues to agents are bounded, and an agent that lets its queue fill is disconnected;
 //!   it comes back, and is told again what holds.
 //! - A report is acknowledged only after the drivers said that it is durable. A full coordinator slows the sessions that
 //!   report, and loses nothing.
-//! - Health without a session, without an observation, or older than [`STALE`] is unknown.
+//! - Health without a session, without an observation, or older than [`STALE`] is unknown. An agent that is not heard counts
+//!   as not connected, unless it is the coordinator that did not listen.
 //! - An idle session costs a task, two small queues and no timer of its own.
 
 mod convert;
 mod door;
 mod fleet;
 mod health;
+mod holdings;
+mod machines;
+mod names;
 mod needs;
 mod offset;
 mod questions;
@@ -46,6 +55,7 @@ pub use door::Door;
 pub use health::Grouping;
 pub use roster::HostCard;
 
+use names::Names;
 use register::Register;
 use roster::Roster;
 
@@ -65,6 +75,7 @@ pub struct Hub {
 }
 
 struct Shared {
+    store: Arc<dyn Store>,
     roster: Roster,
     register: Register,
     /// What hosts were told of checkpoints.
@@ -72,6 +83,8 @@ struct Shared {
     clock: SharedClock,
     events: mpsc::Sender<FleetEvent>,
     entering: Semaphore,
+    /// Held while it is decided who speaks for a name, so that what is decided is stored in that order.
+    names: Names,
     stop: CancellationToken,
 }
 
@@ -86,7 +99,18 @@ impl Hub {
         let roster = Roster::new(store.hosts().await?, clock.now());
         let checkpoints = watch::Sender::new(Arc::new(needs::read(&*store).await?));
         let (entering, register) = (Semaphore::new(ENTERING), Register::keep(store.clone()));
-        let shared = Shared { roster, register, checkpoints, clock, events, entering, stop };
+        let names = Names::default();
+        let shared = Shared {
+            store: store.clone(),
+            roster,
+            register,
+            checkpoints,
+            clock,
+            events,
+            entering,
+            names,
+            stop,
+        };
         let hub = Self { shared: Arc::new(shared) };
         tokio::spawn(wheel::turn(hub.clone()));
         tokio::spawn(needs::tell(hub.clone(), store));

@@ -15,14 +15,18 @@
 //!   after what it brought about is.
 //! - Every method names the role that it needs in one table; a method that is not in it is answered to nobody.
 //! - Nothing waits for an agent: queues are bounded, calls have deadlines, and one slow host holds up no other.
-//! - Time comes from a [`rfs_model::Clock`]; the command line is the one that takes the machine's.
+//! - Time comes from a [`rfs_model::Clock`]; the command line is the one that takes the machine's. While it serves, time never
+//!   steps, and it goes on across a restart ([`timeline`]).
 //!
-//! Reading order: what it is told ([`config`]), what it keeps ([`store`]), how operations run ([`driver`]), how hosts are
-//! reached ([`hub`]), how it is asked ([`api`]), how all of it is put together ([`serve`]), and the command line ([`cli`]).
+//! Reading order: what it is told ([`config`]), what it keeps ([`store`]), where its time begins ([`timeline`]), how operations
+//! run ([`driver`]), how hosts are reached ([`hub`]), how it is asked ([`api`]), how all of it is put together ([`serve`]), and
+//! the command line ([`cli`]).
 
 pub mod config;
 
 pub mod store;
+
+pub mod timeline;
 
 pub mod driver;
 

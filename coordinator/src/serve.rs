@@ -5,6 +5,7 @@
 //!                                                                 stop ─▶ drain ─▶ cut ─▶ drivers end ─▶ store closed
 //! ```
 //!
+//! Time is the [`timeline`](crate::timeline)'s, whatever is done to the machine's clock; certificates alone are judged by that.
 //! One coordinator at a time has a store: a lock beside the file sees to that.
 //! The listener is bound before anything is promised: once [`Serving::start`] returns, a connection is taken.
 
@@ -36,6 +37,7 @@ use crate::config::Config;
 use crate::driver::{Operations, fleet};
 use crate::hub::{Door, Hub};
 use crate::store::{SqliteStore, Store, StoreError};
+use crate::timeline::{self, Moment};
 
 /// A coordinator that serves.
 #[derive(Debug)]
@@ -123,9 +125,16 @@ impl ServeError {
 }
 
 impl Serving {
-    /// Opens everything that `config` names and begins to serve.
+    /// Opens everything that `config` names and begins to serve. `clock` is the machine's: certificates are judged by it, and
+    /// the coordinator's own time, which never steps, begins by it.
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, ServeError> {
-        let credentials = open_credentials(&config, clock.clone())?;
+        let moment = Moment::now(&*clock);
+        Self::start_at(config, clock, moment).await
+    }
+
+    /// The same at a given moment of a machine's life.
+    pub async fn start_at(config: Config, clock: SharedClock, moment: Moment) -> Result<Self, ServeError> {
+        let credentials = open_credentials(&config, clock)?;
         let listener = bind(config.listen).await?;
         let address =
             listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })?;
@@ -134,6 +143,7 @@ impl Serving {
 
         let lock = lock(&config.store.path)?;
         let store = Arc::new(SqliteStore::open(&config.store.path).await?);
+        let clock: SharedClock = Arc::new(timeline::begin(&*store, moment).await?);
         let (events, told) = fleet::channel();
         let hub = Hub::open(store.clone(), clock.clone(), events, stop.clone()).await?;
         let operations =
@@ -194,9 +204,10 @@ async fn routes(
     largest: usize,
 ) -> Result<Routes, ServeError> {
     let (routes, health) = server::standard(&[crate::api::descriptors()])?;
-    let hosts = HostServiceServer::new(Hosts::new(hub.clone(), store)).max_decoding_message_size(largest);
-    let checkpoints =
-        CheckpointServiceServer::new(Checkpoints::new(operations.clone())).max_decoding_message_size(largest);
+    let hosts =
+        HostServiceServer::new(Hosts::new(hub.clone(), store.clone())).max_decoding_message_size(largest);
+    let checkpoints = CheckpointServiceServer::new(Checkpoints::new(operations.clone(), store))
+        .max_decoding_message_size(largest);
     let rollbacks = RollbackServiceServer::new(Rollbacks::new(operations.clone(), hub.clone()))
         .max_decoding_message_size(largest);
     // Once it answers, it serves; when it stops, it does not answer.

@@ -96,6 +96,7 @@ async fn a_thousand_hosts_are_checkpointed_and_rolled_back_with_every_step_durab
             generation: Generation(0),
             inconsistent: false,
             details: "{}".into(),
+            machines: None,
         };
         store.host_seen(seen).await.expect("a write");
     }

@@ -4,10 +4,11 @@ mod support;
 
 use std::time::Duration;
 
+use rfs_link::{Exit, Failure};
 use rfs_model::Reason;
 use rfs_proto::agentlink::v1::agent_link_client::AgentLinkClient;
 use rfs_proto::v1;
-use support::{Fleet, Operator, until};
+use support::{FakeAgent, Fleet, Operator, until};
 
 async fn health(operator: &Operator) -> String {
     let request = v1::GetFleetHealthRequest { group_by: vec!["role".into()], ..Default::default() };
@@ -79,12 +80,13 @@ async fn hosts_are_listed_in_pages_and_a_token_is_for_its_own_list() {
 }
 
 #[tokio::test]
-async fn a_newer_agent_of_the_same_host_takes_its_place_and_the_older_one_is_told_why() {
+async fn a_newer_start_of_the_same_agent_takes_its_place_and_the_older_one_is_told_why() {
     let fleet = Fleet::start().await;
     let operator = fleet.operator("vera").await;
     let old = fleet.agent("web-1", &[]);
     until("it is well", async || health(&operator).await.starts_with("fleet: 1 good").then_some(())).await;
-    let _new = fleet.agent("web-1", &[]);
+    let new = fleet.agent("web-1", &[]);
+    new.state().instance = old.state().instance;
     let farewell = until("the older one is told", async || old.state().farewell.take()).await;
     let failure = rfs_link::Failure::from_status(&farewell);
     assert_eq!(
@@ -144,4 +146,190 @@ async fn a_second_coordinator_is_kept_from_the_store() {
     let error = fleet.second().await.expect_err("one has it");
     assert!(error.message.starts_with("another coordinator has the store "), "{}", error.message);
     assert_eq!(error.reason, Reason::StoreLocked);
+}
+
+async fn host(operator: &Operator, name: &str) -> v1::Host {
+    let request = v1::GetHostRequest { name: name.into() };
+    operator.good(operator.hosts().get_host(request).await)
+}
+
+async fn connected(operator: &Operator, name: &str) {
+    let is_there = async || {
+        let request = v1::GetHostRequest { name: name.into() };
+        let host = operator.hosts().get_host(request).await.ok()?.into_inner();
+        host.connected.then_some(())
+    };
+    until("it is connected", is_there).await;
+}
+
+async fn accept(operator: &Operator, name: &str, agent: &FakeAgent) -> v1::Host {
+    let instance = agent.state().instance.to_string();
+    let request = v1::AcceptHostRequest { name: name.into(), instance };
+    operator.good(operator.hosts().accept_host(request).await)
+}
+
+async fn farewell(agent: &FakeAgent) -> Failure {
+    Failure::from(until("it is told why", async || agent.state().farewell.take()).await)
+}
+
+#[tokio::test]
+async fn two_machines_with_one_name_are_told_nothing_until_a_person_says_which_one_it_is() {
+    let mut fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let original = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    assert_eq!(host(&operator, "web-1").await.instances, []);
+
+    let clone = fleet.agent("web-1", &[]);
+    for machine in [&clone, &original] {
+        let failure = farewell(machine).await;
+        assert_eq!(failure.reason, Reason::HostConflict, "{failure:?}");
+        assert!(failure.message.starts_with("two machines speak for web-1: "), "{failure:?}");
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(10)));
+        assert!(failure.next_step().contains("rfs host accept web-1 --instance ID"), "{failure:?}");
+        assert_eq!(failure.exit(), Exit::Person);
+    }
+    let shown = host(&operator, "web-1").await;
+    assert!(shown.contested && !shown.connected);
+    let ids: Vec<_> = shown.instances.iter().map(|machine| machine.id.clone()).collect();
+    let (first, second) = (original.state().instance.to_string(), clone.state().instance.to_string());
+    assert_eq!(ids, [first.clone(), second.clone()], "the one that was there first");
+    assert_eq!(shown.instances[0].address, "127.0.0.1");
+    assert!(clone.state().welcomes == 0 && clone.state().effects.is_empty());
+
+    // It is still so after a restart, whoever comes first.
+    original.state().offline = true;
+    fleet.stop().await;
+    clone.state().farewell = None;
+    fleet.resume().await;
+    let operator = fleet.operator("alice").await;
+    assert_eq!(farewell(&clone).await.reason, Reason::HostConflict);
+    assert!(host(&operator, "web-1").await.contested);
+
+    let nobody = v1::AcceptHostRequest { name: "web-1".into(), instance: uuid::Uuid::nil().to_string() };
+    let failure = operator.refused(operator.hosts().accept_host(nobody).await);
+    assert_eq!(failure.fields[0].field, "instance", "{failure:?}");
+    let vera = fleet.operator("vera").await;
+    let request = v1::AcceptHostRequest { name: "web-1".into(), instance: first.clone() };
+    let failure = vera.refused(vera.hosts().accept_host(request).await);
+    assert_eq!(failure.reason, Reason::PermissionDenied);
+
+    let accepted = accept(&operator, "web-1", &original).await;
+    assert!(!accepted.contested && accepted.instance == first && accepted.replaced_time.is_none());
+    original.state().offline = false;
+    connected(&operator, "web-1").await;
+    clone.state().farewell = None;
+    let failure = farewell(&clone).await;
+    assert_eq!(failure.reason, Reason::HostConflict);
+    assert_eq!(
+        failure.message,
+        format!("web-1 is the machine {first}, as a person has said; this one is {second}")
+    );
+    assert!(host(&operator, "web-1").await.connected, "the other one may ask as often as it likes");
+
+    // A person who errs can say so.
+    assert_eq!(accept(&operator, "web-1", &clone).await.instance, second);
+    until("the clone is let in", async || (clone.state().welcomes > 0).then_some(())).await;
+    until("the original is told", async || {
+        original
+            .state()
+            .farewell
+            .as_ref()
+            .is_some_and(|status| status.message().contains(&second))
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_checkpoint_is_complete_while_two_machines_speak_for_a_name_and_neither_does_anything() {
+    let fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let original = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    let clone = fleet.agent("web-1", &[]);
+    farewell(&clone).await;
+    let timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let request = v1::CreateCheckpointRequest { timeout, ..Default::default() };
+    let started = operator.good(operator.checkpoints().create_checkpoint(request).await);
+    let request = v1::WatchCheckpointRequest { name: started.name };
+    let mut watch = operator.good(operator.checkpoints().watch_checkpoint(request).await);
+    let mut state = started.state;
+    while let Some(next) = watch.message().await.expect("an open stream") {
+        state = next.state;
+    }
+    assert_eq!(state, i32::from(v1::checkpoint::State::Incomplete));
+    assert!(original.state().effects.is_empty() && clone.state().effects.is_empty());
+}
+
+#[tokio::test]
+async fn another_machine_under_a_name_that_nobody_holds_is_let_in_and_shown() {
+    let fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let old = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    let was = old.state().instance.to_string();
+    drop(old);
+    until("it is gone", async || (!host(&operator, "web-1").await.connected).then_some(())).await;
+    let new = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    let shown = host(&operator, "web-1").await;
+    let is = new.state().instance.to_string();
+    assert!(shown.instance == is && shown.replaced_time.is_some() && !shown.contested, "{shown:?}");
+    let ids: Vec<_> = shown.instances.iter().map(|machine| machine.id.as_str()).collect();
+    assert_eq!(ids, [is.as_str(), was.as_str()]);
+    let accepted = accept(&operator, "web-1", &new).await;
+    assert!(accepted.connected && accepted.replaced_time.is_none(), "a person knows of it");
+}
+
+#[tokio::test]
+async fn two_machines_with_one_copied_store_are_found_out_when_they_take_turns() {
+    let fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let original = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    let copy = fleet.agent("web-1", &[]);
+    copy.state().instance = original.state().instance;
+    let shown = until("they are found out", async || {
+        let shown = host(&operator, "web-1").await;
+        shown.contested.then_some(shown)
+    })
+    .await;
+    assert_eq!(shown.instances.len(), 1, "{shown:?}");
+    original.state().farewell = None;
+    let failure = farewell(&original).await;
+    assert!(failure.message.starts_with("two machines with one store ("), "{failure:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_frozen_is_not_connected_within_ten_seconds_and_is_when_it_goes_on() {
+    let fleet = Fleet::start().await;
+    let operator = fleet.operator("vera").await;
+    let web = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    web.state().frozen = true;
+    let begun = std::time::Instant::now();
+    until("it counts as gone", async || (!host(&operator, "web-1").await.connected).then_some(())).await;
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(4)..Duration::from_secs(11)).contains(&took), "{took:?}");
+    assert_eq!(host(&operator, "web-1").await.health(), v1::Health::Unknown);
+    web.state().frozen = false;
+    connected(&operator, "web-1").await;
+    assert_eq!(web.state().welcomes, 1, "its connection was open all along");
+}
+
+#[tokio::test]
+async fn a_welcome_names_the_operation_that_owns_the_host() {
+    let mut fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let web = fleet.agent("web-1", &[]);
+    connected(&operator, "web-1").await;
+    assert_eq!(web.state().owner, "");
+    web.state().holds_still = true;
+    let request = v1::CreateCheckpointRequest::default();
+    let started = operator.good(operator.checkpoints().create_checkpoint(request).await);
+    fleet.stop().await;
+    fleet.resume().await;
+    until("it is welcomed again", async || (web.state().welcomes > 1).then_some(())).await;
+    assert_eq!(format!("checkpoints/{}", web.state().owner), started.name);
 }

@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use rfs_model::Reason;
 use rfs_proto::v1::{self, amount, checkpoint, host_progress, rollback, rollback_spec};
-use support::{FakeAgent, Fleet, Operator, until};
+use support::{FakeAgent, Fleet, Operator, SetClock, until};
 use tonic::Streaming;
 
 /// Three web servers and a database, all of them connected and well.
@@ -349,4 +351,121 @@ async fn hosts_are_told_which_checkpoints_are_needed_and_which_were_deleted() {
     // One that comes in later is told the same.
     let late = fleet.agent("web-4", &["role=web"]);
     told(&late, &[id(&newer)], &[id(&first)]).await;
+}
+
+/// A host that does not hold what it captured.
+#[tokio::test]
+async fn a_checkpoint_whose_host_has_dropped_its_snapshot_is_not_complete_until_it_is_back() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let older = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    agents.iter().for_each(|agent| agent.state().sick.clear());
+    let newer = checkpoint(&operator).await;
+    for agent in &agents {
+        agent.state().holds = Some(vec![1, 9]);
+    }
+    let list = async || {
+        let request = v1::ListCheckpointsRequest::default();
+        let page = operator.good(operator.checkpoints().list_checkpoints(request).await);
+        page.checkpoints.iter().map(|c| (c.name.clone(), c.state())).collect::<Vec<_>>()
+    };
+    let states = |one, other| vec![(newer.name.clone(), one), (older.name.clone(), other)];
+    use checkpoint::State::{Complete, Incomplete};
+    assert_eq!(list().await, states(Complete, Complete));
+
+    agents[0].state().holds = Some(vec![1]);
+    until("it is no target any more", async || (list().await == states(Incomplete, Complete)).then_some(()))
+        .await;
+    let get = async |name: &str| {
+        let request = v1::GetCheckpointRequest { name: name.into() };
+        operator.good(operator.checkpoints().get_checkpoint(request).await)
+    };
+    let shown = get(&newer.name).await;
+    assert_eq!(shown.state(), Incomplete);
+    let lost = shown.snapshots.iter().find(|snapshot| snapshot.host == "db-1").expect("it was required");
+    assert_eq!(lost.state(), v1::host_snapshot::State::Failed);
+    let failure = lost.failure.clone().expect("a reason");
+    assert_eq!(failure.reason, Reason::SnapshotNotFound.as_str());
+    assert!(failure.message.starts_with("db-1 no longer has its snapshot since "), "{}", failure.message);
+    assert_eq!(shown.snapshots.iter().filter(|s| s.failure.is_some()).count(), 1, "the others have theirs");
+    let request = v1::WatchCheckpointRequest { name: newer.name.clone() };
+    let watched = last(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await;
+    assert_eq!(watched, shown, "who watches sees the same");
+
+    for planning in [true, false] {
+        let spec = Some(quick(&newer));
+        let failure = if planning {
+            operator.refused(operator.rollbacks().plan_rollback(v1::PlanRollbackRequest { spec }).await)
+        } else {
+            let request = v1::CreateRollbackRequest { spec, ..Default::default() };
+            operator.refused(operator.rollbacks().create_rollback(request).await)
+        };
+        assert_eq!(failure.reason, Reason::CheckpointIncomplete, "{failure:?}");
+        assert!(failure.message.contains("db-1 no longer has its snapshot"), "{}", failure.message);
+    }
+    // The newest complete one is needed, and that is the older one now.
+    let id = older.name.trim_start_matches("checkpoints/").to_owned();
+    until("hosts are told", async || (agents[1].state().checkpoints.needed == [id.clone()]).then_some(()))
+        .await;
+
+    agents[0].state().holds = Some(vec![9, 1]);
+    until("it is back", async || (list().await == states(Complete, Complete)).then_some(())).await;
+    assert_eq!(get(&newer.name).await, newer);
+}
+
+#[tokio::test]
+async fn the_latest_checkpoint_stays_the_latest_when_the_clock_is_set_back_by_an_hour() {
+    let (mut fleet, operator, agents) = small_fleet().await;
+    let first = checkpoint(&operator).await;
+    fleet.stop().await;
+    fleet.resume_by(Arc::new(SetClock(-3_600_000))).await;
+    let operator = fleet.operator("alice").await;
+    well(&operator, 4).await;
+    let second = checkpoint(&operator).await;
+    assert!(second.name < first.name, "with nothing open, time began anew: ids went back");
+    let mut request = v1::ListCheckpointsRequest { page_size: 1, ..Default::default() };
+    let mut listed = Vec::new();
+    loop {
+        let page = operator.good(operator.checkpoints().list_checkpoints(request.clone()).await);
+        listed.extend(page.checkpoints.into_iter().map(|checkpoint| checkpoint.name));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, [second.name.clone(), first.name.clone()]);
+    let newest = second.name.trim_start_matches("checkpoints/").to_owned();
+    until("hosts keep the latest", async || {
+        (agents[0].state().checkpoints.needed == [newest.clone()]).then_some(())
+    })
+    .await;
+    let delete = async |name: &str| {
+        operator.checkpoints().delete_checkpoint(v1::DeleteCheckpointRequest { name: name.into() }).await
+    };
+    assert_eq!(operator.refused(delete(&second.name).await).reason, Reason::CheckpointInUse);
+    operator.good(delete(&first.name).await);
+}
+
+#[tokio::test]
+async fn while_an_operation_is_open_its_time_goes_on_whatever_the_clock_is_set_to() {
+    let (mut fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    agents.iter().for_each(|agent| agent.state().holds_still = true);
+    let rollback = start(&operator, quick(&taken)).await;
+    let seconds = |time: Option<prost_types::Timestamp>| time.expect("a time").seconds;
+    let begun = seconds(rollback.create_time);
+    for set in [-3_600_000, 3_600_000] {
+        fleet.stop().await;
+        fleet.resume_by(Arc::new(SetClock(set))).await;
+    }
+    agents.iter().for_each(|agent| agent.state().holds_still = false);
+    let operator = fleet.operator("alice").await;
+    let ended = ended(&operator, &rollback).await;
+    assert_eq!(ended.outcome(), rollback::Outcome::Succeeded, "{ended:?}");
+    let took = seconds(ended.finish_time) - begun;
+    assert!((0..60).contains(&took), "{took} s by the operation's own time");
+    let request = v1::ListRollbackEventsRequest { name: ended.name, ..Default::default() };
+    let events = operator.good(operator.rollbacks().list_rollback_events(request).await).events;
+    assert!(events.is_sorted_by_key(|event| event.time.map(|time| (time.seconds, time.nanos))));
 }

@@ -1,5 +1,8 @@
 //! `rfs.v1.CheckpointService`: a fleet's snapshots under one id.
 
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
 use rfs_link::Failure;
 use rfs_model::{CheckpointId, DeploymentId, Reason};
 use rfs_proto::convert;
@@ -9,28 +12,42 @@ use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
 use super::watch::{Answers, answers};
-use super::{invalid, page_after, read, show};
+use super::{invalid, page_after, read, show, store_failure};
 use crate::driver::{OperationError, Operations, View};
-use crate::store::{ListQuery, OperationKind};
+use crate::store::{ListQuery, OperationKind, Store};
 
 const PAGE: Size = Size { default: 50, most: 1000 };
 
 /// The service.
-#[derive(Debug)]
 pub struct Checkpoints {
     operations: Operations,
+    store: Arc<dyn Store>,
 }
 
 impl Checkpoints {
-    /// Answers from `operations`.
-    pub fn new(operations: Operations) -> Self {
-        Self { operations }
+    /// Answers from `operations`, and from what the store keeps of the hosts' snapshots.
+    pub fn new(operations: Operations, store: Arc<dyn Store>) -> Self {
+        Self { operations, store }
     }
 
     async fn shown(&self, id: CheckpointId) -> Result<Checkpoint, Failure> {
         let view = self.operations.get(id.into()).await?;
-        view.as_ref().and_then(shown).ok_or_else(|| unknown(id))
+        let shown = view.as_ref().and_then(shown).ok_or_else(|| unknown(id))?;
+        as_it_is_now(&*self.store, id, shown).await
     }
+}
+
+/// What was complete is not any more when a host has dropped its snapshot.
+async fn as_it_is_now(
+    store: &dyn Store,
+    id: CheckpointId,
+    mut shown: Checkpoint,
+) -> Result<Checkpoint, Failure> {
+    if shown.state() == v1::checkpoint::State::Complete {
+        let dropped = store.dropped_snapshots(id).await.map_err(|error| store_failure(&error))?;
+        show::without_dropped(&mut shown, &dropped);
+    }
+    Ok(shown)
 }
 
 fn unknown(id: CheckpointId) -> Failure {
@@ -105,6 +122,12 @@ impl CheckpointService for Checkpoints {
         let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
         self.shown(id).await?;
         let watching = self.operations.watch(id.into()).await.map_err(Failure::from)?;
-        Ok(Response::new(answers(watching.ok_or_else(|| unknown(id))?, shown)))
+        let views = answers(watching.ok_or_else(|| unknown(id))?, shown);
+        let store = self.store.clone();
+        let shown = views.then(move |answer| {
+            let store = store.clone();
+            async move { Ok(as_it_is_now(&*store, id, answer?).await?) }
+        });
+        Ok(Response::new(Box::pin(shown)))
     }
 }

@@ -14,7 +14,7 @@ use rfs_proto::v1::{self, FleetHealth, Host};
 use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
-use super::{invalid, store_failure};
+use super::{invalid, read, store_failure};
 use crate::hub::{Grouping, HostCard, Hub};
 use crate::store::{HostRow, OperationKind, Store};
 
@@ -118,8 +118,12 @@ impl HostService for Hosts {
     }
 
     async fn accept_host(&self, request: Request<v1::AcceptHostRequest>) -> Result<Response<Host>, Status> {
+        let who = read::requester(&request)?;
         let host = convert::host_id("name", &request.get_ref().name).map_err(invalid)?;
-        Err(Failure::new(Reason::Unsupported, format!("no machine can be accepted as {host} yet")).into())
+        let instance = convert::parse("instance", &request.get_ref().instance).map_err(invalid)?;
+        let card = self.hub.accept(&host, instance, &who).await?;
+        let found = self.complete(vec![card]).await?.pop().ok_or_else(|| unknown(&host))?;
+        Ok(Response::new(found))
     }
 
     type WatchFleetHealthStream = Pin<Box<dyn Stream<Item = Result<FleetHealth, Status>> + Send>>;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rfs_model::{HostId, Reason};
+use rfs_model::{HostId, Reason, Timestamp};
 use rfs_proto::convert::{self, to_wire_duration, to_wire_time};
 use rfs_proto::v1::{
     self, amount, checkpoint as wire_checkpoint, host_progress, host_snapshot, rollback_spec,
@@ -16,7 +16,7 @@ use rfs_rollout::{
 };
 
 use crate::driver::fleet::Progress;
-use crate::driver::{CheckpointHead, Head, RollbackHead, Summary};
+use crate::driver::{CheckpointHead, Head, RollbackHead, Summary, dropped_snapshot};
 use crate::hub::wire_selection;
 use crate::store::StoredEvent;
 
@@ -38,11 +38,27 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
 pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
     let Head::Checkpoint(head) = &summary.head else { return None };
     let CheckpointHead { request, phase, hosts: _ } = head.as_ref();
-    Some(v1::Checkpoint {
+    let mut shown = v1::Checkpoint {
         name: convert::checkpoint_name(summary.id.into()),
         create_time: Some(to_wire_time(summary.created_at)),
         ..checkpoint_at(request, phase)
-    })
+    };
+    if shown.state() == wire_checkpoint::State::Complete && !summary.complete {
+        shown.set_state(wire_checkpoint::State::Incomplete);
+    }
+    Some(shown)
+}
+
+/// Shows a checkpoint without the snapshots that hosts have dropped, each with since when.
+pub(super) fn without_dropped(shown: &mut v1::Checkpoint, dropped: &BTreeMap<HostId, Timestamp>) {
+    for snapshot in &mut shown.snapshots {
+        let Ok(host) = snapshot.host.parse::<HostId>() else { continue };
+        let Some(since) = dropped.get(&host) else { continue };
+        snapshot.set_state(host_snapshot::State::Failed);
+        snapshot.failure =
+            Some(failure(&Failure::new(Reason::SnapshotNotFound, dropped_snapshot(&host, *since))));
+        shown.state = wire_checkpoint::State::Incomplete.into();
+    }
 }
 
 fn checkpoint_at(request: &CheckpointRequest, phase: &checkpoint::Phase) -> v1::Checkpoint {

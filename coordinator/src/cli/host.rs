@@ -27,6 +27,14 @@ pub(super) enum HostCommand {
         /// The host's name.
         name: String,
     },
+    /// Say which machine a host's name belongs to, after two have spoken for it.
+    Accept {
+        /// The host's name.
+        name: String,
+        /// The machine, as rfs host show names it.
+        #[arg(long, value_name = "ID")]
+        instance: String,
+    },
     /// Show the health of hosts, label groups and the fleet.
     Health {
         /// Only this host.
@@ -85,6 +93,10 @@ pub(super) async fn run(group: Grouped<HostCommand>, output: &mut Output) -> Res
             let client = group.connection.open().await?;
             show(&client, output, name).await
         }
+        HostCommand::Accept { name, instance } => {
+            let client = group.connection.open().await?;
+            accept(&client, output, name, instance).await
+        }
         HostCommand::Health { name, mut hosts, group_by, watch } => {
             hosts.hosts.extend(name);
             let selector = Some(hosts.selector()?);
@@ -126,14 +138,10 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
         Table::new(&["HOST", "CONNECTED", "HEALTH", "LABELS", "COMPONENTS", "VERSION", "LAST SEEN", "OWNER"]);
     for host in &all.hosts {
         let components: Vec<_> = host.components.iter().map(|component| component.name.as_str()).collect();
-        let health = match host.inconsistent {
-            true => paint::alarm("INCONSISTENT"),
-            false => words::health(host.health()),
-        };
         table.row([
             id(&host.name).to_owned(),
             connected(host),
-            health,
+            state(host),
             words::labels(&host.labels),
             components.join(","),
             host.agent_version.clone(),
@@ -143,6 +151,26 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
     }
     output.table(&table)?;
     Ok(Exit::Done)
+}
+
+/// A host's health, or what is more urgent.
+fn state(host: &v1::Host) -> String {
+    if host.contested {
+        return paint::alarm("CONFLICT: two machines speak for it");
+    }
+    let health = match host.inconsistent {
+        true => paint::alarm("INCONSISTENT"),
+        false => words::health(host.health()),
+    };
+    match host.replaced_time {
+        Some(since) => {
+            format!(
+                "{health} {}",
+                paint::doubt(format!("(another machine since {})", words::time(Some(since))))
+            )
+        }
+        None => health,
+    }
 }
 
 fn connected(host: &v1::Host) -> String {
@@ -170,7 +198,11 @@ async fn show(client: &Client, output: &mut Output, name: String) -> Result<Exit
     let owner = if host.owner.is_empty() { "no operation".to_owned() } else { host.owner.clone() };
     row("owner", owner);
     row("generation", host.generation.to_string());
+    if !host.instance.is_empty() {
+        row("machine", host.instance.clone());
+    }
     output.table(&table)?;
+    machines(output, &host)?;
     if host.inconsistent {
         output.line(paint::alarm("INCONSISTENT: it is at neither its old nor its new state"))?;
         output.line(format!("{} on the host: rfs-agent status", paint::label("next:")))?;
@@ -179,6 +211,68 @@ async fn show(client: &Client, output: &mut Output, name: String) -> Result<Exit
         output.line("")?;
         output.table(&checks(&host.checks))?;
     }
+    Ok(Exit::Done)
+}
+
+/// Which machines have spoken for the host's name, where there is a doubt about that.
+fn machines(output: &mut Output, host: &v1::Host) -> Result<(), CliError> {
+    let name = id(&host.name);
+    if !host.instances.is_empty() {
+        output.line("")?;
+        let mut table = Table::new(&["MACHINE", "ADDRESS", "LAST SEEN", ""]);
+        for machine in &host.instances {
+            let present = if machine.id == host.instance { "the name is its" } else { "" };
+            table.row([
+                machine.id.clone(),
+                machine.address.clone(),
+                words::time(machine.seen_time),
+                present.to_owned(),
+            ]);
+        }
+        output.table(&table)?;
+    }
+    if host.contested {
+        let two = match host.instances.len() {
+            1 => "CONFLICT: two machines with one store speak for this name; neither is told anything",
+            _ => "CONFLICT: two machines speak for this name; neither is told anything",
+        };
+        output.line(paint::alarm(two))?;
+        let next = format!(
+            "give the clone a name and a certificate of its own, then: rfs host accept {name} --instance ID"
+        );
+        output.line(format!("{} {next}", paint::label("next:")))?;
+    } else if let Some(since) = host.replaced_time {
+        let since = words::time(Some(since));
+        output.line(paint::doubt(format!("another machine speaks for this name since {since}")))?;
+        let next = format!("if that is right: rfs host accept {name} --instance {}", host.instance);
+        output.line(format!("{} {next}", paint::label("next:")))?;
+    }
+    Ok(())
+}
+
+async fn accept(
+    client: &Client,
+    output: &mut Output,
+    name: String,
+    instance: String,
+) -> Result<Exit, CliError> {
+    let request = v1::AcceptHostRequest { name, instance };
+    let host = client.answer(client.hosts().accept_host(soon(request)).await)?;
+    if output.is_json() {
+        output.message(&host)?;
+        return Ok(Exit::Done);
+    }
+    let name = id(&host.name);
+    output.line(format!("{name} is the machine {}", host.instance))?;
+    let others = host.instances.iter().filter(|machine| machine.id != host.instance);
+    for machine in others {
+        output.line(format!("  {} from {} is refused from now on", machine.id, machine.address))?;
+    }
+    output.line(match host.connected {
+        true => "it is connected".to_owned(),
+        false => "it is not connected; its agent comes back within seconds".to_owned(),
+    })?;
+    output.line(format!("{} rfs host show {name}", paint::label("next:")))?;
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_link::Chain;
-use rfs_model::{Generation, HostId, OperationId};
+use rfs_model::{Generation, HostId, OperationId, SnapshotId};
+use rfs_rollout::checkpoint::Outcome;
 use rfs_rollout::{Event, Operation};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -125,6 +126,7 @@ impl Journal {
             row: (self.row.as_ref() != Some(&row)).then(|| row.clone()),
             claim,
             release,
+            rests_on: completed(before, after),
         };
         let mut trouble = Trouble::new(self.operation, "append to");
         loop {
@@ -159,6 +161,18 @@ impl Journal {
 
 fn position(known: usize) -> Position {
     Position(known as u64)
+}
+
+/// What a checkpoint rests on that has just become complete.
+fn completed(before: &Operation, after: &Operation) -> BTreeMap<HostId, SnapshotId> {
+    match after {
+        Operation::Checkpoint(checkpoint)
+            if !before.finished() && checkpoint.outcome() == Some(Outcome::Complete) =>
+        {
+            checkpoint.snapshots()
+        }
+        Operation::Checkpoint(_) | Operation::Rollback(_) => BTreeMap::new(),
+    }
 }
 
 /// The hosts that an operation takes again, and those that it owns no more.

@@ -175,7 +175,7 @@ impl Operations {
         let mut summaries = Vec::with_capacity(items.len());
         for row in items {
             let head = read_head(&self.shared, &row).await?;
-            summaries.push(Summary { id: row.id, created_at: row.created_at, head });
+            summaries.push(Summary { id: row.id, created_at: row.created_at, complete: row.complete, head });
         }
         Ok(Page { items: summaries, next })
     }

@@ -55,7 +55,14 @@ async fn snapshots(
 ) -> Result<BTreeMap<HostId, SnapshotId>, OperationError> {
     let checkpoint = checkpoint(shared, id).await?;
     match checkpoint.outcome() {
-        Some(Outcome::Complete) => Ok(checkpoint.snapshots()),
+        Some(Outcome::Complete) => {
+            let dropped = shared.store.dropped_snapshots(id).await?;
+            if dropped.is_empty() {
+                return Ok(checkpoint.snapshots());
+            }
+            let texts = dropped.iter().map(|(host, since)| dropped_snapshot(host, *since));
+            Err(OperationError::Incomplete { id, missing: named(texts) })
+        }
         Some(Outcome::Incomplete) => Err(OperationError::Incomplete { id, missing: missing(&checkpoint) }),
         None => Err(OperationError::NotYetTaken(id)),
     }
@@ -75,15 +82,27 @@ async fn checkpoint(shared: &Shared, id: CheckpointId) -> Result<Checkpoint, Ope
 
 fn missing(checkpoint: &Checkpoint) -> String {
     let missing = checkpoint.missing();
-    let named = missing.iter().take(NAMED).map(|(host, failure)| match failure {
+    named(missing.iter().map(|(host, failure)| match failure {
         Some(failure) => format!("{host}: {failure}"),
         None => host.to_string(),
-    });
-    let mut texts: Vec<String> = named.collect();
-    if missing.len() > NAMED {
-        texts.push(format!("and {} more", missing.len() - NAMED));
+    }))
+}
+
+/// Why a host's snapshot of a complete checkpoint is missing.
+pub(crate) fn dropped_snapshot(host: &HostId, since: Timestamp) -> String {
+    format!(
+        "{host} no longer has its snapshot since {since}: its rules forgot it, it was deleted, or its store was made anew"
+    )
+}
+
+/// The first few texts, and how many more there are.
+fn named(texts: impl ExactSizeIterator<Item = String>) -> String {
+    let more = texts.len().saturating_sub(NAMED);
+    let mut named: Vec<String> = texts.take(NAMED).collect();
+    if more > 0 {
+        named.push(format!("and {more} more"));
     }
-    texts.join("; ")
+    named.join("; ")
 }
 
 async fn backups(

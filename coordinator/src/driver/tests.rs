@@ -88,6 +88,7 @@ impl Bed {
                 generation: Generation(0),
                 inconsistent: false,
                 details: String::new(),
+                machines: None,
             };
             store.host_seen(seen).await.expect("the store takes it");
         }

@@ -53,6 +53,8 @@ pub struct Summary {
     pub id: OperationId,
     /// When it was created.
     pub created_at: Timestamp,
+    /// A checkpoint's: whether it is a target. One that was complete is not, once a host has dropped its snapshot.
+    pub complete: bool,
     /// What else a list shows.
     pub head: Head,
 }

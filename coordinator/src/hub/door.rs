@@ -6,24 +6,27 @@ use std::time::Duration;
 
 use futures_util::stream::Stream;
 use rfs_link::{Failure, Identity, Peer};
-use rfs_model::{ComponentName, Generation, HostId, Reason};
+use rfs_model::{ComponentName, Generation, HostId, Reason, SnapshotId};
 use rfs_proto::agentlink::v1::agent_link_server::{AgentLink, AgentLinkServer};
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_proto::agentlink::v1::{AgentMessage, CoordinatorMessage, Hello, Welcome};
-use rfs_proto::convert::{FieldError, labels, parse, to_wire_duration, to_wire_time};
+use rfs_proto::convert::{
+    FieldError, from_wire_time, labels, optional_snapshot_id, parse, to_wire_duration, to_wire_time,
+};
 use rfs_proto::v1;
 use rfs_rollout::GENERATIONS;
 use tokio::sync::SemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::roster::{Admitted, Component, Details, Facts};
-use super::session::{Queue, Session, downward, listen};
-use super::{HEALTH_INTERVAL, Hub};
-use crate::api::fingerprint;
+use super::machines::Claim;
+use super::roster::{Admitted, Component, Details, Entering, Facts, Name};
+use super::session::{Introduction, Queue, Session, downward, listen};
+use super::{HEALTH_INTERVAL, Hub, fleet};
+use crate::api::{fingerprint, store_failure};
 use crate::driver::fleet::FleetEvent;
-use crate::store::HostSeen;
+use crate::store::{Position, StoreError};
 
 /// The version of the agent link that this coordinator speaks.
 pub(super) const PROTOCOL: u32 = 1;
@@ -36,6 +39,8 @@ const NEWEST: u64 = i64::MAX as u64 - GENERATIONS;
 const QUEUING: Duration = Duration::from_secs(5);
 /// How long an agent may take to say its hello.
 const HELLO: Duration = Duration::from_secs(10);
+/// How much of a start's id is kept.
+const START_ID: usize = 64;
 /// Agents that are sent away come back spread over so many seconds.
 const SPREAD: u64 = 10;
 
@@ -115,29 +120,30 @@ impl Door {
 
     async fn enter(&self, peer: &Peer, host: HostId, hello: Hello) -> Result<(Arc<Session>, Queue), Failure> {
         let shared = &self.hub.shared;
-        let facts = check(&host, &hello)?;
-        let now = shared.clock.now();
-        let seen = HostSeen {
-            host: host.clone(),
-            at: now,
-            labels: facts.labels.clone(),
-            generation: Generation(hello.generation),
-            inconsistent: facts.inconsistent,
-            details: serde_json::to_string(&facts.details).unwrap_or_default(),
-        };
-        shared.register.write(seen).await?;
+        let (facts, introduction) = check(&host, &hello, peer)?;
+        let _locked = shared.names.lock(&host).await;
+        let Name { machines, starts, recorded, .. } = self.hub.admit(&host, &introduction.claim).await?;
+        if let Some(text) = self.rewound(&host, &hello, introduction.snapshot, recorded).await? {
+            error!(%host, "{text}; every operation that runs is told");
+            self.hub.tell(FleetEvent::StoreRewound(text)).await;
+        }
+        let (now, accepted) = (shared.clock.now(), introduction.accepted);
+        let seen = fleet::seen(&host, &facts, accepted, Some(machines.clone()), now);
+        let owner = shared.register.write(seen).await?;
 
-        let (session, queue) = Session::new(shared.roster.next_number(), peer, host.clone(), &hello, now);
+        let number = shared.roster.next_number();
+        let (session, queue) = Session::new(number, peer.addr, host.clone(), introduction, now);
         // Queued before anybody can find the session, so that it is the first message.
         let _ = session.send(Down::Welcome(Welcome {
             protocol: PROTOCOL,
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             coordinator_time: Some(to_wire_time(now)),
             health_interval: Some(to_wire_duration(HEALTH_INTERVAL)),
-            owner: String::new(),
+            owner: owner.map(|owner| owner.to_string()).unwrap_or_default(),
         }));
         session.ping(0, shared.clock.now());
-        let Admitted { session, replaced } = shared.roster.enter(session, facts, now);
+        let entering = Entering { facts, machines, starts, recorded: accepted };
+        let Admitted { session, replaced } = shared.roster.enter(session, entering, now);
         // Read after everybody can find the session, so that it misses no change.
         let checkpoints = shared.checkpoints.borrow().clone();
         let _ = session.send(Down::Checkpoints((*checkpoints).clone()));
@@ -147,6 +153,49 @@ impl Door {
         info!(%host, session = session.number.0, addr = %session.addr, version = hello.agent_version, "agent connected");
         self.hub.tell(FleetEvent::Changed(host)).await;
         Ok((session, queue))
+    }
+
+    /// Says how a hello shows that the store was put back to an older copy, if it does: what a host has accepted was given by
+    /// this store, and so was what it is at work on. Must be asked before the host's generation is recorded.
+    async fn rewound(
+        &self,
+        host: &HostId,
+        hello: &Hello,
+        snapshot: Option<SnapshotId>,
+        recorded: Option<Generation>,
+    ) -> Result<Option<String>, Failure> {
+        // Of a host that is new here nothing was ever given.
+        let Some(recorded) = recorded else { return Ok(None) };
+        let (store, accepted) = (&self.hub.shared.store, Generation(hello.generation));
+        let failed = |error: &StoreError| store_failure(error);
+        let at = snapshot.map_or_else(
+            || "was brought to no snapshot yet".to_owned(),
+            |snapshot| format!("was last brought to snapshot {}", snapshot.0.short()),
+        );
+        // What is recorded only grows, so the store need not be asked for most hosts.
+        if accepted > recorded {
+            let given = store.host(host).await.map_err(|error| failed(&error))?.map(|row| row.generation);
+            if let Some(given) = given.filter(|given| accepted > *given) {
+                return Ok(Some(format!(
+                    "{host} has accepted generation {accepted}, and the coordinator's store has given it none above {given}: \
+                     the store was put back to an older copy; {host} {at}"
+                )));
+            }
+        }
+        let at_work = hello.in_flight.as_ref().and_then(|key| parse("in_flight", &key.operation_id).ok());
+        let Some(operation) = at_work else { return Ok(None) };
+        let is_known = match store.events(operation, Position(0), 1).await {
+            Ok(events) => !events.is_empty(),
+            // It is there, and a person must see to it; that is not this host's matter.
+            Err(StoreError::Damaged { .. }) => true,
+            Err(error) => return Err(failed(&error)),
+        };
+        Ok((!is_known).then(|| {
+            format!(
+                "{host} is at work on operation {operation}, which the coordinator's store does not know: \
+                 the store was put back to an older copy; {host} {at}"
+            )
+        }))
     }
 }
 
@@ -159,16 +208,15 @@ fn end_replaced(old: &Session, new: &Session) {
         new.addr
     );
     old.close(Failure::new(Reason::HostBusy, format!("a newer connection speaks for {host}")).next(next));
-    if old.instance == new.instance {
+    if old.claim.instance == new.claim.instance {
         info!(%host, "the agent connected again before its old connection was known to be gone");
     } else {
-        warn!(%host, old = %old.addr, new = %new.addr,
-            "another agent with the same certificate has connected: a restart, or two machines with one name");
+        warn!(%host, old = %old.addr, new = %new.addr, "the connection of the machine that was replaced is ended");
     }
 }
 
 /// Checks what an agent says of itself. The name in its certificate is the one that counts.
-fn check(host: &HostId, hello: &Hello) -> Result<Facts, Failure> {
+fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introduction), Failure> {
     if hello.protocol != PROTOCOL {
         let message =
             format!("the agent speaks version {} of the link; version {PROTOCOL} is needed", hello.protocol);
@@ -198,11 +246,23 @@ fn check(host: &HostId, hello: &Hello) -> Result<Facts, Failure> {
     let invalid = |error: FieldError| Failure::invalid(error.path, error.problem);
     let components =
         hello.components.iter().enumerate().map(component).collect::<Result<_, _>>().map_err(invalid)?;
-    Ok(Facts {
+    let facts = Facts {
         labels: labels("hello.labels", hello.labels.clone()).map_err(invalid)?,
         details: Details { agent_version: hello.agent_version.clone(), components },
         inconsistent: hello.inconsistent,
-    })
+    };
+    let claim = Claim {
+        instance: parse("hello.instance_id", &hello.instance_id).map_err(invalid)?,
+        start: hello.start_id.chars().take(START_ID).collect(),
+        address: peer.addr.ip().to_string(),
+    };
+    let introduction = Introduction {
+        claim,
+        accepted: Generation(hello.generation),
+        snapshot: optional_snapshot_id("hello.snapshot", &hello.snapshot).map_err(invalid)?,
+        agent_time: hello.agent_time.map(from_wire_time),
+    };
+    Ok((facts, introduction))
 }
 
 /// A number that differs between hosts and stays the same for each.
@@ -212,12 +272,26 @@ fn spread(host: &HostId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use rfs_model::{OperationId, Timestamp};
+    use rfs_proto::agentlink::v1::CommandKey;
+
     use super::*;
+    use crate::store::suite::{append, event, hosts, new, operation};
+    use crate::store::{Append, NewOperation, SqliteStore, Store as _};
 
     fn hello(change: impl FnOnce(&mut Hello)) -> Result<Facts, String> {
-        let mut hello = Hello { protocol: PROTOCOL, host: "web-1".into(), ..Default::default() };
+        let host = HostId::new("web-1").expect("a name");
+        let mut hello = Hello {
+            protocol: PROTOCOL,
+            host: "web-1".into(),
+            instance_id: "0193b5a0-0000-7000-8000-000000000001".into(),
+            ..Default::default()
+        };
         change(&mut hello);
-        check(&HostId::new("web-1").expect("a name"), &hello).map_err(|failure| failure.message)
+        let identity = Identity::Agent(host.clone());
+        let peer =
+            Peer { identity, serial: "1".into(), not_after: Timestamp(0), addr: ([127, 0, 0, 1], 1).into() };
+        check(&host, &hello, &peer).map(|(facts, _)| facts).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -244,6 +318,8 @@ mod tests {
                 )
             );
         }
+        let error = hello(|hello| hello.instance_id = "web".into()).expect_err("no id");
+        assert_eq!(error, "hello.instance_id: \"web\" is not an instance id: a UUID is needed");
         let bad = v1::Component { name: "../x".into(), kind: "files".into() };
         let error = hello(|hello| hello.components.push(bad)).expect_err("no name");
         assert!(
@@ -258,5 +334,119 @@ mod tests {
         let mut waits = [0; SPREAD as usize];
         hosts.for_each(|host| waits[(spread(&host) % SPREAD) as usize] += 1);
         assert!(waits.iter().all(|many| (3..=25).contains(many)), "{waits:?}");
+    }
+
+    /// A store's file, which can be put back to a copy, and hubs that open it one after the other.
+    struct Bed {
+        folder: tempfile::TempDir,
+    }
+
+    /// One hub, and what it tells the drivers.
+    struct Opened {
+        door: Door,
+        store: Arc<SqliteStore>,
+        events: tokio::sync::mpsc::Receiver<FleetEvent>,
+        sessions: Vec<(Arc<Session>, Queue)>,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        }
+
+        async fn open(&self) -> Opened {
+            let store = SqliteStore::open(&self.folder.path().join("c.db")).await.expect("a store");
+            let (store, stop) = (Arc::new(store), tokio_util::sync::CancellationToken::new());
+            stop.cancel();
+            let (events_in, events) = crate::driver::fleet::channel();
+            let clock = Arc::new(rfs_model::time::ManualClock::at(Timestamp(1_000_000)));
+            let hub = Hub::open(store.clone(), clock, events_in, stop).await.expect("a hub");
+            Opened { door: hub.door(), store, events, sessions: Vec::new() }
+        }
+    }
+
+    impl Opened {
+        async fn says_hello(&mut self, generation: u64, in_flight: Option<OperationId>) -> Vec<String> {
+            let host = HostId::new("web-1").expect("a name");
+            let identity = Identity::Agent(host.clone());
+            let addr = ([127, 0, 0, 1], 1).into();
+            let peer = Peer { identity, serial: "1".into(), not_after: Timestamp(0), addr };
+            let key = |id: OperationId| CommandKey { operation_id: id.to_string(), ..Default::default() };
+            let hello = Hello {
+                protocol: PROTOCOL,
+                host: "web-1".into(),
+                instance_id: "0193b5a0-0000-7000-8000-000000000001".into(),
+                generation,
+                in_flight: in_flight.map(key),
+                snapshot: "ab".repeat(32),
+                ..Default::default()
+            };
+            let entered = self.door.enter(&peer, host, hello).await.expect("it is let in");
+            // A session without an end is one that goes on.
+            self.sessions.push(entered);
+            let mut told = Vec::new();
+            while let Ok(event) = self.events.try_recv() {
+                told.push(match event {
+                    FleetEvent::StoreRewound(text) => text,
+                    FleetEvent::Changed(host) => format!("look at {host}"),
+                    FleetEvent::Report { .. } | FleetEvent::Progress(_) => "something else".to_owned(),
+                });
+            }
+            told
+        }
+
+        async fn begins(&self, n: u128) {
+            let new = NewOperation { hosts: hosts("web-1"), ..new(n, "web-1") };
+            self.store.create(new).await.expect("a creation");
+        }
+
+        async fn closes(self) {
+            self.store.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_put_back_is_found_out_before_the_host_that_shows_it_is_seen() {
+        let bed = Bed::new();
+        let file = bed.folder.path().join("c.db");
+        let mut opened = bed.open().await;
+        assert_eq!(opened.says_hello(90, None).await, ["look at web-1"], "a host that is new here");
+        opened.begins(1).await;
+        assert_eq!(opened.says_hello(90 + GENERATIONS, None).await, ["look at web-1"], "as it was given");
+        opened.closes().await;
+        let copy = std::fs::read(&file).expect("the store");
+
+        let mut opened = bed.open().await;
+        opened
+            .store
+            .append(Append { release: hosts("web-1"), ..append(1, 1, vec![event(1)]) })
+            .await
+            .expect("over");
+        opened.begins(2).await;
+        assert_eq!(
+            opened.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await,
+            ["look at web-1"],
+            "what this store gave is nothing strange, whenever it is heard of"
+        );
+        opened.closes().await;
+        for log in ["c.db-wal", "c.db-shm"] {
+            let _ = std::fs::remove_file(bed.folder.path().join(log));
+        }
+        std::fs::write(&file, copy).expect("put back");
+
+        let mut opened = bed.open().await;
+        let told = opened.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await;
+        let expected = "web-1 has accepted generation 98, and the coordinator's store has given it none above 94: \
+                        the store was put back to an older copy; web-1 was last brought to snapshot abababababab";
+        assert_eq!(told, [expected, "look at web-1"]);
+        let told = opened.says_hello(98, Some(operation(2))).await;
+        assert!(
+            told[0].starts_with(&format!("web-1 is at work on operation {}, which", operation(2))),
+            "{told:?}"
+        );
+        assert_eq!(opened.says_hello(98, None).await, ["look at web-1"], "it is recorded by now");
+        assert_eq!(opened.says_hello(98, Some(operation(1))).await, ["look at web-1"], "that one is known");
+        opened.store.delete(operation(1), Timestamp(1)).await.expect("a write");
+        assert_eq!(opened.says_hello(98, Some(operation(1))).await, ["look at web-1"], "deleted, but known");
     }
 }

@@ -5,10 +5,11 @@ use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_rollout::HostCommand;
 use tracing::{debug, error};
 
+use super::roster::Facts;
 use super::session::Session;
 use super::{Hub, convert};
 use crate::driver::fleet::{Fleet, FleetEvent, SendError, Sighting};
-use crate::store::HostSeen;
+use crate::store::{HostSeen, Machines};
 
 impl Fleet for Hub {
     fn send(&self, host: &HostId, command: HostCommand) -> Result<(), SendError> {
@@ -39,15 +40,27 @@ impl Hub {
             error!(%host, "the host is INCONSISTENT; a person must look");
         }
         let Some(facts) = self.shared.roster.facts(host) else { return };
-        let seen = HostSeen {
-            host: host.clone(),
-            at: now,
-            labels: facts.labels,
-            generation: Generation(0),
-            inconsistent,
-            details: serde_json::to_string(&facts.details).unwrap_or_default(),
-        };
+        let seen = seen(host, &facts, Generation(0), None, now);
         // The agent says it again with its next hello, so that a failure here loses nothing.
         let _ = self.shared.register.write(seen).await;
+    }
+}
+
+/// What is written down of a host. Without `machines`, what is stored of them stays.
+pub(super) fn seen(
+    host: &HostId,
+    facts: &Facts,
+    generation: Generation,
+    machines: Option<Machines>,
+    at: Timestamp,
+) -> HostSeen {
+    HostSeen {
+        host: host.clone(),
+        at,
+        labels: facts.labels.clone(),
+        generation,
+        inconsistent: facts.inconsistent,
+        details: serde_json::to_string(&facts.details).unwrap_or_default(),
+        machines,
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rfs_link::Failure;
-use rfs_model::Reason;
+use rfs_model::{OperationId, Reason};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -16,7 +16,9 @@ const WAITING: usize = 1024;
 /// How many are written down at once.
 const TOGETHER: usize = 256;
 
-type Entry = (HostSeen, oneshot::Sender<Result<(), Failure>>);
+/// Told which operation owns the host.
+type Written = oneshot::Sender<Result<Option<OperationId>, Failure>>;
+type Entry = (HostSeen, Written);
 
 /// The register. It is kept until it is dropped.
 #[derive(Debug)]
@@ -30,8 +32,8 @@ impl Register {
         Self(entries)
     }
 
-    /// Writes a host down; it is durable when this returns.
-    pub(super) async fn write(&self, seen: HostSeen) -> Result<(), Failure> {
+    /// Writes a host down; it is durable when this returns. Gives the operation that owns the host.
+    pub(super) async fn write(&self, seen: HostSeen) -> Result<Option<OperationId>, Failure> {
         let (written, answer) = oneshot::channel();
         let gone = || Failure::new(Reason::Internal, "the register of hosts is not kept any more");
         self.0.send((seen, written)).await.map_err(|_| gone())?;
@@ -43,13 +45,18 @@ async fn write(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Entry>) {
     let mut entries = Vec::with_capacity(TOGETHER);
     while waiting.recv_many(&mut entries, TOGETHER).await > 0 {
         let (seen, written): (Vec<_>, Vec<_>) = entries.drain(..).unzip();
-        let result = store.hosts_seen(seen).await.map_err(|error| store_failure(&error));
-        if let Err(failure) = &result {
-            error!(hosts = written.len(), %failure, "hosts that came in were not written down");
-        }
-        for written in written {
-            // Who came in may have left already.
-            let _ = written.send(result.clone());
+        // Who came in may have left already.
+        match store.hosts_seen(seen).await {
+            Ok(owners) => written.into_iter().zip(owners).for_each(|(written, owner)| {
+                let _ = written.send(Ok(owner));
+            }),
+            Err(error) => {
+                let failure = store_failure(&error);
+                error!(hosts = written.len(), %failure, "hosts that came in were not written down");
+                written.into_iter().for_each(|written| {
+                    let _ = written.send(Err(failure.clone()));
+                });
+            }
         }
     }
 }
@@ -76,6 +83,7 @@ mod tests {
                 generation: Generation(u64::from(number)),
                 inconsistent: false,
                 details: String::new(),
+                machines: None,
             };
             register.write(seen).await.expect("written");
             store.host(&host).await.expect("a read").expect("it is there")

@@ -1,10 +1,14 @@
 //! What is known of every host at this moment.
 
+mod card;
+mod reading;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use rfs_model::{Health, HostId, Labels, Timestamp};
+use rfs_model::{Generation, Health, HostId, Labels, Timestamp};
 use rfs_proto::agentlink::v1::HealthReport;
 use rfs_proto::v1;
 use rfs_rollout::Reading;
@@ -12,9 +16,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::STALE;
+use super::machines::{Present, Starts};
 use super::session::Session;
 use crate::driver::fleet::{SessionNumber, Sighting};
-use crate::store::HostRow;
+use crate::store::{HostRow, Machines};
+
+pub use card::HostCard;
 
 /// Every host that was ever seen, and the sessions that they hold.
 pub(super) struct Roster {
@@ -52,29 +59,35 @@ struct Entry {
     facts: Facts,
     last_seen: Timestamp,
     session: Option<Arc<Session>>,
+    machines: Machines,
+    starts: Starts,
+    /// The highest generation that the store is known to have for the host; it may have a higher one by now.
+    recorded: Generation,
     checks: Vec<v1::Check>,
     /// When the newest observation came; none that is too old, or of another session, is kept.
     observed: Option<Timestamp>,
-    seen: Seen,
+    /// The health as it counts.
+    reading: Reading,
 }
 
-/// The health as it counts, and since when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    health: Health,
-    since: Timestamp,
-    evidence: String,
+/// What is known of a name before a machine is let in under it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Name {
+    pub(super) machines: Machines,
+    pub(super) starts: Starts,
+    pub(super) present: Option<Present>,
+    /// A generation that the store has for the host, which may have a higher one by now; none if the host is new.
+    pub(super) recorded: Option<Generation>,
 }
 
-/// One host as it is seen now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostCard {
-    /// Its name.
-    pub host: HostId,
-    /// The labels from its configuration.
-    pub labels: Labels,
-    /// As the API shows it; without what the store alone knows.
-    pub wire: v1::Host,
+/// What is kept of a host that comes in.
+#[derive(Debug, Clone)]
+pub(super) struct Entering {
+    pub(super) facts: Facts,
+    pub(super) machines: Machines,
+    pub(super) starts: Starts,
+    /// The generation that the store has recorded.
+    pub(super) recorded: Generation,
 }
 
 /// A session that was let in.
@@ -90,7 +103,12 @@ impl Roster {
         let entry = |row: HostRow| {
             let details = serde_json::from_str(&row.details).unwrap_or_default();
             let facts = Facts { labels: row.labels, details, inconsistent: row.inconsistent };
-            (row.host, Entry::absent(facts, row.last_seen, now))
+            let entry = Entry {
+                machines: row.machines,
+                recorded: row.generation,
+                ..Entry::absent(facts, row.last_seen, now)
+            };
+            (row.host, entry)
         };
         Self {
             hosts: RwLock::new(rows.into_iter().map(entry).collect()),
@@ -105,23 +123,67 @@ impl Roster {
     }
 
     /// A host comes in, or comes in again.
-    pub(super) fn enter(&self, session: Session, facts: Facts, now: Timestamp) -> Admitted {
+    pub(super) fn enter(&self, session: Session, entering: Entering, now: Timestamp) -> Admitted {
+        let Entering { facts, machines, starts, recorded } = entering;
         let session = Arc::new(session);
         let mut hosts = self.write();
         let entry =
             hosts.entry(session.host.clone()).or_insert_with(|| Entry::absent(facts.clone(), now, now));
         let replaced = entry.session.replace(session.clone());
-        entry.facts = facts;
+        (entry.facts, entry.machines, entry.starts) = (facts, machines, starts);
+        entry.recorded = entry.recorded.max(recorded);
         entry.last_seen = now;
-        entry.observed = None;
         entry.checks.clear();
-        entry.count(Health::Unknown, "no observation yet", now);
+        entry.know_nothing("no observation yet", now);
         drop(hosts);
         self.changed();
         Admitted { session, replaced }
     }
 
-    /// A session is over. False if another one of the same host has taken its place.
+    /// What is known of the machines that speak for a host, and of the one that does now.
+    pub(super) fn name(&self, host: &HostId, now: Timestamp) -> Name {
+        let hosts = self.read();
+        let Some(entry) = hosts.get(host) else { return Name::default() };
+        let present = |session: &Arc<Session>| Present {
+            instance: session.claim.instance,
+            silent: now.since(session.last_heard()),
+        };
+        Name {
+            machines: entry.machines.clone(),
+            starts: entry.starts.clone(),
+            present: entry.session.as_ref().map(present),
+            recorded: Some(entry.recorded),
+        }
+    }
+
+    /// Notes which machine a name belongs to from now on. A session of another one, and any while two speak for the name, is
+    /// given back to be ended: the host does not hold it any more.
+    pub(super) fn settle_name(
+        &self,
+        host: &HostId,
+        machines: Machines,
+        starts: Starts,
+        now: Timestamp,
+    ) -> Option<Arc<Session>> {
+        let mut hosts = self.write();
+        let entry = hosts.get_mut(host)?;
+        let (accepted, contested) = (machines.accepted, machines.contest.is_some());
+        (entry.machines, entry.starts) = (machines, starts);
+        let ended = entry.session.take_if(|session| contested || Some(session.claim.instance) != accepted);
+        if let Some(session) = &ended {
+            entry.last_seen = session.last_heard();
+        }
+        if contested {
+            entry.know_nothing("two machines speak for its name", now);
+        } else if ended.is_some() {
+            entry.know_nothing("no connection", now);
+        }
+        drop(hosts);
+        self.changed();
+        ended
+    }
+
+    /// A session is over. False if the host does not hold it any more.
     pub(super) fn leave(&self, session: &Session, now: Timestamp) -> bool {
         let mut hosts = self.write();
         let Some(entry) = hosts.get_mut(&session.host) else { return false };
@@ -129,14 +191,18 @@ impl Roster {
             return false;
         }
         entry.last_seen = session.last_heard();
-        entry.observed = None;
-        entry.count(Health::Unknown, "no connection", now);
+        entry.know_nothing("no connection", now);
         drop(hosts);
         self.changed();
         true
     }
 
-    /// A host's health was observed. True if it counts as another than before.
+    /// Whether the host holds this session.
+    pub(super) fn holds(&self, session: &Session) -> bool {
+        self.read().get(&session.host).is_some_and(|entry| entry.is_held_by(session))
+    }
+
+    /// A host's health was observed. True if the drivers must look at it.
     pub(super) fn observe(&self, session: &Session, report: HealthReport, now: Timestamp) -> bool {
         let mut hosts = self.write();
         let Some(entry) = hosts.get_mut(&session.host).filter(|entry| entry.is_held_by(session)) else {
@@ -148,12 +214,15 @@ impl Roster {
                 .iter()
                 .zip(&report.checks)
                 .any(|(a, b)| (&a.name, a.health) != (&b.name, b.health));
-        let (health, evidence) = (Health::from(report.health()), evidence(&report.checks));
+        let before = entry.observed.map(|_| &entry.reading);
+        let reading = reading::read(before, &report, now);
+        let health_changed = entry.reading.health != reading.health;
+        let changed = before.is_none_or(|before| reading::says_more(before, &reading));
         entry.checks = report.checks;
         entry.observed = Some(now);
-        let changed = entry.count(health, &evidence, now);
+        entry.reading = reading;
         drop(hosts);
-        if changed || checks_changed {
+        if health_changed || checks_changed {
             self.changed();
         }
         changed
@@ -172,40 +241,61 @@ impl Roster {
     }
 
     /// Lets old observations count for nothing, and gives the hosts of which that is so from now on.
-    pub(super) fn let_go_stale(&self, now: Timestamp) -> Vec<HostId> {
-        let stale = |entry: &Entry| entry.observed.is_some_and(|at| now.since(at) > STALE);
-        // Mostly none is, so that a look while others look, too, is enough.
-        if !self.read().values().any(stale) {
-            return Vec::new();
+    /// Nothing could be heard before `listening`.
+    pub(super) fn let_go_stale(&self, now: Timestamp, listening: Timestamp) -> Vec<HostId> {
+        let stale = |entry: &Entry| entry.observed.is_some_and(|at| now.since(at.max(listening)) > STALE);
+        self.forget_health(stale, "the last observation is too old", now)
+    }
+
+    /// Hosts of which nothing was heard for longer than `limit` count as not connected until they are heard again; gives
+    /// those of which that is so from now on. Nothing could be heard before `listening`.
+    pub(super) fn let_go_silent(&self, now: Timestamp, listening: Timestamp, limit: Duration) -> Vec<HostId> {
+        let silent = |entry: &Entry| {
+            entry.session.as_ref().is_some_and(|session| session.fall_silent(now, listening, limit))
+        };
+        let evidence = format!("nothing was heard for {} s", limit.as_secs());
+        self.forget_health(silent, &evidence, now)
+    }
+
+    fn forget_health(&self, gone: impl Fn(&Entry) -> bool, evidence: &str, now: Timestamp) -> Vec<HostId> {
+        // Mostly there is none, so that a look while others look, too, is enough.
+        let found: Vec<HostId> = {
+            let hosts = self.read();
+            let found = hosts.iter().filter(|(_, entry)| gone(entry));
+            found.map(|(host, _)| host.clone()).collect()
+        };
+        if found.is_empty() {
+            return found;
         }
-        let mut gone = Vec::new();
-        for (host, entry) in self.write().iter_mut().filter(|(_, entry)| stale(entry)) {
-            entry.observed = None;
-            entry.count(Health::Unknown, "the last observation is too old", now);
-            gone.push(host.clone());
+        let mut hosts = self.write();
+        for host in &found {
+            if let Some(entry) = hosts.get_mut(host) {
+                entry.know_nothing(evidence, now);
+            }
         }
+        drop(hosts);
         self.changed();
-        gone
+        found
     }
 
     /// How the drivers see a host.
     pub(super) fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
-        match self.read().get(host) {
-            None => Sighting::absent(now),
-            Some(entry) => Sighting {
-                session: entry.session.as_ref().map(|session| session.number),
-                reading: Reading {
-                    health: entry.seen.health,
-                    ..Reading::unknown(entry.seen.since, entry.seen.evidence.clone())
-                },
-                ..Sighting::absent(now)
-            },
+        let hosts = self.read();
+        let Some(entry) = hosts.get(host) else { return Sighting::absent(now) };
+        let session = entry.heard_session();
+        Sighting {
+            session: session.map(|session| session.number),
+            instance: session.map(|session| session.claim.instance).or(entry.machines.accepted),
+            accepted: session.map_or(Generation(0), |session| session.accepted),
+            snapshot: session.and_then(|session| session.snapshot),
+            contested: entry.machines.contest.as_ref().map(|contest| contest.text.clone()),
+            reading: entry.reading.clone(),
         }
     }
 
-    /// The session that a host holds.
+    /// The session that a host holds, if it is heard.
     pub(super) fn session(&self, host: &HostId) -> Option<Arc<Session>> {
-        self.read().get(host).and_then(|entry| entry.session.clone())
+        self.read().get(host).and_then(|entry| entry.heard_session().cloned())
     }
 
     /// The sessions that `wanted` takes.
@@ -237,7 +327,8 @@ impl Roster {
         self.version.subscribe()
     }
 
-    fn changed(&self) {
+    /// Somebody may want to see that something has changed.
+    pub(super) fn changed(&self) {
         self.version.send_modify(|version| *version += 1);
     }
 
@@ -252,61 +343,45 @@ impl Roster {
 
 impl Entry {
     fn absent(facts: Facts, last_seen: Timestamp, now: Timestamp) -> Self {
-        let seen = Seen { health: Health::Unknown, since: now, evidence: "no connection".to_owned() };
-        Self { facts, last_seen, session: None, checks: Vec::new(), observed: None, seen }
+        Self {
+            facts,
+            last_seen,
+            session: None,
+            machines: Machines::default(),
+            starts: Starts::default(),
+            recorded: Generation(0),
+            checks: Vec::new(),
+            observed: None,
+            reading: Reading::unknown(now, "no connection"),
+        }
     }
 
     fn is_held_by(&self, session: &Session) -> bool {
         self.session.as_ref().is_some_and(|held| held.number == session.number)
     }
 
-    /// Takes a health as the one that counts. Since when it is so changes only with the health itself.
-    fn count(&mut self, health: Health, evidence: &str, now: Timestamp) -> bool {
-        evidence.clone_into(&mut self.seen.evidence);
-        let changed = self.seen.health != health;
-        if changed {
-            self.seen.health = health;
-            self.seen.since = now;
-        }
-        changed
+    fn heard_session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref().filter(|session| !session.is_silent())
     }
 
-    fn card(&self, host: &HostId) -> HostCard {
-        let last_seen = self.session.as_ref().map_or(self.last_seen, |session| session.last_heard());
-        let component = |c: &Component| v1::Component { name: c.name.clone(), kind: c.kind.clone() };
-        let wire = v1::Host {
-            name: rfs_proto::convert::host_name(host),
-            labels: self.facts.labels.clone().into_iter().collect(),
-            connected: self.session.is_some(),
-            last_seen_time: Some(rfs_proto::convert::to_wire_time(last_seen)),
-            agent_version: self.facts.details.agent_version.clone(),
-            components: self.facts.details.components.iter().map(component).collect(),
-            health: v1::Health::from(self.seen.health).into(),
-            checks: self.checks.clone(),
-            owner: String::new(),
-            generation: 0,
-            inconsistent: self.facts.inconsistent,
-            ..Default::default()
+    /// What was observed counts for nothing any more. Since when nothing is known changes only when something was.
+    fn know_nothing(&mut self, evidence: &str, now: Timestamp) {
+        let since = match self.reading.health {
+            Health::Unknown => self.reading.since,
+            Health::Good | Health::Bad => now,
         };
-        HostCard { host: host.clone(), labels: self.facts.labels.clone(), wire }
+        self.observed = None;
+        self.reading = Reading { since, ..Reading::unknown(now, evidence) };
     }
-}
-
-/// What a health rests on: its worst required check.
-fn evidence(checks: &[v1::Check]) -> String {
-    let required = checks.iter().filter(|check| check.required);
-    let worst = required.max_by_key(|check| Health::from(check.health()));
-    worst
-        .map_or_else(|| "no required check".to_owned(), |check| format!("{}: {}", check.name, check.evidence))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use rfs_model::InstanceId;
+    use uuid::Uuid;
 
-    use rfs_link::{Identity, Peer};
-    use rfs_proto::agentlink::v1::Hello;
-
+    use super::super::machines::Claim;
+    use super::super::session::Introduction;
     use super::*;
 
     fn web_1() -> HostId {
@@ -314,15 +389,26 @@ mod tests {
     }
 
     fn session(roster: &Roster, now: i64) -> Session {
-        let identity = Identity::Agent(web_1());
-        let peer =
-            Peer { identity, serial: "1".into(), not_after: Timestamp(0), addr: ([127, 0, 0, 1], 1).into() };
-        Session::new(roster.next_number(), &peer, web_1(), &Hello::default(), Timestamp(now)).0
+        let claim = Claim {
+            instance: InstanceId::from_uuid(Uuid::nil()),
+            start: "1".into(),
+            address: "10.0.0.1".into(),
+        };
+        let introduction = Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
+        let addr = ([127, 0, 0, 1], 1).into();
+        Session::new(roster.next_number(), addr, web_1(), introduction, Timestamp(now)).0
     }
 
     fn enter(roster: &Roster, now: i64) -> Admitted {
         let facts = Facts { labels: Labels::new(), details: Details::default(), inconsistent: false };
-        roster.enter(session(roster, now), facts, Timestamp(now))
+        let name = roster.name(&web_1(), Timestamp(now));
+        let entering = Entering {
+            facts,
+            machines: name.machines,
+            starts: name.starts,
+            recorded: name.recorded.unwrap_or_default(),
+        };
+        roster.enter(session(roster, now), entering, Timestamp(now))
     }
 
     fn report(health: v1::Health) -> HealthReport {
@@ -370,10 +456,10 @@ mod tests {
         let held = enter(&roster, 0).session;
         roster.observe(&held, report(v1::Health::Good), Timestamp(1_000));
         let limit = Timestamp(1_000).plus(STALE);
-        assert!(roster.let_go_stale(limit).is_empty());
+        assert!(roster.let_go_stale(limit, Timestamp(0)).is_empty());
         let later = limit.plus(Duration::from_millis(1));
-        assert_eq!(roster.let_go_stale(later), [web_1()]);
-        assert!(roster.let_go_stale(later).is_empty(), "told once");
+        assert_eq!(roster.let_go_stale(later, Timestamp(0)), [web_1()]);
+        assert!(roster.let_go_stale(later, Timestamp(0)).is_empty(), "told once");
         assert!(sees(&roster, later.0).ends_with("the last observation is too old"));
         assert!(roster.observe(&held, report(v1::Health::Good), later), "the next one counts again");
     }
@@ -388,5 +474,48 @@ mod tests {
         assert!(!roster.leave(&old.session, Timestamp(30)));
         assert!(sees(&roster, 31).starts_with("Some(1) "));
         assert!(roster.leave(&new.session, Timestamp(40)));
+    }
+
+    #[test]
+    fn what_was_good_all_along_is_good_since_then_after_a_reconnect() {
+        let roster = Roster::new(Vec::new(), Timestamp(0));
+        let aged = |seconds| HealthReport {
+            health_age: Some(prost_types::Duration { seconds, nanos: 0 }),
+            measured_age: Some(prost_types::Duration::default()),
+            after_restore: 4,
+            ..report(v1::Health::Good)
+        };
+        let held = enter(&roster, 1_000_000).session;
+        assert!(roster.observe(&held, aged(60), Timestamp(1_001_000)));
+        assert!(roster.leave(&held, Timestamp(1_010_000)));
+        let back = enter(&roster, 1_020_000).session;
+        assert!(sees(&roster, 1_020_500).ends_with("no observation yet"), "unknown until it says so");
+        assert!(roster.observe(&back, aged(80), Timestamp(1_021_000)));
+        let reading = roster.look(&web_1(), Timestamp(1_022_000)).reading;
+        assert_eq!((reading.since, reading.heard_at), (Timestamp(941_000), Timestamp(1_021_000)));
+        assert_eq!((reading.after.0, reading.measured_at), (4, Some(Timestamp(1_021_000))));
+    }
+
+    #[test]
+    fn while_two_machines_speak_for_a_name_it_has_no_session_and_no_health() {
+        let roster = Roster::new(Vec::new(), Timestamp(0));
+        let held = enter(&roster, 10).session;
+        roster.observe(&held, report(v1::Health::Good), Timestamp(20));
+        let Name { mut machines, starts, .. } = roster.name(&web_1(), Timestamp(25));
+        let contest = crate::store::Contest { since: Timestamp(30), text: "two machines speak".into() };
+        machines.contest = Some(contest);
+        let ended = roster.settle_name(&web_1(), machines.clone(), starts.clone(), Timestamp(30));
+        assert_eq!(ended.map(|session| session.number), Some(held.number));
+        let sighting = roster.look(&web_1(), Timestamp(40));
+        assert_eq!(sighting.contested.as_deref(), Some("two machines speak"));
+        assert_eq!((sighting.session, sighting.reading.health), (None, Health::Unknown));
+        assert!(
+            !roster.observe(&held, report(v1::Health::Good), Timestamp(50)),
+            "what it says does not count"
+        );
+        assert!(!roster.leave(&held, Timestamp(60)), "its end is nobody's news");
+        machines.contest = None;
+        assert!(roster.settle_name(&web_1(), machines, starts, Timestamp(70)).is_none());
+        assert_eq!(roster.look(&web_1(), Timestamp(80)).contested, None);
     }
 }

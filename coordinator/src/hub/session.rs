@@ -1,13 +1,14 @@
 //! One agent's session: its queue, its clock, the questions it has not answered, and what it says.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{FuturesUnordered, Stream, unfold};
-use rfs_link::{Failure, Peer};
-use rfs_model::{HostId, Reason, Standing, Timestamp};
+use rfs_link::Failure;
+use rfs_model::{Generation, HostId, Reason, SnapshotId, Standing, Timestamp};
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_proto::agentlink::v1::{self as link, AgentMessage, CoordinatorMessage};
@@ -18,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+use super::machines::Claim;
 use super::offset::Offset;
 use super::questions::Questions;
-use super::{Hub, convert};
+use super::{Hub, convert, holdings};
 use crate::driver::fleet::{FleetEvent, Progress, SendError, SessionNumber};
 
 /// How many messages may wait for an agent. One that lets so many wait does not read any more.
@@ -28,18 +30,36 @@ const QUEUE: usize = 64;
 /// How many reports of one agent may wait to be stored before no more is read from it.
 const UNSTORED: usize = 16;
 
+/// What an agent says of itself when it connects, as far as its session keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Introduction {
+    pub(super) claim: Claim,
+    pub(super) accepted: Generation,
+    pub(super) snapshot: Option<SnapshotId>,
+    /// By the agent's clock.
+    pub(super) agent_time: Option<Timestamp>,
+}
+
 /// What holds an agent's stream.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) number: SessionNumber,
     pub(super) host: HostId,
-    /// Differs after each start of the agent.
-    pub(super) instance: String,
+    /// The machine that speaks.
+    pub(super) claim: Claim,
+    /// The highest generation that the host had accepted when it said hello.
+    pub(super) accepted: Generation,
+    /// The snapshot that it had last been brought to then.
+    pub(super) snapshot: Option<SnapshotId>,
     pub(super) addr: SocketAddr,
     pub(super) questions: Questions,
     /// Boxed, so that an idle queue is small.
     queue: mpsc::Sender<Box<CoordinatorMessage>>,
     last_heard: AtomicI64,
+    /// Nothing was heard for so long that the host counts as not connected.
+    silent: AtomicBool,
+    /// Nothing is read from the agent before something else is done: what it says is not heard, and that is not its fault.
+    held_up: AtomicBool,
     offset: Mutex<Offset>,
     closed: CancellationToken,
     /// Why the session was ended from here; the agent is told.
@@ -50,25 +70,29 @@ pub(super) struct Session {
 pub(super) type Queue = mpsc::Receiver<Box<CoordinatorMessage>>;
 
 impl Session {
-    /// A session that begins with `hello`.
+    /// A session that begins.
     pub(super) fn new(
         number: SessionNumber,
-        peer: &Peer,
+        addr: SocketAddr,
         host: HostId,
-        hello: &link::Hello,
+        introduction: Introduction,
         now: Timestamp,
     ) -> (Self, Queue) {
         let (queue, messages) = mpsc::channel(QUEUE);
-        let offset =
-            hello.agent_time.map(|time| Offset::from_hello(from_wire_time(time), now)).unwrap_or_default();
+        let Introduction { claim, accepted, snapshot, agent_time } = introduction;
+        let offset = agent_time.map(|time| Offset::from_hello(time, now)).unwrap_or_default();
         let session = Self {
             number,
             host,
-            instance: hello.instance_id.clone(),
-            addr: peer.addr,
+            claim,
+            accepted,
+            snapshot,
+            addr,
             questions: Questions::default(),
             queue,
             last_heard: AtomicI64::new(now.0),
+            silent: AtomicBool::new(false),
+            held_up: AtomicBool::new(false),
             offset: Mutex::new(offset),
             closed: CancellationToken::new(),
             end: OnceLock::new(),
@@ -106,13 +130,47 @@ impl Session {
         }
     }
 
-    /// When the agent was last heard.
-    pub(super) fn last_heard(&self) -> Timestamp {
-        Timestamp(self.last_heard.load(Ordering::Relaxed))
+    /// Waits until the session is ended.
+    pub(super) async fn ended(&self) {
+        self.closed.cancelled().await;
     }
 
-    fn heard(&self, now: Timestamp) {
-        self.last_heard.store(now.0, Ordering::Relaxed);
+    /// When the agent was last heard.
+    pub(super) fn last_heard(&self) -> Timestamp {
+        Timestamp(self.last_heard.load(Ordering::SeqCst))
+    }
+
+    /// For how long nothing was heard, as far as anything could be: nothing could before `listening`.
+    pub(super) fn silence(&self, now: Timestamp, listening: Timestamp) -> Duration {
+        if self.held_up.load(Ordering::SeqCst) {
+            return Duration::ZERO;
+        }
+        now.since(self.last_heard().max(listening))
+    }
+
+    /// Whether nothing was heard for so long that the host counts as not connected.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst)
+    }
+
+    /// Notes that nothing was heard for longer than `limit`; true if that is so and was not before.
+    pub(super) fn fall_silent(&self, now: Timestamp, listening: Timestamp, limit: Duration) -> bool {
+        self.silence(now, listening) > limit && !self.silent.swap(true, Ordering::SeqCst)
+    }
+
+    /// The agent was heard. True if it had fallen silent.
+    pub(super) fn heard(&self, now: Timestamp) -> bool {
+        self.last_heard.store(now.0, Ordering::SeqCst);
+        self.silent.swap(false, Ordering::SeqCst)
+    }
+
+    /// Nothing is read from the agent from now on, or it is again.
+    fn hold_up(&self, held_up: bool, now: Timestamp) {
+        if self.held_up.load(Ordering::SeqCst) != held_up {
+            // What the agent said meanwhile waits to be read.
+            self.last_heard.fetch_max(now.0, Ordering::SeqCst);
+            self.held_up.store(held_up, Ordering::SeqCst);
+        }
     }
 
     fn offset(&self) -> MutexGuard<'_, Offset> {
@@ -151,6 +209,7 @@ pub(super) fn downward(
 pub(super) async fn listen(hub: Hub, session: Arc<Session>, mut agent: Streaming<AgentMessage>) {
     let mut unstored = FuturesUnordered::new();
     let why = loop {
+        session.hold_up(unstored.len() >= UNSTORED, hub.shared.clock.now());
         tokio::select! {
             biased;
             () = session.closed.cancelled() => {
@@ -166,7 +225,10 @@ pub(super) async fn listen(hub: Hub, session: Arc<Session>, mut agent: Streaming
                 }
             }
             message = agent.message(), if unstored.len() < UNSTORED => match message {
-                Ok(Some(message)) => unstored.extend(take(&hub, &session, message).await),
+                Ok(Some(message)) => {
+                    session.hold_up(true, hub.shared.clock.now());
+                    unstored.extend(take(&hub, &session, message).await);
+                }
                 Ok(None) => break "the agent ended the stream".to_owned(),
                 Err(status) => break format!("the stream broke: {}", status.message()),
             },
@@ -187,10 +249,15 @@ async fn take(
     message: AgentMessage,
 ) -> Option<impl Future<Output = Option<u64>> + use<>> {
     let now = hub.shared.clock.now();
-    session.heard(now);
+    if session.heard(now) {
+        info!(host = %session.host, session = session.number.0, "the agent is heard again");
+        hub.shared.roster.changed();
+        hub.tell(FleetEvent::Changed(session.host.clone())).await;
+    }
     match message.message {
         Some(Up::Report(report)) => return take_report(hub, session, report, now).await,
         Some(Up::Health(health)) => {
+            hub.note_standing(session, health.inconsistent, now).await;
             let changed = hub.shared.roster.observe(session, health, now);
             if changed {
                 hub.tell(FleetEvent::Changed(session.host.clone())).await;
@@ -204,7 +271,7 @@ async fn take(
             }
         }
         Some(Up::Hello(_)) => warn!(host = %session.host, "a second hello is ignored"),
-        Some(Up::Snapshots(_)) => {}
+        Some(Up::Snapshots(snapshots)) => holdings::take(hub, session, snapshots, now).await,
         // A newer agent says something that this version does not know.
         None => {}
     }
@@ -227,8 +294,11 @@ async fn take_report(
             return None;
         }
     };
-    if let Answer::Restored(restored) = &report.answer {
-        hub.note_standing(session, restored.standing == Standing::Inconsistent, now).await;
+    // It may be about a restore of long ago: that the host is well again, only the host's present state says.
+    if let Answer::Restored(restored) = &report.answer
+        && restored.standing == Standing::Inconsistent
+    {
+        hub.note_standing(session, true, now).await;
     }
     let (stored, told) = oneshot::channel();
     hub.tell(FleetEvent::Report { report, stored }).await;
@@ -252,16 +322,20 @@ fn take_progress(hub: &Hub, session: &Session, wire: link::Progress) {
 
 #[cfg(test)]
 mod tests {
-    use rfs_link::Identity;
+    use rfs_model::InstanceId;
+    use uuid::Uuid;
 
     use super::*;
 
     fn session() -> (Session, Queue) {
         let host = HostId::new("web-1").expect("a name");
-        let identity = Identity::Agent(host.clone());
-        let peer =
-            Peer { identity, serial: "1".into(), not_after: Timestamp(0), addr: ([127, 0, 0, 1], 1).into() };
-        Session::new(SessionNumber(0), &peer, host, &link::Hello::default(), Timestamp(0))
+        let claim = Claim {
+            instance: InstanceId::from_uuid(Uuid::nil()),
+            start: "1".into(),
+            address: "10.0.0.1".into(),
+        };
+        let introduction = Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
+        Session::new(SessionNumber(0), ([127, 0, 0, 1], 1).into(), host, introduction, Timestamp(0))
     }
 
     #[tokio::test]
@@ -298,5 +372,21 @@ mod tests {
         session.close(Failure::new(Reason::Internal, "a later one does not"));
         let told = down.next().await.expect("the end is told").expect_err("not a message");
         assert_eq!(told.message(), "the first reason counts");
+    }
+
+    #[test]
+    fn an_agent_falls_silent_once_and_not_while_it_is_us_who_do_not_listen() {
+        let (session, _queue) = session();
+        let (at, limit) = (|seconds: i64| Timestamp(seconds * 1000), Duration::from_secs(8));
+        assert!(!session.fall_silent(at(8), at(0), limit));
+        assert!(!session.fall_silent(at(60), at(55), limit), "the coordinator stood still until then");
+        session.hold_up(true, at(9));
+        assert!(!session.fall_silent(at(30), at(0), limit), "nothing is read");
+        session.hold_up(false, at(30));
+        assert!(!session.fall_silent(at(38), at(0), limit), "what it said meanwhile is yet to be read");
+        assert!(session.fall_silent(at(39), at(0), limit) && session.is_silent());
+        assert!(!session.fall_silent(at(40), at(0), limit), "told once");
+        assert!(session.heard(at(41)), "it is back");
+        assert!(!session.heard(at(42)) && !session.is_silent());
     }
 }

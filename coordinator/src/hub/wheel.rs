@@ -1,10 +1,11 @@
-//! One task for what time alone brings to sessions: pings, and health that grows old.
+//! One task for what time alone brings to sessions: pings, agents that fall silent, and health that grows old.
 
 use std::time::Duration;
 
 use rfs_link::Failure;
-use rfs_model::Reason;
+use rfs_model::{Reason, Timestamp};
 use tokio::time::MissedTickBehavior;
+use tracing::warn;
 
 use super::Hub;
 use crate::driver::fleet::FleetEvent;
@@ -12,31 +13,205 @@ use crate::driver::fleet::FleetEvent;
 /// How often the wheel turns by one place.
 const TURN: Duration = Duration::from_secs(1);
 /// How many places it has: each session stands at one, and is pinged when the wheel comes there.
-const PLACES: u64 = 30;
-/// An agent that says nothing for so long, not even an answer to a ping, is not there.
-const SILENCE: Duration = Duration::from_secs(90);
+const PLACES: u64 = 4;
+/// An agent that says nothing for so long, not even an answer to a ping, counts as not connected until it is heard again.
+const SILENT: Duration = Duration::from_secs(8);
+/// One that says nothing for so long is not there: its session is over.
+const GONE: Duration = Duration::from_secs(90);
+/// A turn that comes so much too late says that it was the coordinator that stood still, and not the agents.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Turns until the hub stops.
 pub(super) async fn turn(hub: Hub) {
     let mut turns = tokio::time::interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first ping of a session has the number 0 and is sent when it comes in.
-    for number in 1_u64.. {
+    let mut wheel = Wheel::new(hub.shared.clock.now());
+    loop {
         tokio::select! {
             () = hub.shared.stop.cancelled() => return,
             _ = turns.tick() => {}
         }
-        let now = hub.shared.clock.now();
-        for host in hub.shared.roster.let_go_stale(now) {
+        wheel.turn(&hub).await;
+    }
+}
+
+/// Where the wheel stands.
+#[derive(Debug)]
+struct Wheel {
+    /// The number of the turn. The first ping of a session has the number 0 and is sent when it comes in.
+    number: u64,
+    /// When it turned last.
+    turned: Timestamp,
+    /// Since when agents are heard without a break.
+    listening: Timestamp,
+}
+
+impl Wheel {
+    fn new(now: Timestamp) -> Self {
+        Self { number: 0, turned: now, listening: now }
+    }
+
+    async fn turn(&mut self, hub: &Hub) {
+        let (now, roster) = (hub.shared.clock.now(), &hub.shared.roster);
+        let stood_still = now.since(self.turned);
+        if stood_still > TURN + LATE {
+            warn!(
+                milliseconds = stood_still.as_millis(),
+                "the coordinator stood still; agents have time to be heard"
+            );
+            self.listening = now;
+        }
+        (self.turned, self.number) = (now, self.number + 1);
+        let silent = roster.let_go_silent(now, self.listening, SILENT);
+        for host in silent {
+            warn!(%host, "nothing was heard from the agent for {} s; it counts as not connected", SILENT.as_secs());
             hub.tell(FleetEvent::Changed(host)).await;
         }
-        for session in hub.shared.roster.sessions(|session| session.number.0 % PLACES == number % PLACES) {
-            if now.since(session.last_heard()) > SILENCE {
-                let why = format!("nothing was heard for {} s", SILENCE.as_secs());
+        for host in roster.let_go_stale(now, self.listening) {
+            hub.tell(FleetEvent::Changed(host)).await;
+        }
+        let number = self.number;
+        for session in roster.sessions(|session| session.number.0 % PLACES == number % PLACES) {
+            if session.silence(now, self.listening) > GONE {
+                let why = format!("nothing was heard for {} s", GONE.as_secs());
                 session.close(Failure::new(Reason::Unreachable, why).next("connect again"));
             } else {
                 session.ping(number, now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rfs_model::time::ManualClock;
+    use rfs_model::{Clock as _, Generation, HostId, InstanceId, Labels};
+    use tempfile::TempDir;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+    use uuid::Uuid;
+
+    use super::super::machines::Claim;
+    use super::super::roster::{Details, Entering, Facts, Name};
+    use super::super::session::{Introduction, Queue, Session};
+    use super::*;
+    use crate::driver::fleet::{self, Fleet as _};
+    use crate::store::SqliteStore;
+
+    /// A hub with one session, and a wheel that the test turns by hand.
+    struct Bed {
+        hub: Hub,
+        clock: Arc<ManualClock>,
+        wheel: Wheel,
+        session: Arc<Session>,
+        queue: Queue,
+        events: mpsc::Receiver<FleetEvent>,
+        _folder: TempDir,
+    }
+
+    fn host() -> HostId {
+        HostId::new("web-1").expect("a name")
+    }
+
+    impl Bed {
+        async fn new() -> Self {
+            let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let store = SqliteStore::open(&folder.path().join("c.db")).await.expect("a store");
+            let (events_in, events) = fleet::channel();
+            // Its own wheel does not turn.
+            let stop = CancellationToken::new();
+            stop.cancel();
+            let hub = Hub::open(Arc::new(store), clock.clone(), events_in, stop).await.expect("a hub");
+            let claim = Claim {
+                instance: InstanceId::from_uuid(Uuid::nil()),
+                start: "1".into(),
+                address: "10.0.0.1".into(),
+            };
+            let introduction =
+                Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
+            let (roster, now) = (&hub.shared.roster, clock.now());
+            let addr = ([127, 0, 0, 1], 1).into();
+            let (session, queue) = Session::new(roster.next_number(), addr, host(), introduction, now);
+            let facts = Facts { labels: Labels::new(), details: Details::default(), inconsistent: false };
+            let Name { machines, starts, .. } = roster.name(&host(), now);
+            let entering = Entering { facts, machines, starts, recorded: Generation(0) };
+            let session = roster.enter(session, entering, now).session;
+            Self { hub, wheel: Wheel::new(now), clock, session, queue, events, _folder: folder }
+        }
+
+        fn now(&self) -> Timestamp {
+            self.clock.now()
+        }
+
+        /// Seconds pass, each with a turn.
+        async fn pass(&mut self, seconds: u64) {
+            for _ in 0..seconds {
+                self.clock.advance(TURN);
+                self.wheel.turn(&self.hub).await;
+                while self.queue.try_recv().is_ok() {}
+            }
+        }
+
+        fn is_connected(&self) -> bool {
+            let seen = self.hub.look(&host(), self.now()).session.is_some();
+            let shown = self.hub.host(&host()).expect("it was seen").wire.connected;
+            assert_eq!(seen, shown, "the drivers and the API see the same");
+            seen
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_frozen_counts_as_not_connected_within_ten_seconds_until_it_is_heard_again() {
+        let mut bed = Bed::new().await;
+        bed.pass(8).await;
+        assert!(bed.is_connected());
+        bed.pass(2).await;
+        assert!(!bed.is_connected());
+        assert!(matches!(bed.events.try_recv(), Ok(FleetEvent::Changed(changed)) if changed == host()));
+        assert!(bed.events.try_recv().is_err(), "told once");
+        let reading = bed.hub.look(&host(), bed.now()).reading;
+        assert_eq!(reading.evidence, "nothing was heard for 8 s");
+        assert!(bed.session.heard(bed.now()), "its session is open");
+        assert!(bed.is_connected());
+    }
+
+    #[tokio::test]
+    async fn every_session_is_pinged_every_four_seconds() {
+        let mut bed = Bed::new().await;
+        let mut pings = 0;
+        for _ in 0..12 {
+            bed.clock.advance(TURN);
+            bed.session.heard(bed.now());
+            bed.wheel.turn(&bed.hub).await;
+            while bed.queue.try_recv().is_ok() {
+                pings += 1;
+            }
+        }
+        assert_eq!(pings, 3);
+    }
+
+    #[tokio::test]
+    async fn when_the_coordinator_stood_still_agents_have_time_to_be_heard() {
+        let mut bed = Bed::new().await;
+        bed.clock.advance(Duration::from_secs(60));
+        bed.pass(8).await;
+        assert!(bed.is_connected(), "it was the coordinator that did not listen");
+        bed.pass(2).await;
+        assert!(!bed.is_connected());
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_stays_silent_loses_its_session() {
+        let mut bed = Bed::new().await;
+        bed.pass(89).await;
+        let ended = async |bed: &Bed| {
+            tokio::time::timeout(Duration::from_millis(1), bed.session.ended()).await.is_ok()
+        };
+        assert!(!ended(&bed).await);
+        bed.pass(6).await;
+        assert!(ended(&bed).await);
     }
 }

@@ -1,10 +1,15 @@
 //! The contract of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use rfs_model::{CheckpointId, DeploymentId, Generation, HostId, Labels, OperationId, RequestId, Timestamp};
+use rfs_model::{
+    CheckpointId, DeploymentId, Generation, HostId, Labels, OperationId, RequestId, SnapshotId, Timestamp,
+};
 use rfs_rollout::Event;
 use serde::{Deserialize, Serialize};
+
+use super::machines::Machines;
 
 /// The coordinator's store.
 #[tonic::async_trait]
@@ -33,16 +38,16 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// The operations that have something left to do, oldest first.
+    /// The operations that have something left to do, in the order in which they were begun.
     async fn open_operations(&self) -> Result<Vec<OperationId>, StoreError>;
 
     /// One operation's row.
     async fn operation(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError>;
 
-    /// Operations of a kind, newest first.
+    /// Operations of a kind, the one that was begun last first, whatever its id and its time are.
     async fn list(&self, query: ListQuery) -> Result<Page<OperationRow>, StoreError>;
 
-    /// The newest checkpoint that is complete and not deleted.
+    /// Of the checkpoints that are complete, with every snapshot still on its host, and not deleted: the one begun last.
     async fn newest_complete_checkpoint(&self) -> Result<Option<CheckpointId>, StoreError>;
 
     /// A rollback without an outcome whose target is the checkpoint.
@@ -51,23 +56,35 @@ pub trait Store: Send + Sync + 'static {
     /// The checkpoints that hosts must keep: the newest that is complete, and the targets of rollbacks that are not over.
     async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError>;
 
-    /// The checkpoints that were deleted last, newest first.
+    /// The checkpoints that were deleted last, the last one first.
     async fn deleted_checkpoints(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError>;
 
     /// Takes an operation out of the lists; its history stays. Says whether there was one that was not deleted before.
     async fn delete(&self, operation: OperationId, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Records that a host was seen, with what it says of itself. Its generations never fall below what it has accepted.
-    /// One that claims a generation without room above is recorded, too, but no operation can take it.
-    async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError>;
+    /// Compares what a host holds with what complete checkpoints rest on, and notes what is different from before. A
+    /// checkpoint that has lost a snapshot is no target until the host holds it again.
+    async fn host_holds(&self, held: HeldSnapshots) -> Result<HeldChanges, StoreError>;
+
+    /// The hosts of a checkpoint that do not hold its snapshot any more, each with since when.
+    async fn dropped_snapshots(
+        &self,
+        checkpoint: CheckpointId,
+    ) -> Result<BTreeMap<HostId, Timestamp>, StoreError>;
+
+    /// Records that a host was seen, with what it says of itself, and gives the operation that owns it. Its generations
+    /// never fall below what it has accepted. One that claims a generation without room above is recorded, too, but no
+    /// operation can take it.
+    async fn host_seen(&self, seen: HostSeen) -> Result<Option<OperationId>, StoreError>;
 
     /// The same for many hosts: cheaper than one by one, for a fleet that comes back all at once. In order; the last word
     /// about a host counts.
-    async fn hosts_seen(&self, seen: Vec<HostSeen>) -> Result<(), StoreError> {
+    async fn hosts_seen(&self, seen: Vec<HostSeen>) -> Result<Vec<Option<OperationId>>, StoreError> {
+        let mut owners = Vec::with_capacity(seen.len());
         for seen in seen {
-            self.host_seen(seen).await?;
+            owners.push(self.host_seen(seen).await?);
         }
-        Ok(())
+        Ok(owners)
     }
 
     /// Every host that was ever seen, by name.
@@ -75,6 +92,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// One host.
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError>;
+
+    /// Where the coordinator's time was anchored last.
+    async fn timeline(&self) -> Result<Option<Anchor>, StoreError>;
+
+    /// Anchors the coordinator's time; there is one anchor.
+    async fn anchor_timeline(&self, anchor: Anchor) -> Result<(), StoreError>;
+
+    /// The newest time in the histories of the operations that have something left to do.
+    async fn newest_open_time(&self) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// A place in an operation's history, counted from 0.
@@ -168,6 +194,8 @@ pub struct Append {
     pub claim: BTreeMap<HostId, Generation>,
     /// Hosts that it owns no more.
     pub release: BTreeSet<HostId>,
+    /// What a checkpoint rests on that these events complete: the snapshot of each of its hosts. Empty for everything else.
+    pub rests_on: BTreeMap<HostId, SnapshotId>,
 }
 
 /// An operation as lists show it.
@@ -183,7 +211,7 @@ pub struct OperationRow {
     pub open: bool,
     /// Whether it has an outcome.
     pub finished: bool,
-    /// A checkpoint's: whether it is a target.
+    /// A checkpoint's: whether it is a target. Read from the store, a complete one whose host has dropped its snapshot is not.
     pub complete: bool,
     /// A checkpoint's: the deployment that followed.
     pub deployment: Option<DeploymentId>,
@@ -217,7 +245,7 @@ pub struct ListQuery {
     pub after: Option<PageToken>,
 }
 
-/// Where a list goes on: after this operation. Ids sort by the time they were made.
+/// Where a list goes on: after this operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageToken(pub OperationId);
 
@@ -245,6 +273,30 @@ pub struct HostSeen {
     pub inconsistent: bool,
     /// What else it says of itself: JSON that the server writes and reads.
     pub details: String,
+    /// Which machines have spoken for its name; none leaves what is stored as it is.
+    pub machines: Option<Machines>,
+}
+
+/// Which snapshots a host holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSnapshots {
+    /// The host.
+    pub host: HostId,
+    /// When it said so.
+    pub at: Timestamp,
+    /// The snapshots that can be restored.
+    pub snapshots: BTreeSet<SnapshotId>,
+    /// Whether these are all. If not, one that is not named may be there all the same.
+    pub whole: bool,
+}
+
+/// What is different in what a host holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeldChanges {
+    /// Checkpoints whose snapshot the host holds no more.
+    pub dropped: BTreeSet<CheckpointId>,
+    /// Checkpoints whose snapshot it holds again.
+    pub back: BTreeSet<CheckpointId>,
 }
 
 /// A host as it is stored.
@@ -264,6 +316,19 @@ pub struct HostRow {
     pub owner: Option<OperationId>,
     /// What else it says of itself.
     pub details: String,
+    /// Which machines have spoken for its name.
+    pub machines: Machines,
+}
+
+/// Where the coordinator's time was at a moment of the machine's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The id of the boot: uptimes of another boot say nothing.
+    pub boot: String,
+    /// How long the machine was up then.
+    pub uptime: Duration,
+    /// What the coordinator's clock showed then.
+    pub time: Timestamp,
 }
 
 /// Why an operation could not begin. Nothing was stored.

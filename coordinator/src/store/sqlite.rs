@@ -13,8 +13,10 @@ mod file;
 mod hosts;
 mod operations;
 mod row;
+mod snapshots;
+mod timeline;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
@@ -27,8 +29,8 @@ use sqlx::sqlite::{
 };
 
 use super::contract::{
-    Append, AppendError, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation, OperationRow,
-    Page, Position, RequestKey, Store, StoreError, StoredEvent,
+    Anchor, Append, AppendError, CreateError, Created, HeldChanges, HeldSnapshots, HostRow, HostSeen,
+    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Store, StoreError, StoredEvent,
 };
 
 /// How long a statement waits for another process that holds the file.
@@ -146,11 +148,22 @@ impl Store for SqliteStore {
         self.mark_deleted(operation, at).await
     }
 
-    async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError> {
-        self.record_hosts(vec![seen]).await
+    async fn host_holds(&self, held: HeldSnapshots) -> Result<HeldChanges, StoreError> {
+        self.compare_held(held).await
     }
 
-    async fn hosts_seen(&self, seen: Vec<HostSeen>) -> Result<(), StoreError> {
+    async fn dropped_snapshots(
+        &self,
+        checkpoint: CheckpointId,
+    ) -> Result<BTreeMap<HostId, Timestamp>, StoreError> {
+        self.dropped(checkpoint).await
+    }
+
+    async fn host_seen(&self, seen: HostSeen) -> Result<Option<OperationId>, StoreError> {
+        Ok(self.record_hosts(vec![seen]).await?.pop().flatten())
+    }
+
+    async fn hosts_seen(&self, seen: Vec<HostSeen>) -> Result<Vec<Option<OperationId>>, StoreError> {
         self.record_hosts(seen).await
     }
 
@@ -160,6 +173,18 @@ impl Store for SqliteStore {
 
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {
         self.one_host(host).await
+    }
+
+    async fn timeline(&self) -> Result<Option<Anchor>, StoreError> {
+        self.anchor().await
+    }
+
+    async fn anchor_timeline(&self, anchor: Anchor) -> Result<(), StoreError> {
+        self.set_anchor(anchor).await
+    }
+
+    async fn newest_open_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.newest_time_of_open().await
     }
 }
 

@@ -4,33 +4,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rfs_model::{CheckpointId, DeploymentId, Generation, HostId, OperationId, RequestId, Timestamp};
+use rfs_model::{
+    CheckpointId, DeploymentId, Digest, Generation, HostId, InstanceId, OperationId, RequestId, SnapshotId,
+    Timestamp,
+};
 use rfs_rollout::checkpoint::{CheckpointEvent, Outcome};
 use rfs_rollout::{Event, GENERATIONS};
 use uuid::Uuid;
 
 use super::*;
 
-/// The `n`th operation: ids sort by the time they were made.
-pub(super) fn operation(n: u128) -> OperationId {
+/// An operation's id.
+pub(crate) fn operation(n: u128) -> OperationId {
     CheckpointId::from_uuid(Uuid::from_u128(n)).into()
 }
 
-pub(super) fn host(name: &str) -> HostId {
+pub(crate) fn host(name: &str) -> HostId {
     name.parse().expect("a valid name")
 }
 
-pub(super) fn hosts(names: &str) -> BTreeSet<HostId> {
+pub(crate) fn hosts(names: &str) -> BTreeSet<HostId> {
     names.split_whitespace().map(host).collect()
 }
 
 /// Some event; which one makes no difference to a store.
-pub(super) fn event(at: i64) -> Event {
+pub(crate) fn event(at: i64) -> Event {
     Event::Checkpoint(CheckpointEvent::CutStarted { at: Timestamp(at) })
 }
 
-pub(super) fn row(n: u128) -> OperationRow {
+pub(crate) fn row(n: u128) -> OperationRow {
     OperationRow {
         id: operation(n),
         kind: OperationKind::Checkpoint,
@@ -44,7 +48,7 @@ pub(super) fn row(n: u128) -> OperationRow {
     }
 }
 
-pub(super) fn new(n: u128, names: &str) -> NewOperation {
+pub(crate) fn new(n: u128, names: &str) -> NewOperation {
     NewOperation {
         row: row(n),
         request: None,
@@ -55,7 +59,7 @@ pub(super) fn new(n: u128, names: &str) -> NewOperation {
     }
 }
 
-pub(super) fn append(n: u128, expected: u64, events: Vec<Event>) -> Append {
+pub(crate) fn append(n: u128, expected: u64, events: Vec<Event>) -> Append {
     Append {
         operation: operation(n),
         expected: Position(expected),
@@ -63,6 +67,7 @@ pub(super) fn append(n: u128, expected: u64, events: Vec<Event>) -> Append {
         row: None,
         claim: BTreeMap::new(),
         release: BTreeSet::new(),
+        rests_on: BTreeMap::new(),
     }
 }
 
@@ -74,6 +79,7 @@ fn seen(name: &str, generation: u64) -> HostSeen {
         generation: Generation(generation),
         inconsistent: false,
         details: "{}".into(),
+        machines: None,
     }
 }
 
@@ -89,7 +95,7 @@ async fn begin(store: &dyn Store, n: u128, names: &str) -> Result<Vec<u64>, Crea
 }
 
 /// Asserts the contract.
-pub(super) async fn keeps_its_contract<S, F>(open: impl Fn() -> F)
+pub(crate) async fn keeps_its_contract<S, F>(open: impl Fn() -> F)
 where
     S: Store,
     F: Future<Output = S>,
@@ -106,7 +112,13 @@ where
     a_host_is_taken_again_only_if_nobody_had_it_since(&open().await).await;
     lists_go_page_by_page_newest_first(&open().await).await;
     what_is_open_complete_or_aimed_at_is_found(&open().await).await;
+    newer_is_what_was_begun_later_whatever_ids_and_times_say(&open().await).await;
+    a_checkpoint_that_lost_a_snapshot_is_no_target_until_it_is_back(&open().await).await;
+    what_a_checkpoint_rests_on_is_stored_with_its_end_or_not_at_all(&open().await).await;
     hosts_are_kept_as_they_say_they_are(&open().await).await;
+    the_machines_of_a_host_are_kept_until_others_are_told(&open().await).await;
+    a_host_that_is_seen_is_told_its_owner(&open().await).await;
+    there_is_one_anchor_of_time(&open().await).await;
     a_host_that_claims_what_cannot_be_harms_itself_alone(&open().await).await;
 }
 
@@ -387,6 +399,170 @@ async fn what_is_open_complete_or_aimed_at_is_found(store: &dyn Store) {
     assert_eq!(store.open_operations().await.expect("a read"), [operation(3), operation(4)]);
 }
 
+/// A clock that was set back makes ids and times go back, too.
+async fn newer_is_what_was_begun_later_whatever_ids_and_times_say(store: &dyn Store) {
+    for (n, at) in [(50, 9_000), (20, 5_000), (30, 2_000)] {
+        let row = OperationRow { created_at: Timestamp(at), ..row(n) };
+        store.create(NewOperation { row, ..new(n, "") }).await.expect("a creation");
+    }
+    assert_eq!(store.open_operations().await.expect("a read"), [50, 20, 30].map(operation));
+    let query = |limit, after| ListQuery { kind: OperationKind::Checkpoint, deployment: None, limit, after };
+    let ids = |page: &Page<OperationRow>| page.items.iter().map(|row| row.id).collect::<Vec<_>>();
+    let first = store.list(query(1, None)).await.expect("a read");
+    assert_eq!(ids(&first), [operation(30)]);
+    // A page goes on after an operation that was deleted meanwhile.
+    store.delete(operation(30), Timestamp(8_000)).await.expect("a write");
+    let second = store.list(query(1, first.next)).await.expect("a read");
+    assert_eq!(ids(&second), [operation(20)]);
+    let last = store.list(query(1, second.next)).await.expect("a read");
+    assert_eq!((ids(&last), last.next), (vec![operation(50)], None));
+
+    for n in [20, 50] {
+        let done = OperationRow { open: false, finished: true, complete: true, ..row(n) };
+        store.append(Append { row: Some(done), ..append(n, 1, vec![event(1)]) }).await.expect("an append");
+    }
+    let newest = store.newest_complete_checkpoint().await.expect("a read");
+    assert_eq!(
+        newest,
+        Some(operation(20).into()),
+        "not the one with the highest id, nor the one that ended last"
+    );
+    store.delete(operation(50), Timestamp(1_000)).await.expect("a write");
+    let deleted: Vec<CheckpointId> = [50, 30].map(|n| operation(n).into()).into();
+    assert_eq!(store.deleted_checkpoints(9).await.expect("a read"), deleted);
+    assert_eq!(store.deleted_checkpoints(1).await.expect("a read"), deleted[..1]);
+}
+
+fn snapshot(number: u8) -> SnapshotId {
+    SnapshotId(Digest::from_bytes([number; 32]))
+}
+
+fn holds(name: &str, at: i64, numbers: &[u8]) -> HeldSnapshots {
+    let snapshots = numbers.iter().copied().map(snapshot).collect();
+    HeldSnapshots { host: host(name), at: Timestamp(at), snapshots, whole: true }
+}
+
+/// Ends a checkpoint that rests on these snapshots.
+fn complete(n: u128, expected: u64, rests_on: &[(&str, u8)]) -> Append {
+    let done = OperationRow { open: false, finished: true, complete: true, ..row(n) };
+    let rests_on = rests_on.iter().map(|(name, number)| (host(name), snapshot(*number)));
+    Append { row: Some(done), rests_on: rests_on.collect(), ..append(n, expected, vec![event(1)]) }
+}
+
+async fn a_checkpoint_that_lost_a_snapshot_is_no_target_until_it_is_back(store: &dyn Store) {
+    let id = |n| CheckpointId::from(operation(n));
+    let newest = async || store.newest_complete_checkpoint().await.expect("a read");
+    for n in [1, 2] {
+        store.create(new(n, "")).await.expect("a creation");
+    }
+    store.append(complete(1, 1, &[("a", 1), ("b", 1)])).await.expect("an append");
+    store.append(complete(2, 1, &[("a", 2), ("b", 1)])).await.expect("an append");
+    let unchanged = HeldChanges::default();
+    let says = async |held| store.host_holds(held).await.expect("a write");
+    assert_eq!(says(holds("a", 10, &[1, 2, 77])).await, unchanged, "all is there");
+    assert_eq!(newest().await, Some(id(2)));
+
+    let changes = says(holds("a", 20, &[1])).await;
+    assert_eq!(changes, HeldChanges { dropped: [id(2)].into(), back: BTreeSet::new() });
+    assert_eq!(says(holds("a", 30, &[1])).await, unchanged, "told once");
+    assert_eq!(newest().await, Some(id(1)));
+    assert_eq!(store.needed_checkpoints().await.expect("a read"), [id(1)].into());
+    let dropped = async |n| store.dropped_snapshots(id(n)).await.expect("a read");
+    assert_eq!(dropped(2).await, [(host("a"), Timestamp(20))].into(), "since it was said first");
+    assert_eq!(dropped(1).await, BTreeMap::new());
+    let row = store.operation(operation(2)).await.expect("a read").expect("it is listed");
+    assert!(!row.complete && row.finished);
+
+    // One of two comes back; the checkpoint needs both.
+    says(holds("b", 40, &[])).await;
+    assert_eq!((newest().await, dropped(2).await.len()), (None, 2));
+    let changes = says(holds("a", 50, &[1, 2])).await;
+    assert_eq!(changes, HeldChanges { dropped: BTreeSet::new(), back: [id(2)].into() });
+    assert_eq!(newest().await, None);
+    assert_eq!(says(holds("b", 60, &[1])).await.back, [id(1), id(2)].into());
+    assert_eq!((newest().await, dropped(2).await), (Some(id(2)), BTreeMap::new()));
+
+    // What is not named in a list that is cut may be there; what is named is.
+    let cut = |numbers: &[u8]| HeldSnapshots { whole: false, ..holds("a", 70, numbers) };
+    assert_eq!(says(cut(&[])).await, unchanged);
+    says(holds("a", 80, &[1])).await;
+    assert_eq!(says(cut(&[2])).await.back, [id(2)].into());
+
+    // A deleted checkpoint rests on nothing, and what the driver writes into a row does not undo a loss.
+    store.delete(operation(1), Timestamp(90)).await.expect("a write");
+    assert_eq!(says(holds("a", 91, &[])).await.dropped, [id(2)].into());
+    let again = OperationRow { head: "again".into(), ..complete(2, 2, &[]).row.expect("a row") };
+    store.append(Append { row: Some(again), ..append(2, 2, vec![event(2)]) }).await.expect("an append");
+    assert_eq!(newest().await, None);
+}
+
+async fn what_a_checkpoint_rests_on_is_stored_with_its_end_or_not_at_all(store: &dyn Store) {
+    store.create(new(1, "")).await.expect("a creation");
+    let names: Vec<String> = (0..500).map(|n| format!("h-{n}")).collect();
+    let all: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 3)).collect();
+    let refused = store.append(complete(1, 7, &all)).await;
+    assert!(matches!(refused, Err(AppendError::Conflict { .. })), "{refused:?}");
+    assert_eq!(store.host_holds(holds("h-0", 1, &[])).await.expect("a read"), HeldChanges::default());
+    store.append(complete(1, 1, &all)).await.expect("an append");
+    for name in ["h-0", "h-250", "h-499"] {
+        let changes = store.host_holds(holds(name, 1, &[])).await.expect("a write");
+        assert_eq!(changes.dropped.len(), 1, "{name}");
+    }
+}
+
+async fn the_machines_of_a_host_are_kept_until_others_are_told(store: &dyn Store) {
+    let id = |n| InstanceId::from_uuid(Uuid::from_u128(n));
+    let machine =
+        |address: &str| Machine { address: address.to_owned(), seen_at: Timestamp(3), refused: false };
+    let machines = Machines {
+        accepted: Some(id(1)),
+        replaced_at: Some(Timestamp(2)),
+        contest: Some(Contest { since: Timestamp(4), text: "two machines speak for a".into() }),
+        known: [(id(1), machine("10.0.0.1")), (id(2), Machine { refused: true, ..machine("::1") })].into(),
+    };
+    let kept = async || store.host(&host("a")).await.expect("a read").expect("a was seen").machines;
+    store.host_seen(seen("a", 1)).await.expect("a write");
+    assert_eq!(kept().await, Machines::default());
+    let told = HostSeen { machines: Some(machines.clone()), ..seen("a", 1) };
+    store.host_seen(told).await.expect("a write");
+    assert_eq!(kept().await, machines);
+    store.host_seen(seen("a", 2)).await.expect("a write");
+    assert_eq!(kept().await, machines, "nothing was said of machines");
+    assert_eq!(store.hosts().await.expect("a read")[0].machines, machines);
+}
+
+async fn a_host_that_is_seen_is_told_its_owner(store: &dyn Store) {
+    assert_eq!(store.host_seen(seen("a", 0)).await.expect("a write"), None);
+    begin(store, 1, "a b").await.expect("a creation");
+    let owners = store.hosts_seen(vec![seen("c", 0), seen("b", 0), seen("a", 0)]).await.expect("a write");
+    assert_eq!(owners, [None, Some(operation(1)), Some(operation(1))]);
+    store.append(Append { release: hosts("a"), ..append(1, 1, vec![event(1)]) }).await.expect("an append");
+    assert_eq!(store.host_seen(seen("a", 0)).await.expect("a write"), None);
+}
+
+async fn there_is_one_anchor_of_time(store: &dyn Store) {
+    assert_eq!(store.timeline().await.expect("a read"), None);
+    let anchor = |boot: &str, time| Anchor {
+        boot: boot.to_owned(),
+        uptime: Duration::from_millis(1_234),
+        time: Timestamp(time),
+    };
+    for anchor in [anchor("b1", 5), anchor("b2", 3)] {
+        store.anchor_timeline(anchor.clone()).await.expect("a write");
+        assert_eq!(store.timeline().await.expect("a read"), Some(anchor));
+    }
+    assert_eq!(store.newest_open_time().await.expect("a read"), None);
+    for n in [1, 2, 3] {
+        store.create(new(n, "")).await.expect("a creation");
+    }
+    store.append(append(1, 1, vec![event(40), event(70)])).await.expect("an append");
+    store.append(append(2, 1, vec![event(60)])).await.expect("an append");
+    assert_eq!(store.newest_open_time().await.expect("a read"), Some(Timestamp(70)));
+    let over = OperationRow { open: false, finished: true, ..row(1) };
+    store.append(Append { row: Some(over), ..append(1, 3, vec![event(99)]) }).await.expect("an append");
+    assert_eq!(store.newest_open_time().await.expect("a read"), Some(Timestamp(60)), "of what is open");
+}
+
 async fn hosts_are_kept_as_they_say_they_are(store: &dyn Store) {
     assert_eq!(store.hosts().await.expect("a read"), vec![]);
     store.host_seen(seen("b", 7)).await.expect("a write");
@@ -407,6 +583,7 @@ async fn hosts_are_kept_as_they_say_they_are(store: &dyn Store) {
         inconsistent: true,
         owner: None,
         details: later.details,
+        machines: Machines::default(),
     };
     assert_eq!(store.host(&host("a")).await.expect("a read"), Some(expected.clone()));
     assert_eq!(store.host(&host("c")).await.expect("a read"), None);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_link::{Connection, Credentials, LiveCredentials, Patience, Target};
 use rfs_model::time::SystemClock;
@@ -13,11 +13,12 @@ use rfs_proto::agentlink::v1::agent_message::Message as Up;
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_proto::agentlink::v1::report::Outcome;
 use rfs_proto::agentlink::v1::{AgentMessage, Command, Report, Step};
-use rfs_proto::convert::{failure, to_wire_time};
+use rfs_proto::convert::{failure, to_wire_duration, to_wire_time};
 use rfs_proto::v1;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How often the agent looks whether there is something new to say.
 const LOOK: Duration = Duration::from_millis(20);
@@ -51,11 +52,30 @@ pub struct State {
     pub checkpoints: link::Checkpoints,
     /// Why its last connection ended, if the coordinator said so.
     pub farewell: Option<tonic::Status>,
+    /// The machine: the id that lives with the agent's store.
+    pub instance: Uuid,
+    /// The start of the agent's process.
+    pub start: Uuid,
+    /// It holds its connection, and neither reads nor says anything, as a process that was stopped.
+    pub frozen: bool,
+    /// It does not connect.
+    pub offline: bool,
+    /// Values whose snapshots the host holds; it says so when they are others. None while it says nothing of them.
+    pub holds: Option<Vec<u8>>,
+    /// What the last welcome named as the host's owner.
+    pub owner: String,
+    /// The highest generation that it has accepted.
+    pub generation: u64,
+    /// The operation that it says it is at work on.
+    pub in_flight: Option<String>,
+    /// How often the host was restored.
+    pub restores: u64,
+    /// How well it was when that was looked at last, and since when.
+    well: (v1::Health, Instant),
     taken: Vec<Command>,
     reports: BTreeMap<u64, Report>,
     answered: BTreeMap<(String, i32), u64>,
     backups: BTreeMap<String, u8>,
-    generation: u64,
 }
 
 impl FakeAgent {
@@ -70,11 +90,20 @@ impl FakeAgent {
             welcomes: 0,
             checkpoints: link::Checkpoints::default(),
             farewell: None,
+            instance: Uuid::now_v7(),
+            start: Uuid::now_v7(),
+            frozen: false,
+            offline: false,
+            holds: None,
+            owner: String::new(),
+            generation: 0,
+            in_flight: None,
+            restores: 0,
+            well: (v1::Health::Unknown, Instant::now()),
             taken: Vec::new(),
             reports: BTreeMap::new(),
             answered: BTreeMap::new(),
             backups: BTreeMap::new(),
-            generation: 0,
         };
         let shared = Arc::new(Shared {
             host: host.to_owned(),
@@ -112,7 +141,9 @@ impl Shared {
     async fn run(self: Arc<Self>, target: Target, credentials: Credentials) {
         let credentials = LiveCredentials::open(credentials, Arc::new(SystemClock)).expect("credentials");
         loop {
-            if let Ok(connection) = Connection::open(&target, credentials.clone(), &Patience::default()).await
+            if !self.lock().offline
+                && let Ok(connection) =
+                    Connection::open(&target, credentials.clone(), &Patience::default()).await
             {
                 self.converse(&connection).await;
                 connection.close();
@@ -131,12 +162,26 @@ impl Shared {
             Err(status) => return self.lock().farewell = Some(status),
         };
         let mut said = None;
+        let mut told = None;
         let mut sent = Vec::new();
         loop {
-            let health = self.health();
-            if said != Some(health) && self.lock().welcomes > 0 {
-                said = Some(health);
-                say(Up::Health(report_of(health))).await;
+            if self.lock().frozen {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            if self.lock().offline {
+                return;
+            }
+            let holds = self.lock().holds.clone();
+            if told != holds && self.lock().welcomes > 0 {
+                let ids = holds.iter().flatten().map(|value| vec![*value; 32]).collect();
+                told = holds;
+                say(Up::Snapshots(link::Snapshots { ids, cut: false })).await;
+            }
+            let measured = self.measured();
+            if said != Some(measured) && self.lock().welcomes > 0 {
+                said = Some(measured);
+                say(Up::Health(report_of(measured))).await;
             }
             let new: Vec<_> = {
                 let state = self.lock();
@@ -170,28 +215,42 @@ impl Shared {
     }
 
     fn hello(&self) -> link::Hello {
+        let state = self.lock();
+        let key =
+            |operation: &String| link::CommandKey { operation_id: operation.clone(), ..Default::default() };
         link::Hello {
             protocol: 1,
             host: self.host.clone(),
             agent_version: "0.0.0-test".into(),
             labels: self.labels.iter().cloned().collect(),
             components: vec![v1::Component { name: "value".into(), kind: "files".into() }],
-            instance_id: format!("{:p}", self),
-            generation: self.lock().generation,
+            instance_id: state.instance.to_string(),
+            start_id: state.start.to_string(),
+            generation: state.generation,
+            in_flight: state.in_flight.as_ref().map(key),
+            snapshot: digest(state.value),
             agent_time: Some(to_wire_time(SystemClock.now())),
             ..Default::default()
         }
     }
 
-    fn health(&self) -> v1::Health {
-        let state = self.lock();
-        if state.sick.contains(&state.value) { v1::Health::Bad } else { v1::Health::Good }
+    /// How well the host is, since when, and after how many restores.
+    fn measured(&self) -> Measured {
+        let mut state = self.lock();
+        let health = if state.sick.contains(&state.value) { v1::Health::Bad } else { v1::Health::Good };
+        if state.well.0 != health {
+            state.well = (health, Instant::now());
+        }
+        Measured { health, since: state.well.1, restores: state.restores }
     }
 
     fn take(&self, message: Option<Down>) -> Option<Up> {
         let agent_time = Some(to_wire_time(SystemClock.now()));
         match message? {
-            Down::Welcome(_) => self.lock().welcomes += 1,
+            Down::Welcome(welcome) => {
+                let mut state = self.lock();
+                (state.welcomes, state.owner) = (state.welcomes + 1, welcome.owner);
+            }
             Down::Command(command) => self.lock().taken.push(command),
             Down::ReportAck(ack) => drop(self.lock().reports.remove(&ack.sequence)),
             Down::Checkpoints(checkpoints) => self.lock().checkpoints = checkpoints,
@@ -232,7 +291,16 @@ impl Shared {
     }
 }
 
-fn report_of(health: v1::Health) -> link::HealthReport {
+/// A health as it is measured, always at this moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Measured {
+    health: v1::Health,
+    since: Instant,
+    restores: u64,
+}
+
+fn report_of(measured: Measured) -> link::HealthReport {
+    let Measured { health, since, restores } = measured;
     let check = v1::Check {
         name: "http".into(),
         kind: "http".into(),
@@ -245,7 +313,10 @@ fn report_of(health: v1::Health) -> link::HealthReport {
         health: health.into(),
         checks: vec![check],
         agent_time: Some(to_wire_time(SystemClock.now())),
-        ..Default::default()
+        health_age: Some(to_wire_duration(since.elapsed())),
+        measured_age: Some(to_wire_duration(Duration::ZERO)),
+        after_restore: restores,
+        inconsistent: false,
     }
 }
 
@@ -293,6 +364,9 @@ impl State {
             Step::Apply | Step::Revert => {
                 let target = u8::from_str_radix(&command.snapshot[..2], 16).expect("a digest");
                 let backup = self.value;
+                self.restores += 1;
+                // What was measured before says nothing of what is there now.
+                self.well.1 = Instant::now();
                 self.backups.insert(operation.to_owned(), backup);
                 self.effects.push(format!("{} {target}", step.as_str_name().to_lowercase()));
                 self.value = target;
@@ -302,6 +376,7 @@ impl State {
                     downtime: Some(prost_types::Duration { seconds: 0, nanos: 5_000_000 }),
                     steps: 1,
                     bytes: 1,
+                    restore: self.restores,
                     ..Default::default()
                 })
             }

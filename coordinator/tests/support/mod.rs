@@ -15,7 +15,8 @@ use rfs_coordinator::config::Config;
 use rfs_coordinator::serve::Serving;
 use rfs_link::pki::{self, Authority, Existing, Order};
 use rfs_link::{Connection, Credentials, Failure, Identity, LiveCredentials, Patience, Target};
-use rfs_model::time::SystemClock;
+use rfs_model::time::{SharedClock, SystemClock};
+use rfs_model::{Clock, Timestamp};
 use rfs_proto::v1::checkpoint_service_client::CheckpointServiceClient;
 use rfs_proto::v1::host_service_client::HostServiceClient;
 use rfs_proto::v1::rollback_service_client::RollbackServiceClient;
@@ -58,6 +59,11 @@ impl Fleet {
 
     /// Serves on the same address and from the same store as before.
     pub async fn resume(&mut self) {
+        self.resume_by(Arc::new(SystemClock)).await;
+    }
+
+    /// The same on a machine whose clock shows another time than before.
+    pub async fn resume_by(&mut self, clock: SharedClock) {
         assert!(self.serving.is_none(), "it serves already");
         let config = self.folder.path().join("coordinator.toml");
         let text = format!(
@@ -74,7 +80,7 @@ vera = ["viewer"]
         );
         fs::write(&config, text).expect("written");
         let config = Config::read(&config).expect("a good configuration");
-        let serving = Serving::start(config, Arc::new(SystemClock)).await.expect("a coordinator that serves");
+        let serving = Serving::start(config, clock).await.expect("a coordinator that serves");
         self.address = serving.address();
         self.serving = Some(serving);
     }
@@ -83,6 +89,21 @@ vera = ["viewer"]
     pub async fn stop(&mut self) {
         let serving = self.serving.take().expect("it serves");
         serving.stop().await.expect("a clean end");
+    }
+
+    /// A copy of the store's file. The coordinator must not serve.
+    pub fn copy_store(&self) -> Vec<u8> {
+        assert!(self.serving.is_none(), "it serves");
+        fs::read(self.path("coordinator.db")).expect("the store")
+    }
+
+    /// Puts the store back to a copy.
+    pub fn put_store_back(&self, copy: &[u8]) {
+        assert!(self.serving.is_none(), "it serves");
+        for log in ["coordinator.db-wal", "coordinator.db-shm"] {
+            let _ = fs::remove_file(self.path(log));
+        }
+        fs::write(self.path("coordinator.db"), copy).expect("written");
     }
 
     /// Where the coordinator is reached.
@@ -124,6 +145,15 @@ vera = ["viewer"]
     pub fn agent(&self, host: &str, labels: &[&str]) -> FakeAgent {
         let credentials = self.issue(&format!("agent/{host}"), &[]);
         FakeAgent::start(self.target(), credentials, host, labels)
+    }
+}
+
+/// A machine's clock that was set: so many milliseconds later than it should be.
+pub struct SetClock(pub i64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(SystemClock.now().0 + self.0)
     }
 }
 

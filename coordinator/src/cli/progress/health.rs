@@ -44,9 +44,8 @@ impl Watched for v1::FleetHealth {
         for host in &self.hosts {
             let earlier =
                 before.and_then(|before| before.hosts.iter().find(|earlier| earlier.name == host.name));
-            if earlier
-                .is_none_or(|earlier| earlier.health != host.health || earlier.connected != host.connected)
-            {
+            let shown = |host: &v1::Host| (host.health, host.connected, host.contested);
+            if earlier.is_none_or(|earlier| shown(earlier) != shown(host)) {
                 lines.push(row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned());
             }
         }
@@ -78,6 +77,7 @@ fn row(host: &v1::Host) -> [String; 3] {
     let mut checks: Vec<&v1::Check> = host.checks.iter().collect();
     checks.sort_by_key(|check| (check.health() == v1::Health::Good, !check.required));
     let evidence = match checks.first() {
+        _ if host.contested => paint::alarm("CONFLICT: two machines speak for it; a person must say which"),
         _ if host.inconsistent => paint::alarm("INCONSISTENT: a person must look"),
         _ if !host.connected => paint::faint("not connected"),
         Some(check) => format!("{}: {}", check.name, check.evidence),

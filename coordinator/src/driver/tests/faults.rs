@@ -1,6 +1,6 @@
 //! A store that fails, loses its answer or stands still when it is told to, and writes down what it stored.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Diary;
 use crate::store::{
-    Append, AppendError, CreateError, Created, HostRow, HostSeen, ListQuery, NewOperation, OperationRow,
-    Page, Position, RequestKey, Store, StoreError, StoredEvent,
+    Anchor, Append, AppendError, CreateError, Created, HeldChanges, HeldSnapshots, HostRow, HostSeen,
+    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Store, StoreError, StoredEvent,
 };
 
 /// What becomes of an append.
@@ -158,7 +158,18 @@ impl Store for Faulty {
         self.inner.delete(operation, at).await
     }
 
-    async fn host_seen(&self, seen: HostSeen) -> Result<(), StoreError> {
+    async fn host_holds(&self, held: HeldSnapshots) -> Result<HeldChanges, StoreError> {
+        self.inner.host_holds(held).await
+    }
+
+    async fn dropped_snapshots(
+        &self,
+        checkpoint: CheckpointId,
+    ) -> Result<BTreeMap<HostId, Timestamp>, StoreError> {
+        self.inner.dropped_snapshots(checkpoint).await
+    }
+
+    async fn host_seen(&self, seen: HostSeen) -> Result<Option<OperationId>, StoreError> {
         self.inner.host_seen(seen).await
     }
 
@@ -168,5 +179,17 @@ impl Store for Faulty {
 
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {
         self.inner.host(host).await
+    }
+
+    async fn timeline(&self) -> Result<Option<Anchor>, StoreError> {
+        self.inner.timeline().await
+    }
+
+    async fn anchor_timeline(&self, anchor: Anchor) -> Result<(), StoreError> {
+        self.inner.anchor_timeline(anchor).await
+    }
+
+    async fn newest_open_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.newest_open_time().await
     }
 }

@@ -1,9 +1,12 @@
 -- Text that PostgreSQL reads as well: BIGINT, TEXT, no engine's own functions. Times are milliseconds since 1970, UTC;
 -- truths are 0 and 1.
 
--- One row per operation: the position that an append must expect, and what lists show.
+-- One row per operation: the position that an append must expect, and what lists show. Operations are counted by `sequence`,
+-- and deletions by `deletion`: clocks step, so neither an id nor a time says which operation is newer. `lost` counts the
+-- snapshots of a complete checkpoint that their hosts do not hold any more.
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
+    sequence BIGINT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     position BIGINT NOT NULL,
@@ -12,12 +15,15 @@ CREATE TABLE operation (
     complete BIGINT NOT NULL,
     deployment TEXT,
     target TEXT,
+    lost BIGINT NOT NULL,
     deleted_at BIGINT,
+    deletion BIGINT,
     head TEXT NOT NULL
 );
-CREATE INDEX operation_by_kind ON operation (kind, id);
+CREATE INDEX operation_by_kind ON operation (kind, sequence);
 CREATE INDEX operation_by_target ON operation (target, finished);
-CREATE INDEX operation_open ON operation (is_open, id);
+CREATE INDEX operation_open ON operation (is_open, sequence);
+CREATE INDEX operation_by_deletion ON operation (deletion);
 
 -- The histories. A row is never changed.
 CREATE TABLE event (
@@ -26,6 +32,17 @@ CREATE TABLE event (
     body TEXT NOT NULL,
     PRIMARY KEY (operation, position)
 );
+
+-- What a complete checkpoint rests on: one snapshot on each of its hosts. `dropped_at` is since when the host says that it
+-- does not hold it.
+CREATE TABLE checkpoint_snapshot (
+    checkpoint TEXT NOT NULL REFERENCES operation (id),
+    host TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    dropped_at BIGINT,
+    PRIMARY KEY (checkpoint, host)
+);
+CREATE INDEX checkpoint_snapshot_by_host ON checkpoint_snapshot (host);
 
 -- Requests that began an operation, by the caller's own id.
 CREATE TABLE request (
@@ -43,11 +60,20 @@ CREATE TABLE ownership (
 );
 CREATE INDEX ownership_by_owner ON ownership (owner);
 
--- The hosts that have been seen.
+-- The hosts that have been seen. `machines` says which machines have spoken for the name, as JSON.
 CREATE TABLE host (
     name TEXT PRIMARY KEY,
     last_seen BIGINT NOT NULL,
     labels TEXT NOT NULL,
     inconsistent BIGINT NOT NULL,
-    details TEXT NOT NULL
+    details TEXT NOT NULL,
+    machines TEXT NOT NULL
+);
+
+-- Where the coordinator's time was at a moment of the machine's life: one row, which a clock that is set does not change.
+CREATE TABLE timeline (
+    id BIGINT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    uptime BIGINT NOT NULL,
+    time BIGINT NOT NULL
 );

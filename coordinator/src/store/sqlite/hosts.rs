@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::GENERATIONS;
+use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
@@ -11,17 +12,22 @@ use super::SqliteStore;
 use super::row::{column, damaged, number, optional, parsed, truth};
 use crate::store::contract::{AppendError, CreateError, HostRow, HostSeen, StoreError};
 
-const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, ownership.generation, \
+const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, host.machines, ownership.generation, \
                      ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
 
 impl SqliteStore {
-    pub(super) async fn record_hosts(&self, seen: Vec<HostSeen>) -> Result<(), StoreError> {
+    pub(super) async fn record_hosts(
+        &self,
+        seen: Vec<HostSeen>,
+    ) -> Result<Vec<Option<OperationId>>, StoreError> {
         let mut writer = self.writer.acquire().await?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut owners = Vec::with_capacity(seen.len());
         for seen in seen {
-            record(&mut transaction, seen).await?;
+            owners.push(record(&mut transaction, seen).await?);
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(owners)
     }
 
     pub(super) async fn all_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
@@ -37,35 +43,48 @@ impl SqliteStore {
     }
 }
 
-async fn record(transaction: &mut SqliteConnection, seen: HostSeen) -> Result<(), StoreError> {
-    let labels = serde_json::to_string(&seen.labels).map_err(|error| damaged("labels")(error.into()))?;
+/// Records a host, and gives its owner.
+async fn record(
+    transaction: &mut SqliteConnection,
+    seen: HostSeen,
+) -> Result<Option<OperationId>, StoreError> {
+    let labels = json("labels", &seen.labels)?;
+    let machines = seen.machines.map(|machines| json("machines", &machines)).transpose()?;
     sqlx::query(
-        "INSERT INTO host (name, last_seen, labels, inconsistent, details) VALUES ($1, $2, $3, $4, $5) \
+        "INSERT INTO host (name, last_seen, labels, inconsistent, details, machines) \
+         VALUES ($1, $2, $3, $4, $5, COALESCE($6, '{}')) \
          ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
-         inconsistent = excluded.inconsistent, details = excluded.details",
+         inconsistent = excluded.inconsistent, details = excluded.details, \
+         machines = COALESCE($6, host.machines)",
     )
     .bind(seen.host.as_str())
     .bind(seen.at.0)
     .bind(labels)
     .bind(i64::from(seen.inconsistent))
     .bind(seen.details)
+    .bind(machines)
     .execute(&mut *transaction)
     .await?;
-    sqlx::query(
+    let row = sqlx::query(
         "INSERT INTO ownership (host, generation) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET \
          generation = CASE WHEN excluded.generation > ownership.generation THEN excluded.generation \
-         ELSE ownership.generation END",
+         ELSE ownership.generation END RETURNING owner",
     )
     .bind(seen.host.as_str())
     // One host that claims what cannot be must not keep the others out: nobody can take it, and that is all.
     .bind(i64::try_from(seen.generation.0).unwrap_or(i64::MAX))
-    .execute(transaction)
+    .fetch_one(transaction)
     .await?;
-    Ok(())
+    optional(&row, "owner")
+}
+
+fn json(what: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| damaged(what)(error.into()))
 }
 
 fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
     let labels: &str = row.try_get("labels")?;
+    let machines: &str = row.try_get("machines")?;
     Ok(HostRow {
         host: parsed(row, "name")?,
         last_seen: Timestamp(row.try_get("last_seen")?),
@@ -74,6 +93,8 @@ fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
         inconsistent: truth(row, "inconsistent")?,
         owner: optional(row, "owner")?,
         details: row.try_get("details")?,
+        machines: serde_json::from_str(machines)
+            .map_err(|error| damaged("a host's machines")(error.into()))?,
     })
 }
 

@@ -8,14 +8,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 
 use super::row::{body, column, damaged, event, number, optional, parsed, truth};
-use super::{BATCH, SqliteStore, hosts};
+use super::{BATCH, SqliteStore, hosts, snapshots};
 use crate::store::contract::{
     Append, AppendError, Aside, CreateError, Created, ListQuery, NewOperation, OperationKind, OperationRow,
     Page, PageToken, Position, RequestKey, StoreError, StoredEvent,
 };
 
-const ROWS: &str =
-    "SELECT id, kind, created_at, is_open, finished, complete, deployment, target, head FROM operation";
+const ROWS: &str = "SELECT id, kind, created_at, is_open, finished, \
+                    CASE WHEN lost = 0 THEN complete ELSE 0 END AS complete, deployment, target, head FROM operation";
 
 impl SqliteStore {
     pub(super) async fn create_operation(&self, new: NewOperation) -> Result<Created, CreateError> {
@@ -70,6 +70,7 @@ impl SqliteStore {
         if let Some(row) = &append.row {
             update_row(&mut transaction, row).await?;
         }
+        snapshots::rest_on(&mut transaction, operation, &append.rests_on).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(next)
     }
@@ -107,7 +108,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn open_ids(&self) -> Result<Vec<OperationId>, StoreError> {
-        let rows = sqlx::query("SELECT id FROM operation WHERE is_open = 1 ORDER BY id")
+        let rows = sqlx::query("SELECT id FROM operation WHERE is_open = 1 ORDER BY sequence")
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| parsed(row, "id")).collect()
@@ -126,10 +127,13 @@ impl SqliteStore {
             sql.push(" AND deployment = ").push_bind(deployment.as_str());
         }
         if let Some(PageToken(after)) = query.after {
-            sql.push(" AND id < ").push_bind(after.to_string());
+            // A deleted one has kept its place, so that a page goes on after it.
+            sql.push(" AND sequence < (SELECT sequence FROM operation WHERE id = ")
+                .push_bind(after.to_string())
+                .push(")");
         }
         // One more than asked for tells whether there is a next page.
-        sql.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(query.limit) + 1);
+        sql.push(" ORDER BY sequence DESC LIMIT ").push_bind(i64::from(query.limit) + 1);
         let rows = sql.build().fetch_all(&self.readers).await?;
         let mut items = rows.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?;
         let more = items.len() > query.limit as usize;
@@ -140,8 +144,8 @@ impl SqliteStore {
 
     pub(super) async fn newest_complete(&self) -> Result<Option<CheckpointId>, StoreError> {
         let row = sqlx::query(
-            "SELECT id FROM operation WHERE kind = 'checkpoint' AND complete = 1 AND deleted_at IS NULL \
-             ORDER BY id DESC LIMIT 1",
+            "SELECT id FROM operation WHERE kind = 'checkpoint' AND complete = 1 AND lost = 0 \
+             AND deleted_at IS NULL ORDER BY sequence DESC LIMIT 1",
         )
         .fetch_optional(&self.readers)
         .await?;
@@ -153,7 +157,8 @@ impl SqliteStore {
         checkpoint: CheckpointId,
     ) -> Result<Option<OperationId>, StoreError> {
         let row = sqlx::query(
-            "SELECT id FROM operation WHERE target = $1 AND finished = 0 AND kind = 'rollback' ORDER BY id LIMIT 1",
+            "SELECT id FROM operation WHERE target = $1 AND finished = 0 AND kind = 'rollback' \
+             ORDER BY sequence LIMIT 1",
         )
         .bind(checkpoint.to_string())
         .fetch_optional(&self.readers)
@@ -177,7 +182,7 @@ impl SqliteStore {
     pub(super) async fn deleted(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError> {
         let rows = sqlx::query(
             "SELECT id FROM operation WHERE kind = 'checkpoint' AND deleted_at IS NOT NULL \
-             ORDER BY deleted_at DESC, id DESC LIMIT $1",
+             ORDER BY deletion DESC LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
@@ -190,11 +195,19 @@ impl SqliteStore {
         operation: OperationId,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE operation SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL")
-            .bind(operation.to_string())
-            .bind(at.0)
-            .execute(&self.writer)
-            .await?;
+        let mut writer = self.writer.acquire().await?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query(
+            "UPDATE operation SET deleted_at = $2, \
+             deletion = (SELECT COALESCE(MAX(deletion), 0) + 1 FROM operation) \
+             WHERE id = $1 AND deleted_at IS NULL",
+        )
+        .bind(operation.to_string())
+        .bind(at.0)
+        .execute(&mut *transaction)
+        .await?;
+        snapshots::forget(&mut transaction, operation).await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() > 0)
     }
 }
@@ -279,8 +292,9 @@ async fn insert_row(
     events: usize,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO operation (id, kind, created_at, position, is_open, finished, complete, deployment, target, head) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO operation (id, sequence, kind, created_at, position, is_open, finished, complete, lost, \
+         deployment, target, head) VALUES ($1, (SELECT COALESCE(MAX(sequence), 0) + 1 FROM operation), \
+         $2, $3, $4, $5, $6, $7, 0, $8, $9, $10)",
     )
     .bind(row.id.to_string())
     .bind(row.kind.as_str())

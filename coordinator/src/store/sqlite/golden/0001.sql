@@ -8,9 +8,10 @@ CREATE TABLE _sqlx_migrations (
     checksum BLOB NOT NULL,
     execution_time BIGINT NOT NULL
 );
-INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'9b97c5a41ff6aeea4e2993b7597eaedb8c648c3f60986a97c3012d284a1d857b59293b497ba912f5d89e21b2c2e47a83',626875);
+INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'da69909be9b6e6b864b077ef4f791151faa5c458075bce7e32bc50dccfbf93474feb9e765c339e6ca624ebfe71239d65',626875);
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
+    sequence BIGINT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     position BIGINT NOT NULL,
@@ -19,13 +20,15 @@ CREATE TABLE operation (
     complete BIGINT NOT NULL,
     deployment TEXT,
     target TEXT,
+    lost BIGINT NOT NULL,
     deleted_at BIGINT,
+    deletion BIGINT,
     head TEXT NOT NULL
 );
-INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0175d68077c2','checkpoint',1700000000000,10,0,1,1,'release-2',NULL,NULL,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"deployment":"release-2","labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000000000}},"hosts":2}}');
-INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0176de4bffef','rollback',1700000000000,13,0,1,0,NULL,'018bcfe5-6800-704d-bfbd-0175d68077c2',NULL,'{"rollback":{"request":{"source":{"checkpoint":"018bcfe5-6800-704d-bfbd-0175d68077c2"},"selector":{},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"finished":{"outcome":"SUCCEEDED","cause":null,"at":1700000006000}},"hosts":2}}');
-INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1b641d401c','checkpoint',1700000020000,10,0,1,1,NULL,NULL,1700000020000,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000020000}},"hosts":2}}');
-INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba','rollback',1700000020000,5,1,0,0,NULL,NULL,NULL,'{"rollback":{"request":{"source":{"undo":"018bcfe5-6800-704d-bfbd-0176de4bffef"},"selector":{"hosts":["b"]},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"running":{"direction":"forward"}},"hosts":1}}');
+INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0175d68077c2',1,'checkpoint',1700000000000,10,0,1,1,'release-2',NULL,0,NULL,NULL,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"deployment":"release-2","labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000000000}},"hosts":2}}');
+INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0176de4bffef',2,'rollback',1700000000000,13,0,1,0,NULL,'018bcfe5-6800-704d-bfbd-0175d68077c2',0,NULL,NULL,'{"rollback":{"request":{"source":{"checkpoint":"018bcfe5-6800-704d-bfbd-0175d68077c2"},"selector":{},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"finished":{"outcome":"SUCCEEDED","cause":null,"at":1700000006000}},"hosts":2}}');
+INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1b641d401c',3,'checkpoint',1700000020000,10,0,1,1,NULL,NULL,0,1700000020000,1,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000020000}},"hosts":2}}');
+INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',4,'rollback',1700000020000,5,1,0,0,NULL,NULL,0,NULL,NULL,'{"rollback":{"request":{"source":{"undo":"018bcfe5-6800-704d-bfbd-0176de4bffef"},"selector":{"hosts":["b"]},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"running":{"direction":"forward"}},"hosts":1}}');
 CREATE TABLE event (
     operation TEXT NOT NULL REFERENCES operation (id),
     position BIGINT NOT NULL,
@@ -70,6 +73,15 @@ INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',1,'{"version":1,
 INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',2,'{"version":1,"rollback":{"event":"host_started","at":1700000020000,"host":"b","generation":13,"deadline":1700000050000}}');
 INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',3,'{"version":1,"rollback":{"event":"host_reported","at":1700000020000,"host":"b","step":"apply","answer":{"restored":{"standing":"target","backup":"0101010101010101010101010101010101010101010101010101010101010101","downtime":20,"steps":1,"bytes":1}}}}');
 INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',4,'{"version":1,"rollback":{"event":"health_changed","at":1700000020000,"host":"b","health":"good","since":1700000020000,"evidence":"http: good"}}');
+CREATE TABLE checkpoint_snapshot (
+    checkpoint TEXT NOT NULL REFERENCES operation (id),
+    host TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    dropped_at BIGINT,
+    PRIMARY KEY (checkpoint, host)
+);
+INSERT INTO checkpoint_snapshot VALUES('018bcfe5-6800-704d-bfbd-0175d68077c2','a','0101010101010101010101010101010101010101010101010101010101010101',NULL);
+INSERT INTO checkpoint_snapshot VALUES('018bcfe5-6800-704d-bfbd-0175d68077c2','b','0101010101010101010101010101010101010101010101010101010101010101',NULL);
 CREATE TABLE request (
     id TEXT PRIMARY KEY,
     body TEXT NOT NULL,
@@ -89,12 +101,21 @@ CREATE TABLE host (
     last_seen BIGINT NOT NULL,
     labels TEXT NOT NULL,
     inconsistent BIGINT NOT NULL,
-    details TEXT NOT NULL
+    details TEXT NOT NULL,
+    machines TEXT NOT NULL
 );
-INSERT INTO host VALUES('a',1700000000000,'{"role":"web"}',0,'');
-INSERT INTO host VALUES('b',1700000000000,'{"role":"web"}',0,'');
-CREATE INDEX operation_by_kind ON operation (kind, id);
+INSERT INTO host VALUES('a',1700000000000,'{"role":"web"}',0,'','{}');
+INSERT INTO host VALUES('b',1700000000000,'{"role":"web"}',0,'','{}');
+CREATE TABLE timeline (
+    id BIGINT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    uptime BIGINT NOT NULL,
+    time BIGINT NOT NULL
+);
+CREATE INDEX operation_by_kind ON operation (kind, sequence);
 CREATE INDEX operation_by_target ON operation (target, finished);
-CREATE INDEX operation_open ON operation (is_open, id);
+CREATE INDEX operation_open ON operation (is_open, sequence);
+CREATE INDEX operation_by_deletion ON operation (deletion);
+CREATE INDEX checkpoint_snapshot_by_host ON checkpoint_snapshot (host);
 CREATE INDEX ownership_by_owner ON ownership (owner);
 COMMIT;

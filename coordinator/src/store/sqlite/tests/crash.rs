@@ -15,6 +15,7 @@ async fn seen(store: &SqliteStore) {
         generation: Generation(0),
         inconsistent: false,
         details: String::new(),
+        machines: None,
     };
     store.host_seen(seen).await.expect("a write");
 }

@@ -1,0 +1,315 @@
+//! Decides which machine speaks for a host's name: one at a time, and after a doubt the one that a person has accepted.
+//!
+//! ```text
+//!                    the same instance ─────────────────────────────▶ welcome, unless two starts of it take turns
+//!  hello ─▶ known? ─ another, nobody was heard lately, never seen ──▶ welcome: the machine was replaced
+//!                    another, while the present one is there ───────▶ contested: nobody is let in
+//!                    another that had spoken before ────────────────▶ contested
+//!                    one that a person has turned away ─────────────▶ refused
+//! ```
+//!
+//! Nothing here waits or stores; who calls makes durable what was decided before anybody is welcomed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rfs_link::Failure;
+use rfs_model::{HostId, InstanceId, Reason, Timestamp};
+
+use crate::store::{Contest, Machine, Machines};
+
+/// How long after it was last heard a machine counts as there, so that another one under its name is a conflict.
+pub(super) const PRESENT: Duration = Duration::from_secs(10);
+/// When a machine that is refused may ask again.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How many machines are remembered for a name.
+const KNOWN: usize = 16;
+/// How many starts of an agent are remembered.
+const STARTS: usize = 8;
+/// How often a start that another one had followed must come back before two machines are known to have one store. One that
+/// comes back once may be a hello that was late.
+const RETURNS: u32 = 2;
+
+/// Who says hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// The id that lives with the agent's store.
+    pub(super) instance: InstanceId,
+    /// The start of the agent's process; empty if it does not say.
+    pub(super) start: String,
+    /// Where it connects from.
+    pub(super) address: String,
+}
+
+/// The machine that holds the name's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Present {
+    pub(super) instance: InstanceId,
+    /// For how long nothing was heard from it.
+    pub(super) silent: Duration,
+}
+
+/// What becomes of a hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is let in.
+    Welcome,
+    /// It is let in; the name belonged to this other machine before.
+    Replaces(InstanceId),
+    /// Nobody is let in: two machines speak for the name.
+    Contested,
+    /// It is not let in: the name belongs to this other machine, as a person has said.
+    Refused(InstanceId),
+}
+
+/// Decides on a hello, and notes in `machines` and `starts` what it means.
+pub(super) fn judge(
+    host: &HostId,
+    machines: &mut Machines,
+    starts: &mut Starts,
+    claim: &Claim,
+    present: Option<Present>,
+    now: Timestamp,
+) -> Verdict {
+    let had_spoken = machines.known.contains_key(&claim.instance);
+    note(machines, claim, now);
+    if machines.contest.is_some() {
+        return Verdict::Contested;
+    }
+    let Some(accepted) = machines.accepted else {
+        machines.accepted = Some(claim.instance);
+        starts.take(claim);
+        return Verdict::Welcome;
+    };
+    if claim.instance == accepted {
+        let Some(other) = starts.take(claim) else { return Verdict::Welcome };
+        let text = format!(
+            "two machines with one store ({accepted}) speak for {host} in turns, from {other} and {}",
+            claim.address
+        );
+        machines.contest = Some(Contest { since: now, text });
+        return Verdict::Contested;
+    }
+    if machines.known.get(&claim.instance).is_some_and(|machine| machine.refused) {
+        return Verdict::Refused(accepted);
+    }
+    let is_there = present.is_some_and(|present| present.silent < PRESENT);
+    if is_there || had_spoken {
+        let named = |id: InstanceId| {
+            let address = machines.known.get(&id).map_or("?", |machine| machine.address.as_str());
+            format!("{id} from {address}")
+        };
+        let text =
+            format!("two machines speak for {host}: {} and {}", named(accepted), named(claim.instance));
+        machines.contest = Some(Contest { since: now, text });
+        return Verdict::Contested;
+    }
+    machines.accepted = Some(claim.instance);
+    machines.replaced_at = Some(now);
+    *starts = Starts::default();
+    starts.take(claim);
+    Verdict::Replaces(accepted)
+}
+
+/// A person says which machine the name belongs to. False if no such machine has spoken for it.
+pub(super) fn accept(machines: &mut Machines, starts: &mut Starts, instance: InstanceId) -> bool {
+    if !machines.known.contains_key(&instance) {
+        return false;
+    }
+    for (id, machine) in &mut machines.known {
+        machine.refused = *id != instance;
+    }
+    machines.accepted = Some(instance);
+    machines.replaced_at = None;
+    machines.contest = None;
+    *starts = Starts::default();
+    true
+}
+
+fn note(machines: &mut Machines, claim: &Claim, now: Timestamp) {
+    let refused = machines.known.get(&claim.instance).is_some_and(|machine| machine.refused);
+    let machine = Machine { address: claim.address.clone(), seen_at: now, refused };
+    machines.known.insert(claim.instance, machine);
+    if machines.known.len() > KNOWN {
+        // One that a person has turned away is forgotten last.
+        let kept = [Some(claim.instance), machines.accepted];
+        let others = machines.known.iter().filter(|(id, _)| !kept.contains(&Some(**id)));
+        let oldest = others.min_by_key(|(_, machine)| (machine.refused, machine.seen_at));
+        if let Some(id) = oldest.map(|(id, _)| *id) {
+            machines.known.remove(&id);
+        }
+    }
+}
+
+/// The starts of the agent with one store. Only of a disk that was copied do two of them take turns.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Starts {
+    /// The newest last, each with where it connected from.
+    seen: VecDeque<(String, String)>,
+    returned: u32,
+}
+
+impl Starts {
+    /// Notes a start. Gives where the other one is if two take turns.
+    fn take(&mut self, claim: &Claim) -> Option<String> {
+        let last = self.seen.back().cloned();
+        if claim.start.is_empty() || last.as_ref().is_some_and(|(start, _)| *start == claim.start) {
+            return None;
+        }
+        let before = self.seen.iter().position(|(start, _)| *start == claim.start);
+        match before.and_then(|place| self.seen.remove(place)) {
+            Some(_) => self.returned += 1,
+            None if self.seen.len() == STARTS => drop(self.seen.pop_front()),
+            None => {}
+        }
+        self.seen.push_back((claim.start.clone(), claim.address.clone()));
+        last.filter(|_| self.returned >= RETURNS).map(|(_, address)| address)
+    }
+}
+
+/// What a machine is told while two speak for the name.
+pub(super) fn contested(host: &HostId, contest: &Contest) -> Failure {
+    let next = format!(
+        "see the machines with: rfs host show {host}; then say which one it is: rfs host accept {host} --instance ID; \
+         a clone needs a name and a certificate of its own: rfs pki issue agent NAME"
+    );
+    Failure::new(Reason::HostConflict, contest.text.clone()).next(next).retry_after(ASK_AGAIN)
+}
+
+/// What a machine is told that a person has turned away.
+pub(super) fn refused(host: &HostId, claim: &Claim, accepted: InstanceId) -> Failure {
+    let message =
+        format!("{host} is the machine {accepted}, as a person has said; this one is {}", claim.instance);
+    let next = format!(
+        "give this machine a name and a certificate of its own: rfs pki issue agent NAME; \
+         if it is the right one: rfs host accept {host} --instance {}",
+        claim.instance
+    );
+    Failure::new(Reason::HostConflict, message).next(next).retry_after(ASK_AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(machine: char) -> InstanceId {
+        InstanceId::from_uuid(Uuid::from_u128(u128::from(u32::from(machine))))
+    }
+
+    /// Plays hellos such as `a1`: the machine with store `a`, and the start 1 of its agent. `(a)` before it means that the
+    /// machine with store `a` holds the session, `(a?)` that it was not heard for long. `!a`: a person accepts it.
+    fn play(words: &str) -> String {
+        let host = HostId::new("web-1").expect("a name");
+        let (mut machines, mut starts) = (Machines::default(), Starts::default());
+        let mut said = Vec::new();
+        let mut present = None;
+        for (word, at) in words.split_whitespace().zip(0..) {
+            let letters: Vec<char> = word.chars().collect();
+            match letters[..] {
+                ['(', machine, ')'] => {
+                    present = Some(Present { instance: id(machine), silent: Duration::ZERO })
+                }
+                ['(', machine, '?', ')'] => {
+                    present = Some(Present { instance: id(machine), silent: PRESENT })
+                }
+                ['!', machine] => said.push(match accept(&mut machines, &mut starts, id(machine)) {
+                    true => "accepted".to_owned(),
+                    false => "unknown".to_owned(),
+                }),
+                [machine, start] => {
+                    let claim = Claim {
+                        instance: id(machine),
+                        start: start.to_string(),
+                        address: format!("10.0.0.{start}"),
+                    };
+                    let verdict =
+                        judge(&host, &mut machines, &mut starts, &claim, present.take(), Timestamp(at));
+                    said.push(match verdict {
+                        Verdict::Welcome => "in".to_owned(),
+                        Verdict::Replaces(_) => "replaces".to_owned(),
+                        Verdict::Contested => "contested".to_owned(),
+                        Verdict::Refused(_) => "refused".to_owned(),
+                    });
+                }
+                _ => panic!("{word} is not understood"),
+            }
+        }
+        said.join(" ")
+    }
+
+    #[test]
+    fn one_machine_is_let_in_as_often_as_it_comes() {
+        assert_eq!(play("a1 a1 (a) a1 a2 (a) a3"), "in in in in in");
+    }
+
+    #[test]
+    fn another_machine_is_a_conflict_while_the_first_is_there_and_a_change_when_it_is_not() {
+        assert_eq!(play("a1 (a) b1"), "in contested");
+        assert_eq!(play("a1 (a?) b1"), "in replaces", "a machine that is gone has no say");
+        assert_eq!(play("a1 b1 b1 c1"), "in replaces in replaces");
+    }
+
+    #[test]
+    fn a_machine_that_had_spoken_before_is_a_conflict_whoever_is_there() {
+        assert_eq!(play("a1 b1 a1 a1 b1"), "in replaces contested contested contested");
+    }
+
+    #[test]
+    fn two_starts_of_one_store_that_take_turns_are_two_machines() {
+        assert_eq!(play("a1 a2 a1 a2"), "in in in contested");
+        assert_eq!(play("a1 a2 a1 a3 a4"), "in in in in in", "a hello that was late is no second machine");
+        assert_eq!(play("a1 a1 a2 a2 a3 a3"), "in in in in in in", "an agent that is restarted");
+    }
+
+    #[test]
+    fn after_a_person_has_said_which_one_it_is_the_others_are_refused_for_good() {
+        assert_eq!(
+            play("a1 (a) b1 a1 !a a1 b1 (a?) b1 b1 a1"),
+            "in contested contested accepted in refused refused refused in"
+        );
+        assert_eq!(
+            play("a1 (a) b1 !b a1 b1 !a b1 a1"),
+            "in contested accepted refused in accepted refused in"
+        );
+        assert_eq!(play("a1 !c"), "in unknown");
+        assert_eq!(
+            play("a1 (a) b1 !a a1 c1"),
+            "in contested accepted in replaces",
+            "a new machine is judged anew"
+        );
+    }
+
+    #[test]
+    fn who_speaks_is_said_in_words() {
+        let host = HostId::new("web-1").expect("a name");
+        let (mut machines, mut starts) = (Machines::default(), Starts::default());
+        let mut hello = |machine: char, start: &str, present| {
+            let claim =
+                Claim { instance: id(machine), start: start.to_owned(), address: format!("10.0.0.{start}") };
+            judge(&host, &mut machines, &mut starts, &claim, present, Timestamp(7));
+            machines.contest.as_ref().map(|contest| contest.text.clone())
+        };
+        assert_eq!(hello('a', "1", None), None);
+        let there = Some(Present { instance: id('a'), silent: Duration::ZERO });
+        assert_eq!(
+            hello('b', "2", there).expect("a contest"),
+            format!("two machines speak for web-1: {} from 10.0.0.1 and {} from 10.0.0.2", id('a'), id('b'))
+        );
+    }
+
+    #[test]
+    fn the_machines_of_a_name_are_bounded_and_the_one_it_belongs_to_stays() {
+        let host = HostId::new("web-1").expect("a name");
+        let (mut machines, mut starts) = (Machines::default(), Starts::default());
+        for number in 0..100 {
+            let instance = InstanceId::from_uuid(Uuid::from_u128(number));
+            let claim = Claim { instance, start: "1".into(), address: "10.0.0.1".into() };
+            let present = Some(Present { instance, silent: Duration::ZERO });
+            judge(&host, &mut machines, &mut starts, &claim, present, Timestamp(7));
+        }
+        assert_eq!(machines.known.len(), KNOWN);
+        assert!(machines.known.contains_key(&InstanceId::from_uuid(Uuid::from_u128(0))));
+    }
+}
