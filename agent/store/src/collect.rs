@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::hash::BuildHasherDefault;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use rfs_model::{ByteCount, ComponentName, Digest, SnapshotId, Timestamp};
 
@@ -117,6 +118,19 @@ impl Store {
         self.mark(id, |marks| marks.proof = Some(Proof { verified_at, restore_millis }))
     }
 
+    /// Says what the snapshot has lost, so that it is not offered for a restore; none: it is whole.
+    pub fn harm(&self, id: SnapshotId, lost: Option<String>) -> Result<(), StoreError> {
+        let mut is_change = false;
+        self.mark(id, |marks| {
+            is_change = marks.harmed.is_some() != lost.is_some();
+            marks.harmed = lost;
+        })?;
+        if is_change {
+            self.0.revision.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
     /// Deletes a snapshot, if it may be. Its objects stay until they are collected.
     pub fn forget(&self, id: SnapshotId) -> Result<(), StoreError> {
         self.0.layout.require_writable()?;
@@ -210,6 +224,7 @@ impl Store {
 /// The manifest goes first: marks without a manifest are harmless.
 fn remove(store: &Inner, id: SnapshotId) -> Result<(), StoreError> {
     files::remove(&snapshot::manifest_path(store, id))?;
+    store.revision.fetch_add(1, Ordering::SeqCst);
     files::remove(&store.layout.marks.join(id.to_string()))
 }
 

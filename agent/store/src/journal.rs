@@ -9,10 +9,12 @@
 //! - A command is there once, and has at most one report; reports are numbered upwards and a number is never used twice.
 //! - The fence never goes down.
 //! - At most one restore is open.
+//! - The id of the machine is made once.
 //! - A row that is not as it was written is never acted upon: each is sealed with a digest of what it says.
 //! - A disk that has become full does not silence the journal: some space is kept for it and given up then.
 
 mod commands;
+mod instance;
 mod quiet;
 mod runs;
 

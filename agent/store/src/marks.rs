@@ -1,4 +1,4 @@
-//! Marks: what is known of a snapshot beside its manifest: pins, uses, and the proof that it restores.
+//! Marks: what is known of a snapshot beside its manifest: pins, uses, the proof that it restores, and what it has lost.
 //!
 //! A snapshot's marks are one small file, replaced as a whole:
 //!
@@ -34,6 +34,9 @@ pub struct Marks {
     /// When a drill or a restore proved it, and how long that took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// What it has lost, as a verification or a restore found it: it cannot be restored wholly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harmed: Option<String>,
 }
 
 /// Proof that a snapshot restores.
@@ -137,7 +140,12 @@ mod tests {
     fn marks() -> Marks {
         let proof = Proof { verified_at: Timestamp(5), restore_millis: 70 };
         let in_use = BTreeMap::from([("rollback-1".to_owned(), "its backup".to_owned())]);
-        Marks { pinned: Some("before the audit".to_owned()), in_use, proof: Some(proof) }
+        Marks {
+            pinned: Some("before the audit".to_owned()),
+            in_use,
+            proof: Some(proof),
+            harmed: Some("missing object".to_owned()),
+        }
     }
 
     fn id(number: u8) -> SnapshotId {

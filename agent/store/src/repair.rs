@@ -61,10 +61,28 @@ impl Store {
             remaining = self.verify(Share::Whole, cancel)?;
             if found.is_empty() || remaining.damage.is_empty() {
                 restored.extend(found);
+                self.note_harm(&remaining)?;
                 return Ok(RepairReport { quarantined, restored, remaining });
             }
             restored.extend(found);
         }
+    }
+
+    /// Notes with each snapshot what it has lost, by a verification of everything.
+    fn note_harm(&self, report: &VerifyReport) -> Result<(), StoreError> {
+        for info in self.snapshots()? {
+            let lost = report.damage.iter().find(|damage| damage.harms.contains(&info.id));
+            let lost = lost.map(ToString::to_string);
+            if lost == info.marks.harmed {
+                continue;
+            }
+            match self.harm(info.id, lost) {
+                // It was forgotten in this moment.
+                Err(StoreError::UnknownSnapshot { .. }) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what the report says is lost, where the live files have it.

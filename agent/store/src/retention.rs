@@ -180,6 +180,7 @@ mod tests {
                     proof: marks
                         .contains('v')
                         .then_some(Proof { verified_at: Timestamp(0), restore_millis: 1 }),
+                    harmed: None,
                 },
             })
             .collect();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rfs_model::time::{SharedClock, SystemClock};
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) catalogue: Mutex<()>,
     /// Held by the one collector.
     pub(crate) collecting: Mutex<()>,
+    /// Counts what leaves the list of snapshots that can be restored, and what comes back to it.
+    pub(crate) revision: AtomicU64,
     index: RwLock<Index>,
 }
 
@@ -124,6 +127,7 @@ impl Store {
             uses: Uses::default(),
             catalogue: Mutex::new(()),
             collecting: Mutex::new(()),
+            revision: AtomicU64::new(0),
             index: RwLock::new(Index::load(&layout)?),
             layout,
         };
@@ -152,6 +156,18 @@ impl Store {
     /// Every snapshot, the oldest first. One whose manifest is damaged is left out: verify names it.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
         snapshot::list(&self.0)
+    }
+
+    /// The snapshots that can be restored, as far as is known: every one that is not known to be harmed. The oldest first.
+    pub fn restorable(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
+        let mut infos = self.snapshots()?;
+        infos.retain(|info| info.marks.harmed.is_none());
+        Ok(infos)
+    }
+
+    /// Grows whenever a snapshot leaves [`Store::restorable`] or comes back to it. A new snapshot alone does not change it.
+    pub fn revision(&self) -> u64 {
+        self.0.revision.load(Ordering::SeqCst)
     }
 
     /// Opens a snapshot.

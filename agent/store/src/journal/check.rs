@@ -51,9 +51,9 @@ pub(super) fn open(path: &Path, alone: bool) -> Result<Connection, JournalError>
 fn look(connection: &Connection) -> Result<Vec<String>, JournalError> {
     let format: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format != schema::FORMAT {
-        // An older one has no seals until it is opened for writing; a newer one is for a newer program.
+        // An older one is brought up when it is opened for writing; a newer one is for a newer program.
         return Ok(match format {
-            1 => structure(connection)?,
+            1 | 2 => structure(connection)?,
             _ => vec![format!("it has format {format}; this version reads up to {}", schema::FORMAT)],
         });
     }

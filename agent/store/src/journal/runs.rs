@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rfs_model::{OperationId, Timestamp};
+use rfs_model::{OperationId, RestoreNumber, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +13,13 @@ use super::{Journal, JournalError, from_body, from_text, to_body};
 /// Numbers the restores of one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(pub(super) i64);
+
+impl RunId {
+    /// The number of the restore, as the coordinator knows it.
+    pub fn number(self) -> RestoreNumber {
+        RestoreNumber(self.0.unsigned_abs())
+    }
+}
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,6 +226,15 @@ impl Journal {
             is_sealed("run")
         );
         self.read(|connection| receipts(connection, &sql, &[&limit]))
+    }
+
+    /// The number of the newest restore, whether it has ended or not; zero before the first. A number is never used twice.
+    pub fn newest_run(&self) -> Result<RestoreNumber, JournalError> {
+        self.read(|connection| {
+            let newest: i64 =
+                connection.query_row("SELECT coalesce(max(run), 0) FROM run", [], |row| row.get(0))?;
+            Ok(RunId(newest).number())
+        })
     }
 
     /// Why the host holds still; none when it does not.

@@ -1,7 +1,8 @@
 //! The tables, and how an older file becomes a newer one.
 //!
 //! Format 2 seals rows: triggers write a digest of each row into it whenever it changes, and whoever reads the row
-//! compares it ([`seal`](super::seal)). SQLite finds damage to its own structure, and no damage to values.
+//! compares it ([`seal`](super::seal)). SQLite finds damage to its own structure, and no damage to values. Format 3 keeps the
+//! id of the machine.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use rusqlite::Connection;
 use super::JournalError;
 
 /// Each step brings a file from the format of its index to the next; released steps never change.
-const STEPS: [&str; 2] = ["
+const STEPS: [&str; 3] = ["
 CREATE TABLE fence (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     generation INTEGER NOT NULL,
@@ -136,6 +137,18 @@ CREATE TRIGGER quiet_new AFTER INSERT ON quiet BEGIN
 END;
 CREATE TRIGGER quiet_now AFTER UPDATE OF component, operation, until ON quiet BEGIN
     UPDATE quiet SET seal = row_seal('quiet', new.component, new.operation, new.until) WHERE rowid = new.rowid;
+END;
+", "
+CREATE TABLE instance (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL,
+    seal BLOB
+) STRICT;
+CREATE TRIGGER instance_new AFTER INSERT ON instance BEGIN
+    UPDATE instance SET seal = row_seal('instance', new.one, new.id) WHERE rowid = new.rowid;
+END;
+CREATE TRIGGER instance_now AFTER UPDATE OF one, id ON instance BEGIN
+    UPDATE instance SET seal = row_seal('instance', new.one, new.id) WHERE rowid = new.rowid;
 END;
 "];
 

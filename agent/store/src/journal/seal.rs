@@ -11,7 +11,7 @@ use rusqlite::types::ValueRef;
 use super::JournalError;
 
 /// The tables, and the columns that a seal covers.
-pub(super) const SEALED: [(&str, &str); 8] = [
+pub(super) const SEALED: [(&str, &str); 9] = [
     ("fence", "one, generation, operation"),
     ("command", "operation, generation, step, arrived_at, deadline, body"),
     ("report", "sequence, operation, generation, step, at, body, acknowledged"),
@@ -20,6 +20,7 @@ pub(super) const SEALED: [(&str, &str); 8] = [
     ("fact", "run, name, body"),
     ("hold", "one, since, run, message"),
     ("quiet", "component, operation, until"),
+    ("instance", "one, id"),
 ];
 
 /// Teaches the connection `row_seal`.
