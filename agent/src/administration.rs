@@ -10,7 +10,7 @@ use rfs_store::{Cancel, DrillReport, SnapshotInfo, StoreError};
 use uuid::Uuid;
 
 use crate::commander::{Activity, Refusal, Selection, StepKind};
-use crate::engine::{Engine, Order, Receipt, label, refuse_snapshot};
+use crate::engine::{Engine, Order, Receipt, after, label, refuse_snapshot};
 use crate::local::{
     Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
     SnapshotView,
@@ -78,7 +78,7 @@ impl Administration for Administrator {
             operation: local_operation(),
             target,
             selection: order.selection.clone(),
-            deadline: self.0.clock().now().plus(timeout),
+            until: after(timeout),
             reason: format!("before restoring {}", target.0.short()),
             command: None,
             force: order.force,

@@ -7,6 +7,8 @@
 //! Invariants
 //! - A command is in the journal before anything is done for it, and has exactly one report, whatever happens between. The
 //!   report waits for as long as the journal cannot say how the command ended.
+//! - A report that cannot be journalled is tried again until it is; meanwhile the next steps are taken.
+//! - A step has its time from its arrival, by a clock that never steps; after a restart it has what is left, at most all of it.
 //! - One worker: the steps of an operation are taken one after the other. What stops a step acts at once, beside it.
 //! - A command of an older generation, and one of another operation of the same generation, has no effect.
 
@@ -19,12 +21,13 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
-use rfs_model::{OperationId, Reason};
+use rfs_model::{Generation, OperationId, Reason, SnapshotId};
 use rfs_store::journal::{Admission, CommandKey, JournalError, StoredCommand, StoredReport};
 
-use crate::engine::Engine;
 use crate::engine::cause::{refuse, refuse_for};
+use crate::engine::{Engine, after};
 
 pub use command::{Command, Selection, Step, StepKind};
 pub use intake::{Activity, HostState, Inconsistent, Intake, IntakeError};
@@ -33,9 +36,11 @@ pub use report::{Outcome, Refusal, Report, ReportSequence};
 /// The host, as the coordinator commands it.
 pub struct Commander {
     engine: Arc<Engine>,
-    queue: SyncSender<StoredCommand<Command>>,
+    queue: SyncSender<Job>,
     /// The newest operation that was told to stop, for the moment between its command and its start.
     stopping: Arc<Mutex<Option<OperationId>>>,
+    /// What the journal said last, for the time in which it cannot be read.
+    known: Mutex<HostState>,
 }
 
 /// Commands that wait. A coordinator has one operation on a host, of a few steps.
@@ -52,7 +57,7 @@ impl Commander {
             .name("commander".into())
             .spawn(move || worker.work(unfinished, &commands))
             .map_err(|error| IntakeError(error.into()))?;
-        Ok(Arc::new(Self { engine, queue, stopping }))
+        Ok(Arc::new(Self { engine, queue, stopping, known: Mutex::default() }))
     }
 
     /// Answers a command that is not taken.
@@ -64,7 +69,7 @@ impl Commander {
         Ok(())
     }
 
-    fn take(&self, command: StoredCommand<Command>) -> Result<(), IntakeError> {
+    fn take(&self, command: StoredCommand<Command>, until: Instant) -> Result<(), IntakeError> {
         let operation = command.key.operation;
         match command.body.step {
             Step::Cancel => {
@@ -74,15 +79,15 @@ impl Commander {
             Step::Abandon => self.engine.cancel_checkpoint(operation),
             Step::Prepare { .. } | Step::Cut | Step::Finish | Step::Apply { .. } | Step::Revert { .. } => {}
         }
-        match self.queue.try_send(command) {
+        let key = command.key.clone();
+        match self.queue.try_send(Job::Command { command, until }) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(command)) => {
-                let refusal = refuse_for(Reason::HostBusy, "too many commands wait on this host");
-                self.refuse(&command.key, refusal)
+            Err(TrySendError::Full(_)) => {
+                self.refuse(&key, refuse_for(Reason::HostBusy, "too many commands wait on this host"))
             }
-            Err(TrySendError::Disconnected(command)) => {
+            Err(TrySendError::Disconnected(_)) => {
                 let refusal = refuse(Reason::Internal, "the agent's worker has ended", "restart the agent");
-                self.refuse(&command.key, refusal)
+                self.refuse(&key, refusal)
             }
         }
     }
@@ -90,6 +95,7 @@ impl Commander {
 
 impl Intake for Commander {
     fn receive(&self, command: Command) -> Result<(), IntakeError> {
+        let until = after(command.timeout);
         let arrived_at = self.engine.clock().now();
         let key = CommandKey {
             operation: command.operation,
@@ -101,7 +107,7 @@ impl Intake for Commander {
         let admission = self.engine.journal().admit(&stored).map_err(failed)?;
         tracing::info!(command = %stored.key, ?admission, "command");
         match admission {
-            Admission::New => self.take(stored),
+            Admission::New => self.take(stored, until),
             // It waits or is at work; its report will follow.
             Admission::Pending => Ok(()),
             Admission::Answered => {
@@ -119,8 +125,10 @@ impl Intake for Commander {
     }
 
     fn unacknowledged(&self) -> Result<Vec<Report>, IntakeError> {
-        let stored = self.engine.journal().unacknowledged::<Outcome>().map_err(failed)?;
-        stored.into_iter().map(report).collect()
+        let journal = self.engine.journal();
+        let stored = journal.unacknowledged::<Outcome>().map_err(failed)?;
+        let newest = journal.generation().map_err(failed)?;
+        stored.into_iter().map(|stored| report(stored, newest)).collect()
     }
 
     fn acknowledge(&self, sequence: ReportSequence) -> Result<(), IntakeError> {
@@ -131,14 +139,37 @@ impl Intake for Commander {
         self.engine.heed(needed, deleted);
     }
 
-    fn state(&self) -> HostState {
-        let journal = self.engine.journal();
-        HostState {
-            generation: journal.generation().unwrap_or_default(),
-            activity: self.engine.board().activity(),
-            // A journal that cannot be read is no proof of a consistent host, and whoever restores will meet it.
-            inconsistent: self.engine.inconsistent().ok().flatten(),
+    fn welcomed(&self, owner: Option<OperationId>) {
+        self.engine.cancel_disowned_checkpoint(owner);
+        // After what the worker is at, and what was commanded before: it may be the checkpoint's own step.
+        if self.queue.try_send(Job::Owner(owner)).is_err() {
+            tracing::warn!(
+                "too many commands wait on this host; a checkpoint that is over ends when its time is up"
+            );
         }
+    }
+
+    fn snapshots_revision(&self) -> u64 {
+        self.engine.store().revision()
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, IntakeError> {
+        let infos = self.engine.store().restorable().map_err(|error| IntakeError(error.into()))?;
+        Ok(infos.iter().rev().map(|info| info.id).collect())
+    }
+
+    fn state(&self) -> HostState {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // A journal that cannot be read proves neither that the host is consistent, nor that it has obeyed nothing.
+        if let Ok(generation) = self.engine.journal().generation() {
+            known.generation = generation;
+        }
+        if let Ok(inconsistent) = self.engine.inconsistent() {
+            known.inconsistent = inconsistent;
+        }
+        known.activity = self.engine.board().activity();
+        known.snapshot = self.engine.brought();
+        known.clone()
     }
 
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
@@ -146,12 +177,26 @@ impl Intake for Commander {
     }
 }
 
-fn report(stored: StoredReport<Outcome>) -> Result<Report, IntakeError> {
+/// What the worker does next.
+enum Job {
+    /// Takes a step, which has until then.
+    Command {
+        /// The step.
+        command: StoredCommand<Command>,
+        /// By the clock that never steps.
+        until: Instant,
+    },
+    /// Ends a checkpoint of another operation than this, which owns the host.
+    Owner(Option<OperationId>),
+}
+
+fn report(stored: StoredReport<Outcome>, newest: Generation) -> Result<Report, IntakeError> {
     Ok(Report {
         sequence: ReportSequence(stored.sequence),
         operation: stored.key.operation,
         step: stored.key.step.parse().map_err(|error: command::UnknownStep| IntakeError(error.into()))?,
         generation: stored.key.generation,
+        newest: newest.max(stored.key.generation),
         at: stored.at,
         outcome: stored.body,
     })

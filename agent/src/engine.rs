@@ -18,12 +18,13 @@
 
 mod back;
 mod board;
+mod brought;
 mod capture;
 pub(crate) mod cause;
 mod checkpoint;
 mod choice;
+mod clocks;
 mod collector;
-mod deadline;
 mod failpoint;
 mod forward;
 mod health;
@@ -43,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
 use rfs_model::time::SharedClock;
-use rfs_model::{HostId, OperationId, Reason, SnapshotId, Timestamp};
+use rfs_model::{HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId};
 use rfs_store::journal::{Journal, JournalError, NewRun};
 use rfs_store::{Cancel, Snapshot, Store, StoreError, StoreOptions};
 
@@ -59,6 +60,8 @@ use collector::Wakes;
 use run::{Goal, Ready, Run, Tally};
 
 pub use capture::Captured;
+pub use clocks::Clocks;
+pub(crate) use clocks::after;
 pub use collector::Collector;
 pub use health::{LocalHealth, NoLocalHealth, Unhealthy};
 pub use phase::{Direction, Phase, UnknownPhase};
@@ -72,8 +75,13 @@ pub struct Engine {
     store: Store,
     journal: Journal,
     components: Vec<Box<dyn Component>>,
+    /// Never steps; for everything that is said of this process's time.
     clock: SharedClock,
+    /// The machine's; for what people and calendars ask about, and for nothing else.
+    wall: SharedClock,
     health: Arc<dyn LocalHealth>,
+    /// The snapshot that the host was last brought to.
+    brought: Mutex<Option<SnapshotId>>,
     /// Held by whatever works on the host.
     work: Mutex<()>,
     /// The restore that runs, and how it is stopped.
@@ -108,7 +116,7 @@ pub struct Order {
     /// Which part of it.
     pub selection: Selection,
     /// Past it, and before the commit, the host goes back.
-    pub deadline: Timestamp,
+    pub until: Instant,
     /// Why, in the words of whoever asked.
     pub reason: String,
     /// The command that asks for it; none for an administrator on the host.
@@ -120,10 +128,15 @@ pub struct Order {
 impl Engine {
     /// Opens the store and the journal, and ends what was interrupted: a restore goes back or forward, and what was
     /// quiet for a checkpoint resumes.
-    pub fn open(config: Config, clock: SharedClock, health: Arc<dyn LocalHealth>) -> Result<Opened, Refusal> {
+    pub fn open(
+        config: Config,
+        clocks: impl Into<Clocks>,
+        health: Arc<dyn LocalHealth>,
+    ) -> Result<Opened, Refusal> {
+        let Clocks { steady: clock, wall } = clocks.into();
         let refused = |cause: Cause| cause.refusal();
         let options = StoreOptions { reserve: config.reserve, clones: config.clones };
-        let store = Store::open_with(&config.store, clock.clone(), options);
+        let store = Store::open_with(&config.store, wall.clone(), options);
         let store = store.map_err(|error| match store_reason(&error) {
             Reason::StoreLocked => refuse(
                 Reason::StoreLocked,
@@ -143,7 +156,9 @@ impl Engine {
             store,
             journal,
             clock,
+            wall,
             health,
+            brought: Mutex::default(),
             work: Mutex::default(),
             current: Mutex::default(),
             checkpoint: Mutex::default(),
@@ -153,7 +168,13 @@ impl Engine {
             board: Board::default(),
             lead,
         };
+        engine.recall_brought();
         let recovered = recover::recover(&engine, &|_| {})?;
+        // What is measured from now on is measured after all of them.
+        let newest = engine.journal.newest_run().map_err(|error| refused(error.into()))?;
+        if newest > RestoreNumber(0) {
+            engine.health.restore_ended(newest);
+        }
         engine.resume_all();
         engine.forget_stored_ahead();
         engine.release_superseded();
@@ -184,6 +205,12 @@ impl Engine {
     /// What the host is at.
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// The machine: a random id that lives with the store, and is made when it is asked for first.
+    pub fn instance(&self) -> Result<InstanceId, Refusal> {
+        let fresh = InstanceId::from_uuid(uuid::Uuid::now_v7());
+        self.journal.instance(fresh).map_err(|error| Cause::Journal(error).refusal())
     }
 
     /// Why the host holds still; none when it does not.
@@ -219,9 +246,9 @@ impl Engine {
         let snapshot = self.snapshot(order.target)?;
         let chosen = choice::choose(&self.components, &self.config, &snapshot, &order.selection)?;
         let now = self.clock.now();
-        if now >= order.deadline {
-            let message = format!("the deadline {} has passed", order.deadline);
-            return Err(refuse_for(Reason::DeadlineExceeded, message));
+        let left = order.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(refuse_for(Reason::DeadlineExceeded, "its time was up before it was begun"));
         }
         let goal = Goal {
             target: order.target,
@@ -230,16 +257,14 @@ impl Engine {
             command: order.command,
         };
         let new =
-            NewRun { operation: order.operation, started_at: now, deadline: order.deadline, body: goal };
+            NewRun { operation: order.operation, started_at: now, deadline: now.plus(left), body: goal };
         let id = self
             .journal
             .begin(&new, Phase::Accepted.as_str())
             .map_err(|error| Cause::Journal(error).refusal())?;
         failpoint::pause(Phase::Accepted, failpoint::Edge::Before);
 
-        let cancel = Cancel::at(order.deadline, self.clock.clone());
-        let until = Instant::now() + order.deadline.since(now);
-        let _watchdog = deadline::Watchdog::start(until, cancel.clone());
+        let cancel = Cancel::at(order.until);
         self.set_current(Some((order.operation, cancel.clone())));
         self.stop_collection();
         let run = Run {
@@ -249,7 +274,7 @@ impl Engine {
             goal: new.body,
             started_at: now,
             cancel,
-            until,
+            until: order.until,
             backup: None,
             ready: Ready::default(),
             tally: Tally::default(),
@@ -314,10 +339,12 @@ impl Engine {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
-    /// The host is consistent again.
+    /// The host is consistent again, and everyone who watches is told.
     fn release(&self) -> Result<(), Refusal> {
         tracing::info!("the host is consistent again");
-        self.journal.release().map_err(|error| Cause::Journal(error).refusal())
+        self.journal.release().map_err(|error| Cause::Journal(error).refusal())?;
+        self.board.wake();
+        Ok(())
     }
 
     /// Owns the host, or says that someone else does.

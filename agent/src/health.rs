@@ -12,15 +12,19 @@
 //! Invariants
 //! - Every measurement ends within its timeout; a program that does not is killed with all that it started.
 //! - Nothing runs between two measurements: each check is one task that sleeps.
+//! - Nothing that was measured before the last restore on this host ended is known any more.
+//! - Time is measured by a clock that never steps, and told as how long ago.
 
 mod background;
+mod known;
 mod monitor;
 mod probe;
 mod program;
 mod verdict;
 
 pub use background::Background;
-pub use monitor::{CheckHealth, HostHealth, Monitor};
+pub use known::{CheckHealth, HostHealth, Measured};
+pub use monitor::Monitor;
 pub use probe::{Measurement, Prober};
 pub use program::{Ended, HostPrograms, RunsPrograms};
 

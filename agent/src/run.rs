@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rfs_link::{Chain, Credentials, Failure, LiveCredentials, Target};
-use rfs_model::Reason;
-use rfs_model::time::SharedClock;
+use rfs_model::time::{SharedClock, SystemClock};
+use rfs_model::{InstanceId, Reason};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ const BLOCKING_THREADS: usize = 64;
 /// The engine, with its store opened and what a crash left recovered.
 #[derive(Clone)]
 pub struct Opened {
+    /// The machine: lives with the store.
+    pub instance: InstanceId,
     /// Takes the coordinator's commands.
     pub intake: Arc<dyn Intake>,
     /// Does what administrators ask.
@@ -85,21 +87,21 @@ pub async fn run_until(
     let _stopped = stop.clone().drop_guard();
     let programs = HostPrograms::default();
     let prober = Prober::new(&config.health, Arc::new(programs.clone()));
-    let monitor = Monitor::start(config.health.clone(), &prober, clock.clone(), &stop);
+    let monitor = Monitor::start(config.health.clone(), &prober, &stop);
     let local_health = Arc::new(monitor.clone());
     let opened = tokio::task::spawn_blocking(move || open(local_health)).await;
     let opened =
         opened.map_err(|error| Failure::new(Reason::Internal, format!("recovery failed: {error}")))??;
 
     // Only now: what a crash left is recovered whether or not the link can be set up.
-    let about = About::new(config);
-    let link = config.link.as_ref().map(|link| open_link(link, clock.clone())).transpose()?;
+    let about = About::new(config, opened.instance);
+    let link = config.link.as_ref().map(|link| open_link(link)).transpose()?;
     let host = Host {
         about: about.clone(),
         intake: opened.intake.clone(),
         administration: opened.administration.clone(),
         health: monitor.health(),
-        clock,
+        clock: clock.clone(),
     };
     let session = link.map(|(credentials, targets)| {
         credentials.follow(stop.clone());
@@ -117,6 +119,7 @@ pub async fn run_until(
         intake: opened.intake.clone(),
         health: monitor.health(),
         link: link_state,
+        clock,
     };
     info!(host = %config.host, store = %config.store.display(), "running");
 
@@ -140,7 +143,7 @@ pub async fn run_until(
 }
 
 /// Reads the credentials and the addresses that `link` names.
-fn open_link(link: &Link, clock: SharedClock) -> Result<(Arc<LiveCredentials>, Vec<Target>), Failure> {
+fn open_link(link: &Link) -> Result<(Arc<LiveCredentials>, Vec<Target>), Failure> {
     let target = |(i, text): (usize, &String)| {
         Target::parse(text).map_err(|error| {
             Failure::new(Reason::InvalidArgument, format!("[coordinator] endpoints[{i}]: {error}"))
@@ -150,7 +153,9 @@ fn open_link(link: &Link, clock: SharedClock) -> Result<(Arc<LiveCredentials>, V
     let targets = link.endpoints.iter().enumerate().map(target).collect::<Result<_, _>>()?;
     let credentials =
         Credentials { ca: link.ca.clone(), certificate: link.certificate.clone(), key: link.key.clone() };
-    let credentials = LiveCredentials::open(credentials, clock).map_err(|error| error.failure())?;
+    // Whether a certificate is valid is asked of the machine's clock: one that was wrong at boot may have been set right.
+    let credentials =
+        LiveCredentials::open(credentials, Arc::new(SystemClock)).map_err(|error| error.failure())?;
     Ok((credentials, targets))
 }
 

@@ -4,6 +4,7 @@
 //! dial an endpoint ─▶ Hello ─▶ Welcome ─▶ conversation ─▶ lost ─▶ back off (full jitter) ─▶ dial the next
 //!                                            │  commands ─▶ Intake (journal, engine)
 //!                                            │  reports  ◀─ Intake, again until acknowledged
+//!                                            ├─ which snapshots can be restored, after the reports that made them
 //!                                            └─ health, progress, answers to queries
 //! ```
 //!
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use rfs_link::{Connection, Failure, Identity, LiveCredentials, Patience, Target};
 use rfs_model::time::SharedClock;
-use rfs_model::{HostId, Labels, Reason};
+use rfs_model::{HostId, InstanceId, Labels, Reason};
 use rfs_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,19 +56,22 @@ pub struct About {
     pub labels: Labels,
     /// What it keeps.
     pub components: Vec<v1::Component>,
+    /// The machine: lives with the agent's store.
+    pub instance: InstanceId,
     /// Differs after each start of the agent.
-    pub instance_id: String,
+    pub start_id: String,
 }
 
 impl About {
-    /// The agent that `config` describes, in this process.
-    pub fn new(config: &Config) -> Self {
+    /// The agent that `config` describes, in this process and on this machine.
+    pub fn new(config: &Config, instance: InstanceId) -> Self {
         let components = config.components.iter().map(|component| (&component.name, component.kind()));
         Self {
             host: config.host.clone(),
             labels: config.labels.clone(),
             components: wire::write_components(components),
-            instance_id: uuid::Uuid::now_v7().to_string(),
+            instance,
+            start_id: uuid::Uuid::now_v7().to_string(),
         }
     }
 }

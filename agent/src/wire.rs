@@ -11,5 +11,6 @@ pub(crate) use upkeep::{
     read_collected, read_drilled, read_repaired, write_collected, write_drilled, write_repaired,
 };
 pub(crate) use view::{
-    read_plan, read_snapshot, write_checks, write_components, write_health, write_plan, write_snapshot,
+    Moment, read_plan, read_snapshot, write_checks, write_components, write_health, write_plan,
+    write_snapshot, write_snapshots,
 };

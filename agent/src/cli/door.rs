@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rfs_model::OperationId;
-use rfs_model::time::SystemClock;
 use rfs_store::Store;
 
 use crate::administration::Administrator;
 use crate::commander::Refusal;
 use crate::config::Config;
-use crate::engine::{Engine, NoLocalHealth, Opened, Receipt, refuse_snapshot};
+use crate::engine::{Clocks, Engine, NoLocalHealth, Opened, Receipt, refuse_snapshot};
 use crate::local::{Administration, LocalClient};
 use crate::run::SOCKET;
 
@@ -35,7 +34,7 @@ pub(super) fn open(config: &Config) -> Result<Door, Refusal> {
         return Ok(Door::Daemon(client));
     }
     let Opened { engine, recovered } =
-        Engine::open(config.clone(), Arc::new(SystemClock), Arc::new(NoLocalHealth))?;
+        Engine::open(config.clone(), Clocks::of_this_machine(), Arc::new(NoLocalHealth))?;
     let engine = Arc::new(engine);
     Ok(Door::Here(Box::new(Here { administrator: Administrator::new(engine.clone()), engine, recovered })))
 }

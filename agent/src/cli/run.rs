@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rfs_link::Exit;
 use rfs_model::Reason;
-use rfs_model::time::{SharedClock, SystemClock};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
@@ -13,7 +12,7 @@ use super::Ended;
 use crate::administration::Administrator;
 use crate::commander::Commander;
 use crate::config::Config;
-use crate::engine::{self, Collector, Engine};
+use crate::engine::{self, Clocks, Collector, Engine};
 use crate::run;
 
 /// Logs to standard error, from `level` on, or as `RUST_LOG` says.
@@ -29,19 +28,21 @@ pub(super) fn log(level: Level) {
 
 pub(super) fn run(config: &Config) -> Ended {
     log(Level::INFO);
-    let clock: SharedClock = Arc::new(SystemClock);
-    let (opened_config, opened_clock) = (config.clone(), clock.clone());
+    let clocks = Clocks::of_this_machine();
+    let (opened_config, clock) = (config.clone(), clocks.steady.clone());
     let open = move |health| -> Result<run::Opened, rfs_link::Failure> {
-        let engine::Opened { engine, recovered } = Engine::open(opened_config, opened_clock, health)?;
+        let engine::Opened { engine, recovered } = Engine::open(opened_config, clocks, health)?;
         if let Some((operation, receipt)) = recovered {
             tracing::warn!(%operation, standing = %receipt.standing, "the interrupted restore was brought to an end");
         }
+        let instance = engine.instance()?;
         let engine = Arc::new(engine);
         let commander = Commander::start(engine.clone())
             .map_err(|error| rfs_link::Failure::new(Reason::Io, rfs_link::Chain(&error).to_string()))?;
         let collector = Collector::start(&engine)
             .map_err(|error| rfs_link::Failure::new(Reason::Internal, format!("cannot start: {error}")))?;
         Ok(run::Opened {
+            instance,
             intake: commander,
             administration: Arc::new(Administrator::new(engine)),
             collector: Some(Arc::new(collector)),

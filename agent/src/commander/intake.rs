@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rfs_model::{Generation, OperationId, Timestamp};
+use rfs_model::{Generation, OperationId, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, StepKind};
@@ -27,6 +27,16 @@ pub trait Intake: Send + Sync {
     /// and replaces what was said before.
     fn heed(&self, needed: &BTreeSet<OperationId>, deleted: &BTreeSet<OperationId>);
 
+    /// A coordinator has welcomed the host, and says which operation owns it. A checkpoint of another operation is over:
+    /// what it made quiet resumes.
+    fn welcomed(&self, owner: Option<OperationId>);
+
+    /// Grows whenever a snapshot is lost, or comes back; a new one alone does not change it. Waits for nothing.
+    fn snapshots_revision(&self) -> u64;
+
+    /// The snapshots that can be restored, the newest first.
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, IntakeError>;
+
     /// Where the host stands, for the first message of a session and for status.
     fn state(&self) -> HostState;
 
@@ -41,6 +51,8 @@ pub struct HostState {
     pub generation: Generation,
     /// What is being done.
     pub activity: Option<Activity>,
+    /// The snapshot that the host was last brought to, by whomever; none when it never was, or is at neither state.
+    pub snapshot: Option<SnapshotId>,
     /// Set when the host is at neither state and holds still until a person has looked.
     pub inconsistent: Option<Inconsistent>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rfs_model::{ByteCount, Generation, OperationId, Reason, SnapshotId, Standing, Timestamp};
+use rfs_model::{ByteCount, Generation, OperationId, Reason, RestoreNumber, SnapshotId, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::command::StepKind;
@@ -31,6 +31,9 @@ pub struct Report {
     pub step: StepKind,
     /// The generation of the command.
     pub generation: Generation,
+    /// The newest generation that the host had obeyed when the report was read to be sent. One beyond the command's
+    /// operation says that something newer has happened since.
+    pub newest: Generation,
     /// When the host knew.
     pub at: Timestamp,
     /// What came of it.
@@ -70,6 +73,9 @@ pub enum Outcome {
         standing: Standing,
         /// The backup that `Apply` took, if it came so far.
         backup: Option<SnapshotId>,
+        /// The last restore of the operation; 0 when none was begun.
+        #[serde(default)]
+        restore: RestoreNumber,
     },
     /// The command was not taken, and nothing was changed.
     Refused(Refusal),

@@ -1,17 +1,18 @@
 //! The one worker that takes a host's steps.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
-use rfs_model::{OperationId, Reason, SnapshotId, Standing};
+use rfs_model::{OperationId, Reason, RestoreNumber, SnapshotId, Standing};
 use rfs_store::journal::{CommandKey, JournalError, StoredCommand};
 
-use super::{Activity, Command, Outcome, Refusal, Selection, Step, StepKind};
+use super::{Activity, Command, Job, Outcome, Refusal, Selection, Step, StepKind};
 use crate::engine::cause::{refuse, refuse_for};
-use crate::engine::{Asked, Engine, Order};
+use crate::engine::{Asked, Engine, Order, Receipt, after};
 use crate::local::Progress;
 
 type Stored = StoredCommand<Command>;
@@ -20,40 +21,49 @@ type Stored = StoredCommand<Command>;
 pub(super) struct Worker {
     engine: Arc<Engine>,
     stopping: Arc<Mutex<Option<OperationId>>>,
+    /// Reports that the journal could not take yet, oldest first.
+    unstored: VecDeque<(CommandKey, Outcome)>,
 }
 
-/// How long the worker sleeps at most while a checkpoint owns the host, so that its end is not missed when the clock is
-/// set.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// The waits between tries to store a report, or to read how a restore ended.
-const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
+/// How long the worker waits before it asks the journal again: to take a report, or to say how a restore ended.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) fn new(engine: Arc<Engine>, stopping: Arc<Mutex<Option<OperationId>>>) -> Self {
-        Self { engine, stopping }
+        Self { engine, stopping, unstored: VecDeque::new() }
     }
 
     /// Works until nobody can send any more.
-    pub(super) fn work(&self, unfinished: Vec<Stored>, commands: &Receiver<Stored>) {
+    pub(super) fn work(mut self, unfinished: Vec<Stored>, jobs: &Receiver<Job>) {
         for command in unfinished {
             let outcome = self.take_up(&command);
             self.engine.board().show(None);
-            self.answer(&command.key, &outcome);
+            self.answer(command.key, outcome);
         }
         loop {
-            let next = match self.engine.checkpoint_until() {
-                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(until) => commands.recv_timeout(until.since(self.engine.clock().now()).min(LOOK)),
-            };
-            match next {
-                Ok(command) => {
-                    let outcome = self.execute(&command);
-                    self.answer(&command.key, &outcome);
+            match self.next(jobs) {
+                Ok(Job::Command { command, until }) => {
+                    let outcome = self.execute(&command, until);
+                    self.answer(command.key, outcome);
                 }
-                Err(RecvTimeoutError::Timeout) => self.engine.expire_checkpoint(),
+                Ok(Job::Owner(owner)) => self.engine.end_disowned_checkpoint(owner),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.engine.expire_checkpoint();
+                    self.store_reports();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Waits for the next job, at most until there is something else to do.
+    fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        let expiry = self.engine.checkpoint_until();
+        let expiry = expiry.map(|until| until.saturating_duration_since(Instant::now()));
+        let again = (!self.unstored.is_empty()).then_some(AGAIN);
+        match expiry.into_iter().chain(again).min() {
+            Some(at_most) => jobs.recv_timeout(at_most),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
@@ -68,10 +78,17 @@ impl Worker {
             Step::Apply { .. } | Step::Revert { .. } => match self.ended(command) {
                 Some(ended) => ended,
                 // It was not begun.
-                None => self.execute(command),
+                None => self.execute(command, self.until(command)),
             },
-            Step::Finish | Step::Abandon | Step::Cancel => self.execute(command),
+            Step::Finish | Step::Abandon | Step::Cancel => self.execute(command, self.until(command)),
         }
+    }
+
+    /// When the time of a command from before a restart is up: what its stored deadline leaves, by a clock that may have been
+    /// set meanwhile, and so never more than it had from the start.
+    fn until(&self, command: &Stored) -> Instant {
+        let left = command.deadline.since(self.engine.clock().now());
+        after(left.min(command.body.timeout))
     }
 
     /// The end of the restore that this command asked for; none if it was not begun.
@@ -79,8 +96,6 @@ impl Worker {
     /// While the journal cannot say, nobody is answered and nothing else is taken up: the restore may have been committed, so
     /// that neither a refusal nor another try would be right. Whoever waits has a deadline of their own.
     fn ended(&self, command: &Stored) -> Option<Outcome> {
-        let [first @ .., last] = PAUSES;
-        let mut pauses = first.into_iter();
         loop {
             let error = match self.receipt(command) {
                 Ok(ended) => return ended,
@@ -91,21 +106,19 @@ impl Worker {
                 tracing::error!(command = %command.key, %error, "the journal does not say how it ended; holding still until it does");
                 self.show(command, None);
             }
-            thread::sleep(pauses.next().unwrap_or(last));
+            thread::sleep(AGAIN);
         }
     }
 
-    fn execute(&self, command: &Stored) -> Outcome {
+    fn execute(&self, command: &Stored, until: Instant) -> Outcome {
         let Command { operation, ref reason, .. } = command.body;
         self.show(command, None);
         let outcome = match &command.body.step {
-            Step::Prepare { selection } => {
-                match self.engine.prepare(operation, selection, command.deadline) {
-                    Ok(()) => Outcome::Prepared,
-                    Err(refusal) => Outcome::Failed(refusal),
-                }
-            }
-            Step::Cut => match self.engine.cut_checkpoint(operation, reason, command.deadline) {
+            Step::Prepare { selection } => match self.engine.prepare(operation, selection, until) {
+                Ok(()) => Outcome::Prepared,
+                Err(refusal) => Outcome::Failed(refusal),
+            },
+            Step::Cut => match self.engine.cut_checkpoint(operation, reason, until) {
                 Ok(captured) => Outcome::Cut {
                     snapshot: captured.info.id,
                     cut_at: captured.cut_at,
@@ -125,7 +138,7 @@ impl Worker {
                 Err(refusal) => Outcome::Failed(refusal),
             },
             Step::Apply { snapshot, selection } | Step::Revert { snapshot, selection } => {
-                self.restore(command, *snapshot, selection)
+                self.restore(command, *snapshot, selection, until)
             }
             Step::Cancel => self.cancelled(operation),
         };
@@ -133,7 +146,13 @@ impl Worker {
         outcome
     }
 
-    fn restore(&self, command: &Stored, target: SnapshotId, selection: &Selection) -> Outcome {
+    fn restore(
+        &self,
+        command: &Stored,
+        target: SnapshotId,
+        selection: &Selection,
+        until: Instant,
+    ) -> Outcome {
         let operation = command.key.operation;
         match self.is_cancelled(command) {
             Err(error) => return Outcome::Refused(unread(&error)),
@@ -154,7 +173,7 @@ impl Worker {
             operation,
             target,
             selection: selection.clone(),
-            deadline: command.deadline,
+            until,
             reason: command.body.reason.clone(),
             command: Some(asked),
             force: false,
@@ -195,8 +214,13 @@ impl Worker {
         match self.engine.receipts_of(operation) {
             Err(error) => Outcome::Refused(unread(&error)),
             Ok(receipts) => match receipts.into_iter().next_back() {
-                Some((_, last)) => Outcome::Cancelled { standing: last.standing, backup: last.backup },
-                None => Outcome::Cancelled { standing: Standing::Before, backup: None },
+                Some((_, last)) => {
+                    let Receipt { standing, backup, restore, .. } = last;
+                    Outcome::Cancelled { standing, backup, restore }
+                }
+                None => {
+                    Outcome::Cancelled { standing: Standing::Before, backup: None, restore: RestoreNumber(0) }
+                }
             },
         }
     }
@@ -213,19 +237,20 @@ impl Worker {
         }));
     }
 
-    /// Stores the report. If it cannot be stored now, it will be after the next start.
-    fn answer(&self, key: &CommandKey, outcome: &Outcome) {
-        let store = || self.engine.journal().report(key, self.engine.clock().now(), outcome);
-        let mut stored = store();
-        for pause in PAUSES {
-            if stored.is_ok() {
+    /// Stores the report, now or as soon as the journal takes it: what was done is done, and somebody waits to hear of it.
+    fn answer(&mut self, key: CommandKey, outcome: Outcome) {
+        self.unstored.push_back((key, outcome));
+        self.store_reports();
+    }
+
+    /// Stores the reports that wait, in order, as far as the journal takes them.
+    fn store_reports(&mut self) {
+        while let Some((key, outcome)) = self.unstored.front() {
+            if let Err(error) = self.engine.journal().report(key, self.engine.clock().now(), outcome) {
+                tracing::error!(command = %key, error = %Chain(&error), "the report could not be stored; it is tried again");
                 break;
             }
-            thread::sleep(pause);
-            stored = store();
-        }
-        if let Err(error) = stored {
-            tracing::error!(command = %key, error = %Chain(&error), "the report could not be stored");
+            self.unstored.pop_front();
         }
         self.engine.board().wake();
     }

@@ -112,6 +112,7 @@ pub(super) fn abandon(mut run: Run<'_>, facts: &[(&str, String)], failure: Failu
     if let Err(cause) = run.arrow_back(Phase::Abandoning, facts, |run| run.discard()) {
         tracing::warn!(error = %Chain(&cause), "what was staged could not all be removed");
     }
+    run.is_settled();
     let receipt = run.receipt(Standing::Before, Some(failure));
     run.end(Phase::Ended, receipt, None)
 }
@@ -131,6 +132,7 @@ fn stuck(run: Run<'_>, failure: Failure, cause: &Cause) -> Receipt {
         next: format!("repair what the message names, then: rfs-agent restore {backup} --force"),
         phase: failure.phase,
     };
+    run.is_settled();
     run.show(Phase::Stuck);
     let receipt = run.receipt(Standing::Inconsistent, Some(failure));
     run.end(Phase::Stuck, receipt, Some(&message))

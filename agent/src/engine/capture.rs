@@ -7,7 +7,7 @@ use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
 use rfs_store::{Cancel, SnapshotInfo, SnapshotNote};
 
 use super::cause::{Cause, refuse};
-use super::{Engine, label};
+use super::{Engine, after, label};
 use crate::commander::Refusal;
 use crate::component::{Component, Measure};
 use crate::local::SnapshotKind;
@@ -37,7 +37,7 @@ impl Engine {
         let _alone = self.alone()?;
         self.is_free_for(operation)?;
         let chosen = self.chosen(components)?;
-        let until = self.clock.now().plus(self.config.max_restore_time);
+        let until = after(self.config.max_restore_time);
         let quiet = self.quiesce(&chosen, operation, until, cancel);
         let cut = || self.cut(&chosen, SnapshotKind::Local, reason, None, cancel);
         let captured = quiet.and_then(|()| self.with_room(cancel, cut));

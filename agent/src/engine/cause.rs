@@ -63,6 +63,13 @@ impl Cause {
         matches!(self, Self::Component(error) if error.is_moved_on())
     }
 
+    /// Whether the store has lost what the target needs.
+    pub(super) fn harms_target(&self) -> bool {
+        let reads =
+            matches!(self, Self::Component(ComponentError::Stage { .. } | ComponentError::Recall { .. }));
+        reads && self.reason() == Reason::StoreDamaged
+    }
+
     /// The cause as a receipt keeps it.
     pub(super) fn failure(&self, phase: Phase) -> Failure {
         let reason = self.reason();

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
-use rfs_model::{ByteCount, ComponentName, OperationId, Reason, Timestamp};
+use rfs_model::{ByteCount, ComponentName, OperationId, Reason};
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
@@ -19,7 +20,7 @@ use crate::local::SnapshotKind;
 pub(super) struct Checkpoint {
     pub(super) operation: OperationId,
     components: BTreeSet<ComponentName>,
-    until: Timestamp,
+    until: Instant,
     cancel: Cancel,
     /// How much was new to the store when it was stored ahead: that is the checkpoint's, too.
     ahead: ByteCount,
@@ -39,7 +40,7 @@ impl Engine {
         &self,
         operation: OperationId,
         selection: &Selection,
-        until: Timestamp,
+        until: Instant,
     ) -> Result<(), Refusal> {
         let alone = self.alone()?;
         if let Some(held) = self.inconsistent()? {
@@ -47,7 +48,7 @@ impl Engine {
         }
         self.give_up_other_checkpoint(operation)?;
         let chosen = self.chosen(&selection.components)?;
-        let cancel = Cancel::at(until, self.clock.clone());
+        let cancel = Cancel::at(until);
         let components = chosen.iter().map(|component| component.name().clone()).collect();
         let ahead = ByteCount(0);
         let mut checkpoint = Checkpoint { operation, components, until, cancel: cancel.clone(), ahead };
@@ -80,13 +81,13 @@ impl Engine {
         &self,
         operation: OperationId,
         reason: &str,
-        until: Timestamp,
+        until: Instant,
     ) -> Result<Captured, Refusal> {
         let alone = self.alone()?;
         let mut checkpoint = self.own_checkpoint(operation)?;
         if until > checkpoint.until {
             checkpoint.until = until;
-            checkpoint.cancel = Cancel::at(until, self.clock.clone());
+            checkpoint.cancel = Cancel::at(until);
             self.set_checkpoint(Some(checkpoint.clone()));
         }
         let chosen = self.chosen(&checkpoint.components)?;
@@ -129,16 +130,33 @@ impl Engine {
     }
 
     /// When the present checkpoint's time is up.
-    pub fn checkpoint_until(&self) -> Option<Timestamp> {
+    pub fn checkpoint_until(&self) -> Option<Instant> {
         self.checkpoint().as_ref().map(|checkpoint| checkpoint.until)
     }
 
     /// Ends a checkpoint whose time is up.
     pub fn expire_checkpoint(&self) {
         let expired =
-            self.checkpoint().as_ref().filter(|checkpoint| self.clock.now() >= checkpoint.until).cloned();
+            self.checkpoint().as_ref().filter(|checkpoint| Instant::now() >= checkpoint.until).cloned();
         if let Some(Checkpoint { operation, .. }) = expired {
             tracing::warn!(%operation, "the checkpoint was not finished in time; everything resumes");
+            // What could not resume is logged, and tried again at the next start.
+            let _ = self.give_up(operation);
+        }
+    }
+
+    /// Stops what a checkpoint of another operation than `owner` is at, so that it can be ended.
+    pub fn cancel_disowned_checkpoint(&self, owner: Option<OperationId>) {
+        if let Some(checkpoint) = self.checkpoint().as_ref().filter(|held| Some(held.operation) != owner) {
+            checkpoint.cancel.cancel();
+        }
+    }
+
+    /// Ends a checkpoint of another operation than `owner`, which owns the host as its coordinator says.
+    pub fn end_disowned_checkpoint(&self, owner: Option<OperationId>) {
+        let held = self.checkpoint().as_ref().map(|checkpoint| checkpoint.operation);
+        if let Some(operation) = held.filter(|held| Some(*held) != owner) {
+            tracing::warn!(%operation, "the coordinator knows nothing of the checkpoint any more; everything resumes");
             // What could not resume is logged, and tried again at the next start.
             let _ = self.give_up(operation);
         }
@@ -167,7 +185,7 @@ impl Engine {
                 "the host is not prepared for this checkpoint: it was given up, or the agent was restarted";
             return Err(refuse(Reason::WrongState, message, "take the checkpoint again"));
         };
-        if self.clock.now() >= checkpoint.until {
+        if Instant::now() >= checkpoint.until {
             return Err(refuse_for(Reason::DeadlineExceeded, "the checkpoint's time on this host is up"));
         }
         Ok(checkpoint)

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rfs_link::Chain;
 use rfs_store::Cancel;
 
-use super::Engine;
+use super::{Engine, after};
 
 /// The first collection after a start; the agent may never run for a whole interval.
 const FIRST: Duration = Duration::from_secs(60);
@@ -148,12 +148,11 @@ impl Work {
 
     /// Collects; false if it could not begin, or was stopped before its end.
     fn collect(&self, engine: &Engine) -> bool {
-        let now = engine.clock.now();
         let retention = &engine.config.retention;
-        if !retention.may_begin(now) || engine.is_restoring() {
+        if !retention.may_begin(engine.wall.now()) || engine.is_restoring() {
             return false;
         }
-        let cancel = Cancel::at(now.plus(retention.at_most), engine.clock.clone());
+        let cancel = Cancel::at(after(retention.at_most));
         if !self.wakes.begin(&cancel) {
             return false;
         }

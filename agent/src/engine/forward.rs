@@ -27,10 +27,17 @@ pub(super) fn restore<'e>(mut run: Run<'e>, target: &Snapshot, chosen: &Chosen<'
     run.engine.store.forget_proofs();
     match went {
         Ok(()) => {
+            run.is_settled();
             tell_health(&run);
             tidy(run)
         }
-        Err((cause, phase)) => back::go_back(run, cause.failure(phase), phase),
+        Err((cause, phase)) => {
+            let failure = cause.failure(phase);
+            if cause.harms_target() {
+                run.engine.note_harm(run.goal.target, &failure.message);
+            }
+            back::go_back(run, failure, phase)
+        }
     }
 }
 

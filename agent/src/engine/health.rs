@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use rfs_model::RestoreNumber;
+
 /// Who knows whether this host is well. The engine asks once, after services have started.
 pub trait LocalHealth: Send + Sync {
     /// Waits until every required check has measured good at least once since the call, or until `until`.
     ///
     /// `cancelled` is asked now and then; when it answers yes, this returns an error at once.
     fn wait_until_good(&self, until: Instant, cancelled: &dyn Fn() -> bool) -> Result<(), Unhealthy>;
+
+    /// Restore `number` changes the host no further: it has committed, gone back, or is stuck. What was measured before
+    /// says nothing about the host any more; when this returns, nobody is told any of it.
+    fn restore_ended(&self, number: RestoreNumber);
 }
 
 /// The host was not well in time.
@@ -27,10 +33,16 @@ impl LocalHealth for NoLocalHealth {
     fn wait_until_good(&self, _until: Instant, _cancelled: &dyn Fn() -> bool) -> Result<(), Unhealthy> {
         Ok(())
     }
+
+    fn restore_ended(&self, _number: RestoreNumber) {}
 }
 
 impl<T: LocalHealth + ?Sized> LocalHealth for Arc<T> {
     fn wait_until_good(&self, until: Instant, cancelled: &dyn Fn() -> bool) -> Result<(), Unhealthy> {
         (**self).wait_until_good(until, cancelled)
+    }
+
+    fn restore_ended(&self, number: RestoreNumber) {
+        (**self).restore_ended(number);
     }
 }

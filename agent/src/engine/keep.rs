@@ -178,6 +178,7 @@ impl Engine {
             }
         }
         self.collector.wake();
+        self.board.wake();
     }
 
     fn configured(&self) -> BTreeSet<ComponentName> {
@@ -191,7 +192,10 @@ impl Engine {
             self.pin_as_configured()?;
             self.store.collect(&self.config.retention.keep, cancel)
         };
-        collect().map_err(|error| match &error {
+        let collected = collect();
+        // Also one that was stopped may have forgotten snapshots.
+        self.board.wake();
+        collected.map_err(|error| match &error {
             StoreError::Stopped(_) if self.is_restoring() => refuse(
                 Reason::Cancelled,
                 "a restore or a checkpoint began, so the collection was stopped; what it had done stays done",
@@ -243,6 +247,7 @@ impl Engine {
     pub fn delete(&self, id: SnapshotId) -> Result<(), Refusal> {
         self.store.forget(id).map_err(|error| super::refuse_snapshot(&error))?;
         self.collector.wake();
+        self.board.wake();
         Ok(())
     }
 }

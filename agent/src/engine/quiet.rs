@@ -4,10 +4,10 @@
 //! succeeded, so that no crash leaves a host quiet.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
-use rfs_model::{OperationId, Reason, Timestamp};
+use rfs_model::{OperationId, Reason};
 use rfs_store::Cancel;
 use rfs_store::journal::Quiet;
 
@@ -26,9 +26,10 @@ impl Engine {
         &self,
         chosen: &[&dyn Component],
         operation: OperationId,
-        until: Timestamp,
+        until: Instant,
         cancel: &Cancel,
     ) -> Result<(), Refusal> {
+        let until = self.clock.now().plus(until.saturating_duration_since(Instant::now()));
         for component in chosen {
             let Some(hook) = component.hooks().quiesce else { continue };
             let quiet = Quiet { component: component.name().clone(), operation, until };

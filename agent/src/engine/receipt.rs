@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rfs_model::{ByteCount, ComponentName, Reason, SnapshotId, Standing, Timestamp};
+use rfs_model::{ByteCount, ComponentName, Reason, RestoreNumber, SnapshotId, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::phase::Phase;
@@ -10,6 +10,9 @@ use super::phase::Phase;
 /// What a restore did to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
+    /// Counts the restores of this host; 0 in a receipt from before they were counted.
+    #[serde(default)]
+    pub restore: RestoreNumber,
     /// Where the host stands now.
     pub standing: Standing,
     /// The snapshot that was asked for.

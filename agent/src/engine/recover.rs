@@ -98,6 +98,7 @@ fn onward(mut run: Run<'_>) -> Receipt {
             }
         }
     }
+    run.is_settled();
     forward::tidy(run)
 }
 

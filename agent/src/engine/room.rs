@@ -61,7 +61,9 @@ impl Engine {
         if !self.config.retention.automatic {
             return false;
         }
-        match self.store.collect(&self.config.retention.keep, cancel) {
+        let collected = self.store.collect(&self.config.retention.keep, cancel);
+        self.board.wake();
+        match collected {
             Ok(report) => {
                 tracing::info!(forgotten = report.forgotten.len(), freed = %report.freed, "collected, for room is needed");
                 report.freed.0 > 0

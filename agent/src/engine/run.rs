@@ -151,9 +151,15 @@ impl<'e> Run<'e> {
             // The next start finds the restore open, and comes to the same end.
             tracing::error!(error = %rfs_link::Chain(&error), "the end of the restore could not be journalled");
         }
+        self.engine.note_brought(&receipt);
         failpoint::pause(phase, Edge::Before);
         self.engine.release_superseded();
         receipt
+    }
+
+    /// The live state is what it will be: health is measured anew, before anybody can hear how the restore ended.
+    pub(super) fn is_settled(&self) {
+        self.engine.health.restore_ended(self.id.number());
     }
 
     /// Keeps the target for as long as the restore runs.
@@ -175,8 +181,8 @@ impl<'e> Run<'e> {
                 done = done.and(store.release(backup, &backup_holder(self.operation)));
             }
             (Standing::Target, _) if self.goal.selection.is_everything() => {
-                let took = receipt.ended_at.since(receipt.started_at);
-                done = done.and(store.prove(self.goal.target, receipt.ended_at, took));
+                let took = receipt.phases.iter().map(|span| span.took).sum();
+                done = done.and(store.prove(self.goal.target, self.engine.wall.now(), took));
             }
             (Standing::Before | Standing::Target | Standing::Inconsistent, _) => {}
         }
@@ -266,6 +272,7 @@ impl<'e> Run<'e> {
 
     pub(super) fn receipt(&self, standing: Standing, failure: Option<Failure>) -> Receipt {
         Receipt {
+            restore: self.id.number(),
             standing,
             target: self.goal.target,
             backup: self.backup,

@@ -52,6 +52,14 @@ impl Engine {
         drilled.map_err(|error| refuse_drill(&error, scratch))
     }
 
+    /// Notes what a restore found its target to have lost, so that it is offered to nobody until it is repaired.
+    pub(super) fn note_harm(&self, id: SnapshotId, lost: &str) {
+        if let Err(error) = self.store.harm(id, Some(lost.to_owned())) {
+            tracing::warn!(snapshot = %id, error = %Chain(&error), "the snapshot is harmed, and that is not noted");
+        }
+        self.board.wake();
+    }
+
     /// A scratch folder must be neither live nor part of the store.
     fn is_apart(&self, scratch: &Path) -> Result<(), Refusal> {
         let meets = |path: &Path| path.starts_with(scratch) || scratch.starts_with(path);
@@ -89,6 +97,7 @@ impl Engine {
             .collect();
         let repaired = self.store.repair(&live, cancel);
         self.collector.wake();
+        self.board.wake();
         repaired.map_err(|error| {
             let reason = capture_reason(&error);
             match error {

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use rfs_model::time::SharedClock;
+use rfs_model::RestoreNumber;
 use tokio_util::sync::CancellationToken;
 
 use super::monitor::Monitor;
@@ -24,18 +24,14 @@ pub struct Background {
 
 impl Background {
     /// Starts to measure `checks`.
-    pub fn start(
-        checks: Vec<HealthCheck>,
-        programs: Arc<dyn RunsPrograms>,
-        clock: SharedClock,
-    ) -> io::Result<Self> {
+    pub fn start(checks: Vec<HealthCheck>, programs: Arc<dyn RunsPrograms>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, (sender, receiver)) = (CancellationToken::new(), mpsc::sync_channel(1));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("health".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let prober = Prober::new(&checks, programs);
-                let monitor = Monitor::start(checks, &prober, clock, &stopped);
+                let monitor = Monitor::start(checks, &prober, &stopped);
                 // The receiver waits for nothing else.
                 let _ = sender.send(monitor);
                 stopped.cancelled().await;
@@ -59,5 +55,9 @@ impl Drop for Background {
 impl LocalHealth for Background {
     fn wait_until_good(&self, until: Instant, cancelled: &dyn Fn() -> bool) -> Result<(), Unhealthy> {
         self.monitor.wait_until_good(until, cancelled)
+    }
+
+    fn restore_ended(&self, number: RestoreNumber) {
+        self.monitor.restore_ended(number);
     }
 }

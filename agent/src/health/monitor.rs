@@ -1,15 +1,16 @@
 //! Measures every check at its interval, keeps what was seen, and wakes whoever waits for it.
+//!
+//! When a restore ends, every check is measured at once, and then at the interval of an open verdict until it has one again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rfs_model::time::SharedClock;
-use rfs_model::{Health, Timestamp};
+use rfs_model::RestoreNumber;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::probe::Prober;
-use super::verdict::Verdict;
+use super::known::{Epoch, HostHealth, Known, Measured, Taken};
+use super::probe::{Measurement, Prober};
 use crate::config::{HealthCheck, Probe};
 use crate::engine::{LocalHealth, Unhealthy};
 
@@ -21,34 +22,6 @@ const AWAITED: Duration = Duration::from_millis(200);
 
 /// How often a waiter asks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How well the host is, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostHealth {
-    /// The worst of the required checks.
-    pub health: Health,
-    /// Every check, in the order of the configuration.
-    pub checks: Vec<CheckHealth>,
-}
-
-/// What is known of one check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckHealth {
-    /// Its name.
-    pub name: String,
-    /// Its kind, such as `http`.
-    pub kind: &'static str,
-    /// What is known.
-    pub health: Health,
-    /// Whether the host's health depends on it.
-    pub required: bool,
-    /// What the last measurement saw.
-    pub evidence: String,
-    /// Since when the health is what it is.
-    pub since: Timestamp,
-    /// When it was last measured; none before the first time.
-    pub measured_at: Option<Timestamp>,
-}
 
 /// Measures in the background for as long as the runtime that it was started on lives.
 #[derive(Clone)]
@@ -62,39 +35,23 @@ struct Shared {
     measured: Condvar,
     /// Marked as changed when a verdict changes; always has the newest evidence.
     published: watch::Sender<HostHealth>,
+    /// The epoch: changes when a restore ends.
+    epoch: watch::Sender<Epoch>,
     /// How many wait for a good measurement: the checks hurry while it is not zero.
     waiting: watch::Sender<usize>,
-    clock: SharedClock,
-}
-
-struct Known {
-    checks: Vec<Check>,
-}
-
-struct Check {
-    shown: CheckHealth,
-    verdict: Verdict,
-    /// When the last good measurement began.
-    good_since: Option<Instant>,
 }
 
 impl Monitor {
     /// Starts to measure `checks` on the present runtime, until `stop` is cancelled.
-    pub fn start(
-        checks: Vec<HealthCheck>,
-        prober: &Prober,
-        clock: SharedClock,
-        stop: &CancellationToken,
-    ) -> Self {
-        let now = clock.now();
-        let known = Known { checks: checks.iter().map(|check| Check::new(check, now)).collect() };
+    pub fn start(checks: Vec<HealthCheck>, prober: &Prober, stop: &CancellationToken) -> Self {
+        let known = Known::new(&checks, Instant::now());
         let published = watch::Sender::new(known.published());
         let shared = Arc::new(Shared {
+            epoch: watch::Sender::new(known.epoch()),
             known: Mutex::new(known),
             measured: Condvar::new(),
             published,
             waiting: watch::Sender::new(0),
-            clock,
         });
         for (index, check) in checks.into_iter().enumerate() {
             let (shared, prober, stop) = (shared.clone(), prober.clone(), stop.clone());
@@ -118,10 +75,15 @@ impl Shared {
     /// Measures one check for ever.
     async fn watch(&self, index: usize, check: &HealthCheck, prober: &Prober) {
         let mut waiting = self.waiting.subscribe();
+        let mut epochs = self.epoch.subscribe();
         loop {
-            let begun = Instant::now();
-            let measurement = prober.measure(check).await;
-            let is_open = self.take(index, begun, measurement.health, measurement.evidence);
+            let epoch = *epochs.borrow_and_update();
+            let began = Instant::now();
+            let Some(measurement) = measure(check, prober, &mut epochs).await else { continue };
+            let measured = Measured { began, ended: Instant::now() };
+            let Some(Taken { is_open, .. }) = self.take(index, epoch, measured, measurement) else {
+                continue;
+            };
             // Somebody began to wait meanwhile: what was measured before does not count for them.
             let just_asked = waiting.has_changed().unwrap_or(false);
             let interval = match (*waiting.borrow_and_update(), is_open) {
@@ -130,11 +92,15 @@ impl Shared {
                 (0, true) => check.interval.min(OPEN),
                 (0, false) => check.interval,
             };
-            let pause = tokio::time::sleep_until((begun + interval).into());
+            let pause = tokio::time::sleep_until((began + interval).into());
             tokio::pin!(pause);
             loop {
                 tokio::select! {
                     () = &mut pause => break,
+                    changed = epochs.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
                     changed = waiting.changed() => match changed {
                         Ok(()) if *waiting.borrow() > 0 => break,
                         Ok(()) => {}
@@ -145,36 +111,45 @@ impl Shared {
         }
     }
 
-    /// Takes a measurement in, and returns whether the check's verdict is open.
-    fn take(&self, index: usize, begun: Instant, measured: Health, evidence: String) -> bool {
-        let now = self.clock.now();
+    /// Takes a measurement in; none if it does not count any more.
+    fn take(&self, index: usize, epoch: Epoch, measured: Measured, found: Measurement) -> Option<Taken> {
         let mut known = self.lock();
-        let check = &mut known.checks[index];
-        let before = check.verdict.health();
-        check.verdict.take(measured);
-        let changed = check.verdict.health() != before;
-        if measured == Health::Good {
-            check.good_since = Some(begun);
-        }
-        check.shown.health = check.verdict.health();
-        check.shown.evidence = evidence;
-        check.shown.measured_at = Some(now);
-        if changed {
-            check.shown.since = now;
-        }
-        let is_open = check.verdict.is_open();
-        let published = known.published();
-        drop(known);
+        let taken = known.take(index, epoch, measured, found.health, found.evidence)?;
+        self.publish(known, taken.changed);
         self.measured.notify_all();
+        Some(taken)
+    }
+
+    /// Shows what is known. In the order in which it became known: the lock is given back after it.
+    fn publish(&self, known: MutexGuard<'_, Known>, changed: bool) {
+        let published = known.published();
         self.published.send_if_modified(|current| {
             *current = published;
             changed
         });
-        is_open
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Measures once; none if a restore ended meanwhile. A program is let end then, so that it never runs twice at once.
+async fn measure(
+    check: &HealthCheck,
+    prober: &Prober,
+    epochs: &mut watch::Receiver<Epoch>,
+) -> Option<Measurement> {
+    let measuring = prober.measure(check);
+    tokio::pin!(measuring);
+    tokio::select! {
+        measurement = &mut measuring => Some(measurement),
+        Ok(()) = epochs.changed() => {
+            if matches!(check.probe, Probe::Command { .. }) {
+                measuring.await;
+            }
+            None
+        }
     }
 }
 
@@ -199,6 +174,14 @@ impl LocalHealth for Monitor {
             known = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+
+    fn restore_ended(&self, number: RestoreNumber) {
+        let mut known = self.shared.lock();
+        known.restore_ended(number, Instant::now());
+        let epoch = known.epoch();
+        self.shared.publish(known, true);
+        self.shared.epoch.send_replace(epoch);
+    }
 }
 
 /// Has the checks hurry for as long as it lives.
@@ -214,44 +197,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
-    }
-}
-
-impl Known {
-    fn published(&self) -> HostHealth {
-        let checks: Vec<_> = self.checks.iter().map(|check| check.shown.clone()).collect();
-        let required = checks.iter().filter(|check| check.required).map(|check| check.health);
-        HostHealth { health: Health::worst(required), checks }
-    }
-
-    /// The required checks that have not measured good since `asked`.
-    fn lacking(&self, asked: Instant) -> impl Iterator<Item = &Check> {
-        let lacks =
-            move |check: &&Check| check.shown.required && check.good_since.is_none_or(|at| at < asked);
-        self.checks.iter().filter(lacks)
-    }
-}
-
-impl Check {
-    fn new(check: &HealthCheck, now: Timestamp) -> Self {
-        let shown = CheckHealth {
-            name: check.name.clone(),
-            kind: match check.probe {
-                Probe::Http { .. } => "http",
-                Probe::Tcp { .. } => "tcp",
-                Probe::Command { .. } => "command",
-            },
-            health: Health::Unknown,
-            required: check.required,
-            evidence: "not measured yet".to_owned(),
-            since: now,
-            measured_at: None,
-        };
-        let verdict = Verdict::new(check.healthy_after, check.unhealthy_after);
-        Self { shown, verdict, good_since: None }
-    }
-
-    fn summary(&self) -> String {
-        format!("{}: {}", self.shown.name, self.shown.evidence)
     }
 }

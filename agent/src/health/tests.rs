@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rfs_model::Health;
-use rfs_model::time::SystemClock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +154,7 @@ async fn a_program_on_this_host_is_run_and_killed_with_all_that_it_started() {
 
 fn start(checks: Vec<HealthCheck>) -> Monitor {
     let prober = Prober::new(&checks, nothing());
-    Monitor::start(checks, &prober, Arc::new(SystemClock), &CancellationToken::new())
+    Monitor::start(checks, &prober, &CancellationToken::new())
 }
 
 #[tokio::test]
@@ -220,7 +219,7 @@ fn without_a_runtime_the_checks_run_on_a_thread_of_their_own() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let address = listener.local_addr().expect("a bound port").to_string();
     let checks = vec![check("tcp", Probe::Tcp { address })];
-    let health = Background::start(checks, nothing(), Arc::new(SystemClock)).expect("a thread");
+    let health = Background::start(checks, nothing()).expect("a thread");
     health.wait_until_good(Instant::now() + Duration::from_secs(5), &|| false).expect("good");
     drop(listener);
     health.wait_until_good(Instant::now() + Duration::from_millis(300), &|| false).expect_err("bad");

@@ -8,13 +8,21 @@ pub(super) struct Verdict {
     health: Health,
     run_of: Health,
     run: u32,
+    /// Whether enough measurements in a row agreed at least once.
+    is_reached: bool,
     healthy_after: u32,
     unhealthy_after: u32,
 }
 
 impl Verdict {
     pub(super) fn new(healthy_after: u32, unhealthy_after: u32) -> Self {
-        Self { health: Health::Unknown, run_of: Health::Unknown, run: 0, healthy_after, unhealthy_after }
+        let (health, run_of) = (Health::Unknown, Health::Unknown);
+        Self { health, run_of, run: 0, is_reached: false, healthy_after, unhealthy_after }
+    }
+
+    /// Begins anew: nothing is known.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.healthy_after, self.unhealthy_after);
     }
 
     /// What is known.
@@ -22,9 +30,9 @@ impl Verdict {
         self.health
     }
 
-    /// Whether the last measurement disagrees with the verdict, or there is none yet.
+    /// Whether the last measurement disagrees with the verdict, or there were never enough of them.
     pub(super) fn is_open(&self) -> bool {
-        self.run == 0 || self.run_of != self.health
+        !self.is_reached || self.run_of != self.health
     }
 
     /// Takes a measurement in. That nothing could be measured counts like a bad one, towards unknown.
@@ -37,6 +45,7 @@ impl Verdict {
         };
         if self.run >= enough {
             self.health = measured;
+            self.is_reached = true;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rfs_link::server::{self, DescriptorError, Limits, ServeError};
 use rfs_link::{Failure, LocalPeer, LocalSocket, incoming};
 use rfs_model::Reason;
+use rfs_model::time::SharedClock;
 use rfs_proto::agent::v1 as local;
 use rfs_proto::agent::v1::local_service_server::{LocalService, LocalServiceServer};
 use rfs_proto::convert::{self, FieldError, parse};
@@ -42,6 +43,8 @@ pub struct LocalHost {
     pub health: watch::Receiver<HostHealth>,
     /// Whether the coordinator is connected.
     pub link: watch::Receiver<LinkState>,
+    /// The clock.
+    pub clock: SharedClock,
 }
 
 /// Why the socket is not served.
@@ -124,7 +127,7 @@ impl LocalService for LocalHost {
                 None => last_restore.unwrap_or_default(),
             },
             health: v1::Health::from(health.health).into(),
-            checks: wire::write_checks(&health),
+            checks: wire::write_checks(&health, wire::Moment::now(self.clock.now())),
             components: self.about.components.clone(),
         }))
     }

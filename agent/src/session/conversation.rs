@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rfs_link::identity::CertificateFacts;
 use rfs_link::{Chain, Connection, Failure, Patience};
-use rfs_model::{OperationId, Reason};
+use rfs_model::{OperationId, Reason, SnapshotId};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::agentlink::v1::agent_link_client::AgentLinkClient;
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
@@ -19,7 +19,8 @@ use tonic::Streaming;
 use tracing::{debug, error, warn};
 
 use super::{Host, PROTOCOL};
-use crate::commander::{IntakeError, Report, ReportSequence};
+use crate::commander::{HostState, IntakeError, Outcome, Report, ReportSequence};
+use crate::health::HostHealth;
 use crate::wire;
 
 /// Messages that wait to be sent. A coordinator that reads none for [`SEND`] has lost the session.
@@ -60,7 +61,18 @@ pub(super) struct Conversation<'a> {
     /// Reports that were sent in this session and are not acknowledged.
     sent: BTreeMap<ReportSequence, Sent>,
     progress: Option<link::Progress>,
+    /// Whether the host is inconsistent, as it was known last.
+    inconsistent: bool,
+    snapshots: Listed,
     queries: JoinSet<link::QueryResult>,
+}
+
+/// The list of snapshots that was sent last.
+#[derive(Default)]
+struct Listed {
+    /// What it was at that time; none before the first.
+    revision: Option<u64>,
+    ids: Vec<SnapshotId>,
 }
 
 struct Sent {
@@ -77,7 +89,9 @@ impl<'a> Conversation<'a> {
         changed: &'a Notify,
     ) -> Result<Self, Failure> {
         let (up, queue) = mpsc::channel(QUEUE);
-        let hello = hello(host).await;
+        let intake = host.intake.clone();
+        let state = blocking(move || intake.state()).await?;
+        let hello = hello(host, &state);
         up.try_send(hello).map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
         let mut client = AgentLinkClient::new(connection.channel());
         let welcomed = async {
@@ -99,6 +113,9 @@ impl<'a> Conversation<'a> {
             );
             return Err(Failure::new(Reason::Unsupported, message));
         }
+        let owner = owner(&welcome.owner);
+        let intake = host.intake.clone();
+        blocking(move || intake.welcomed(owner)).await?;
         let health_interval =
             convert::duration_or("health_interval", welcome.health_interval, HEALTH_INTERVAL);
         Ok(Self {
@@ -111,6 +128,8 @@ impl<'a> Conversation<'a> {
             health_interval: health_interval.unwrap_or(HEALTH_INTERVAL).max(Duration::from_millis(100)),
             sent: BTreeMap::new(),
             progress: None,
+            inconsistent: state.inconsistent.is_some(),
+            snapshots: Listed::default(),
             queries: JoinSet::new(),
         })
     }
@@ -158,12 +177,12 @@ impl<'a> Conversation<'a> {
                 () = self.changed.notified(), if !news => news = true,
                 _ = look.tick(), if news => {
                     news = false;
-                    self.tell_news().await?;
+                    self.tell_news(&mut health).await?;
                 }
                 _ = resend.tick() => {
                     let due = self.sent.values().any(|sent| sent.at.elapsed() >= RESEND);
                     self.sent.retain(|_, sent| sent.at.elapsed() < RESEND);
-                    news |= due;
+                    news |= due || self.snapshots.revision.is_none();
                 }
                 Ok(()) = health.changed() => self.tell_health(&mut health).await?,
                 _ = health_due.tick() => self.tell_health(&mut health).await?,
@@ -200,9 +219,10 @@ impl<'a> Conversation<'a> {
                 // It never reached the journal, so its refusal carries no number and is not kept.
                 let refused = wire::write_refusal(&error.into());
                 let outcome = Some(link::report::Outcome::Refused(refused));
-                return self
-                    .send(Up::Report(link::Report { key, sequence: 0, outcome, newest_generation: 0 }))
-                    .await;
+                let intake = self.host.intake.clone();
+                let newest_generation = blocking(move || intake.state().generation.0).await?;
+                let report = link::Report { key, sequence: 0, outcome, newest_generation };
+                return self.send(Up::Report(report)).await;
             }
         };
         debug!(operation = %command.operation, generation = %command.generation, step = %command.step.kind(), "command");
@@ -266,15 +286,25 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Sends the reports that were not sent yet, and how far the command at work is.
-    async fn tell_news(&mut self) -> Result<(), Failure> {
+    /// Sends the reports that were not sent yet, the snapshots if some were lost, health if the host became inconsistent or
+    /// consistent, and how far the command at work is.
+    async fn tell_news(&mut self, health: &mut watch::Receiver<HostHealth>) -> Result<(), Failure> {
         let intake = self.host.intake.clone();
+        // In this order: what the state says is not older than the reports.
         let (reports, state) = blocking(move || (intake.unacknowledged(), intake.state())).await?;
-        for report in reports.map_err(journal)? {
-            if !self.sent.contains_key(&report.sequence) {
-                self.tell_report(&report).await?;
-            }
+        let mut reports = reports.map_err(journal)?;
+        reports.retain(|report| !self.sent.contains_key(&report.sequence));
+        let inconsistent = state.inconsistent.is_some();
+        // The coordinator takes an old report for history only if it hears what is true now.
+        let mut is_due = std::mem::replace(&mut self.inconsistent, inconsistent) != inconsistent;
+        for report in &reports {
+            self.tell_report(report).await?;
+            is_due |= matches!(report.outcome, Outcome::Restored(_) | Outcome::Cancelled { .. });
         }
+        if is_due {
+            self.tell_health(health).await?;
+        }
+        self.tell_snapshots(&reports).await?;
         let progress = state.activity.and_then(|activity| {
             Some(link::Progress {
                 key: Some(wire::command_key(&activity)?),
@@ -300,11 +330,41 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    async fn tell_health(
-        &mut self,
-        health: &mut watch::Receiver<crate::health::HostHealth>,
-    ) -> Result<(), Failure> {
-        let report = wire::write_health(&health.borrow_and_update(), self.host.clock.now());
+    /// Sends which snapshots can be restored, if that is not what was sent last. A new one alone is told by its report.
+    ///
+    /// What `reports` say was cut is in the list, for it is read after them, or was lost since.
+    async fn tell_snapshots(&mut self, reports: &[Report]) -> Result<(), Failure> {
+        let revision = self.host.intake.snapshots_revision();
+        let is_named = |report: &Report| match report.outcome {
+            Outcome::Cut { snapshot, .. } => self.snapshots.ids.contains(&snapshot),
+            _ => true,
+        };
+        if self.snapshots.revision == Some(revision) && reports.iter().all(is_named) {
+            return Ok(());
+        }
+        let intake = self.host.intake.clone();
+        match blocking(move || intake.snapshots()).await? {
+            Ok(ids) if self.snapshots.revision.is_some() && ids == self.snapshots.ids => {
+                self.snapshots.revision = Some(revision);
+                Ok(())
+            }
+            Ok(ids) => {
+                self.send(Up::Snapshots(wire::write_snapshots(&ids))).await?;
+                self.snapshots = Listed { revision: Some(revision), ids };
+                Ok(())
+            }
+            // It is tried again; what is not known is not told.
+            Err(error) => {
+                self.snapshots.revision = None;
+                warn!(error = %Chain(&error), "the snapshots cannot be listed");
+                Ok(())
+            }
+        }
+    }
+
+    async fn tell_health(&self, health: &mut watch::Receiver<HostHealth>) -> Result<(), Failure> {
+        let now = wire::Moment::now(self.host.clock.now());
+        let report = wire::write_health(&health.borrow_and_update(), self.inconsistent, now);
         self.send(Up::Health(report)).await
     }
 
@@ -322,21 +382,29 @@ impl<'a> Conversation<'a> {
     }
 }
 
-async fn hello(host: &Host) -> link::AgentMessage {
-    let intake = host.intake.clone();
-    let state = blocking(move || intake.state()).await.unwrap_or_default();
+/// The operation that owns the host. One that cannot be read is no checkpoint of this host's.
+fn owner(text: &str) -> Option<OperationId> {
+    let owner = text.parse().ok();
+    if owner.is_none() && !text.is_empty() {
+        error!(owner = text, "what the coordinator says of the host's owner cannot be read");
+    }
+    owner
+}
+
+fn hello(host: &Host, state: &HostState) -> link::AgentMessage {
     let hello = link::Hello {
         protocol: PROTOCOL,
         host: host.about.host.to_string(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: host.about.labels.clone().into_iter().collect(),
         components: host.about.components.clone(),
-        instance_id: host.about.instance_id.clone(),
+        instance_id: host.about.instance.to_string(),
+        start_id: host.about.start_id.clone(),
         generation: state.generation.0,
         in_flight: state.activity.as_ref().and_then(wire::command_key),
         agent_time: Some(convert::to_wire_time(host.clock.now())),
         inconsistent: state.inconsistent.is_some(),
-        ..Default::default()
+        snapshot: state.snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default(),
     };
     link::AgentMessage { message: Some(Up::Hello(hello)) }
 }

@@ -30,9 +30,10 @@ pub(crate) fn write_report(report: &Report, now: Timestamp) -> link::Report {
         }),
         Outcome::Finished | Outcome::Abandoned => Wire::Finished(link::Finished {}),
         Outcome::Restored(receipt) => Wire::Restored(write_restored(receipt)),
-        Outcome::Cancelled { standing, backup } => Wire::Restored(link::Restored {
+        Outcome::Cancelled { standing, backup, restore } => Wire::Restored(link::Restored {
             standing: link::restored::Standing::from(*standing).into(),
             backup: backup.map(|id| id.to_string()).unwrap_or_default(),
+            restore: restore.0,
             ..link::Restored::default()
         }),
         Outcome::Refused(refusal) => Wire::Refused(write_refusal(refusal)),
@@ -42,7 +43,7 @@ pub(crate) fn write_report(report: &Report, now: Timestamp) -> link::Report {
         key: Some(write_key(report.operation, report.generation, report.step)),
         sequence: report.sequence.0,
         outcome: Some(outcome),
-        newest_generation: report.generation.0,
+        newest_generation: report.newest.0,
     }
 }
 
@@ -55,7 +56,7 @@ fn write_restored(receipt: &Receipt) -> link::Restored {
         steps: receipt.applied,
         bytes: receipt.staged.0,
         failure: receipt.failure.as_ref().map(write_engine_failure),
-        restore: 0,
+        restore: receipt.restore.0,
     }
 }
 

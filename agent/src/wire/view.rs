@@ -1,6 +1,8 @@
 //! What is shown: snapshots, plans, health.
 
-use rfs_model::{ByteCount, ComponentKind, ComponentName, Timestamp};
+use std::time::{Duration, Instant};
+
+use rfs_model::{ByteCount, ComponentKind, ComponentName, SnapshotId, Timestamp};
 use rfs_proto::agent::v1 as local;
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::convert::{self, FieldError, parse, required};
@@ -21,31 +23,58 @@ pub(crate) fn write_components<'a>(
     components.into_iter().map(write).collect()
 }
 
-/// Writes a host's health; `now` is the moment of sending.
-pub(crate) fn write_health(health: &HostHealth, now: Timestamp) -> link::HealthReport {
-    link::HealthReport {
-        health: v1::Health::from(health.health).into(),
-        checks: write_checks(health),
-        agent_time: Some(convert::to_wire_time(now)),
-        ..Default::default()
+/// A moment by both clocks: what was measured by the one that never steps is told by the other as how long ago it was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    instant: Instant,
+    time: Timestamp,
+}
+
+impl Moment {
+    /// This moment, which the clock shows as `time`.
+    pub(crate) fn now(time: Timestamp) -> Self {
+        Self { instant: Instant::now(), time }
+    }
+
+    fn age(self, of: Instant) -> Duration {
+        self.instant.saturating_duration_since(of)
+    }
+
+    fn time_of(self, instant: Instant) -> prost_types::Timestamp {
+        let ago = i64::try_from(self.age(instant).as_millis()).unwrap_or(i64::MAX);
+        convert::to_wire_time(Timestamp(self.time.0.saturating_sub(ago)))
     }
 }
 
-/// Writes the checks of a host.
-pub(crate) fn write_checks(health: &HostHealth) -> Vec<v1::Check> {
-    health.checks.iter().map(write_check).collect()
+/// Writes a host's health; `now` is the moment of sending.
+pub(crate) fn write_health(health: &HostHealth, inconsistent: bool, now: Moment) -> link::HealthReport {
+    let age = |of| convert::to_wire_duration(now.age(of));
+    link::HealthReport {
+        health: v1::Health::from(health.health).into(),
+        checks: write_checks(health, now),
+        agent_time: Some(convert::to_wire_time(now.time)),
+        health_age: Some(age(health.since)),
+        measured_age: health.measured.map(age),
+        after_restore: health.after.0,
+        inconsistent,
+    }
 }
 
-fn write_check(check: &CheckHealth) -> v1::Check {
+/// Writes the checks of a host; `now` is the moment of sending.
+pub(crate) fn write_checks(health: &HostHealth, now: Moment) -> Vec<v1::Check> {
+    health.checks.iter().map(|check| write_check(check, now)).collect()
+}
+
+fn write_check(check: &CheckHealth, now: Moment) -> v1::Check {
     v1::Check {
         name: check.name.clone(),
         kind: check.kind.to_owned(),
         health: v1::Health::from(check.health).into(),
         required: check.required,
         evidence: check.evidence.clone(),
-        since_time: Some(convert::to_wire_time(check.since)),
-        measured_time: check.measured_at.map(convert::to_wire_time),
-        begin_time: None,
+        since_time: Some(now.time_of(check.since)),
+        measured_time: check.measured.map(|measured| now.time_of(measured.ended)),
+        begin_time: check.measured.map(|measured| now.time_of(measured.began)),
     }
 }
 
@@ -65,6 +94,17 @@ pub(crate) fn write_snapshot(view: &SnapshotView) -> local::Snapshot {
         verify_time: view.proven.map(|(at, _)| convert::to_wire_time(at)),
         restore_duration: view.proven.map(|(_, took)| convert::to_wire_duration(took)),
         held: view.held.clone().unwrap_or_default(),
+    }
+}
+
+/// How many snapshots a list names at most.
+const LISTED: usize = 4096;
+
+/// Writes which snapshots can be restored, the newest first.
+pub(crate) fn write_snapshots(ids: &[SnapshotId]) -> link::Snapshots {
+    link::Snapshots {
+        ids: ids.iter().take(LISTED).map(|id| id.0.as_bytes().to_vec()).collect(),
+        cut: ids.len() > LISTED,
     }
 }
 

@@ -1,11 +1,11 @@
 //! A flag that stops long work: set once by anyone, looked at in every loop.
+//!
+//! A deadline is an [`Instant`]: whatever is done to the machine's clock, it neither comes sooner nor later.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-
-use rfs_model::Timestamp;
-use rfs_model::time::SharedClock;
+use std::time::Instant;
 
 /// Stops the work that it was given to. Clones share one flag.
 #[derive(Clone, Default)]
@@ -14,7 +14,7 @@ pub struct Cancel(Arc<Flag>);
 #[derive(Default)]
 struct Flag {
     state: AtomicU8,
-    deadline: Option<(SharedClock, Timestamp)>,
+    deadline: Option<Instant>,
 }
 
 /// Why work stopped early.
@@ -38,8 +38,8 @@ impl Cancel {
     }
 
     /// A flag that sets itself at `deadline`.
-    pub fn at(deadline: Timestamp, clock: SharedClock) -> Self {
-        Self(Arc::new(Flag { state: AtomicU8::new(0), deadline: Some((clock, deadline)) }))
+    pub fn at(deadline: Instant) -> Self {
+        Self(Arc::new(Flag { state: AtomicU8::new(0), deadline: Some(deadline) }))
     }
 
     /// Stops the work: it ends with [`Stopped::Cancelled`] at its next look.
@@ -59,12 +59,13 @@ impl Cancel {
             EXPIRED => return Err(Stopped::DeadlinePassed),
             _ => {}
         }
-        let Some((clock, deadline)) = &self.0.deadline else { return Ok(()) };
-        if clock.now() < *deadline {
-            return Ok(());
+        match self.0.deadline {
+            Some(deadline) if Instant::now() >= deadline => {
+                self.expire();
+                Err(Stopped::DeadlinePassed)
+            }
+            Some(_) | None => Ok(()),
         }
-        self.expire();
-        Err(Stopped::DeadlinePassed)
     }
 
     fn set(&self, state: u8) {
@@ -83,8 +84,6 @@ impl fmt::Debug for Cancel {
 mod tests {
     use std::time::Duration;
 
-    use rfs_model::time::ManualClock;
-
     use super::*;
 
     #[test]
@@ -97,11 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_stops_the_work_when_the_clock_reaches_it() {
-        let clock = Arc::new(ManualClock::at(Timestamp(1_000)));
-        let cancel = Cancel::at(Timestamp(3_000), clock.clone());
-        assert_eq!(cancel.check(), Ok(()));
-        clock.advance(Duration::from_secs(2));
+    fn a_deadline_stops_the_work_when_it_has_come() {
+        let now = Instant::now();
+        assert_eq!(Cancel::at(now + Duration::from_secs(3_600)).check(), Ok(()));
+        let cancel = Cancel::at(now);
         assert_eq!(cancel.check(), Err(Stopped::DeadlinePassed));
+        cancel.cancel();
+        assert_eq!(cancel.check(), Err(Stopped::DeadlinePassed), "the first reason stays");
     }
 }

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use rfs_agent::commander::Refusal;
 use rfs_agent::engine::{Engine, Order, Phase, Receipt};
-use rfs_model::time::SystemClock;
-use rfs_model::{Clock as _, Reason, SnapshotId, Standing};
+use rfs_model::{Reason, SnapshotId, Standing};
 
 use crate::bed::{Bed, capture, everything, operation, order, restore, try_restore};
 
@@ -89,15 +88,15 @@ fn a_restore_that_takes_too_long_goes_back_at_its_deadline() {
     let good = capture(&engine).info.id;
     bed.deploy("v2");
     let before = bed.state();
-    let deadline = SystemClock.now().plus(Duration::from_secs(1));
+    let until = Instant::now() + Duration::from_secs(1);
     let begun = Instant::now();
-    let receipt = try_restore(&engine, Order { deadline, ..order(good, everything()) }).expect("begins");
+    let receipt = try_restore(&engine, Order { until, ..order(good, everything()) }).expect("begins");
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert_eq!(receipt.standing, Standing::Before, "{receipt:?}");
     assert_eq!(receipt.failure.map(|failure| failure.reason), Some(Reason::DeadlineExceeded));
     assert_eq!(bed.state(), before);
 
-    let late = Order { deadline, ..order(good, everything()) };
+    let late = Order { until, ..order(good, everything()) };
     assert_eq!(try_restore(&engine, late).expect_err("past it").reason, Reason::DeadlineExceeded);
 }
 

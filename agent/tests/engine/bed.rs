@@ -11,7 +11,7 @@ use rfs_agent::commander::{Refusal, Selection};
 use rfs_agent::config::{self, Config};
 use rfs_agent::engine::{Captured, Engine, NoLocalHealth, Opened, Order, Receipt};
 use rfs_model::time::{SharedClock, SystemClock};
-use rfs_model::{Clock as _, OperationId, SnapshotId};
+use rfs_model::{OperationId, SnapshotId};
 use rfs_store::Cancel;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -182,7 +182,7 @@ pub(crate) fn order(target: SnapshotId, selection: Selection) -> Order {
         operation: operation(1),
         target,
         selection,
-        deadline: SystemClock.now().plus(Duration::from_secs(60)),
+        until: Instant::now() + Duration::from_secs(60),
         reason: "test".into(),
         command: None,
         force: false,

@@ -1,12 +1,11 @@
 //! The steps of a checkpoint: quiet, cut, running again, whatever comes between.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_agent::commander::{Refusal, Selection};
 use rfs_agent::engine::Engine;
-use rfs_model::time::SystemClock;
-use rfs_model::{Clock as _, Reason, Timestamp};
+use rfs_model::Reason;
 
 use crate::bed::{Bed, capture, everything, operation, order, try_restore, until};
 
@@ -18,11 +17,11 @@ fn quiet_bed(keys: &str) -> Bed {
     bed
 }
 
-fn soon() -> Timestamp {
-    SystemClock.now().plus(Duration::from_secs(30))
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
 }
 
-fn prepare(engine: &Engine, number: u128, until: Timestamp) -> Result<(), Refusal> {
+fn prepare(engine: &Engine, number: u128, until: Instant) -> Result<(), Refusal> {
     engine.prepare(operation(number), &Selection::default(), until)
 }
 

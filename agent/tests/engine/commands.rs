@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rfs_agent::commander::{Command, Commander, Intake as _, Outcome, Report, Selection, Step};
 use rfs_agent::engine::Engine;
-use rfs_model::{Generation, OperationId, Reason, SnapshotId, Standing};
+use rfs_model::{Generation, OperationId, Reason, RestoreNumber, SnapshotId, Standing};
 
 use crate::bed::{Bed, capture, operation, until};
 
@@ -125,17 +125,17 @@ fn a_cancellation_stops_a_running_restore_and_one_that_was_not_begun() {
     commander.receive(running.clone()).expect("takes it");
     until("the service starts", || bed.path("starting").exists());
     let cancelled = ask(&commander, &command(operation(1), 1, Step::Cancel));
-    let Outcome::Cancelled { standing: cancelled, backup } = cancelled.outcome else {
+    let Outcome::Cancelled { standing: cancelled, backup, restore } = cancelled.outcome else {
         panic!("{cancelled:?}")
     };
-    assert_eq!((cancelled, backup.is_some()), (Standing::Before, true));
+    assert_eq!((cancelled, backup.is_some(), restore), (Standing::Before, true, RestoreNumber(1)));
     let Outcome::Restored(receipt) = answer(&commander, &running).outcome else { panic!("it was begun") };
     assert_eq!(receipt.failure.map(|failure| failure.reason), Some(Reason::Cancelled));
     assert_eq!(bed.state(), before);
 
     // A cancellation that overtakes its restore.
     let early = ask(&commander, &command(operation(2), 2, Step::Cancel));
-    assert!(matches!(early.outcome, Outcome::Cancelled { standing: Standing::Before, backup: None }));
+    assert!(matches!(early.outcome, Outcome::Cancelled { standing: Standing::Before, backup: None, .. }));
     assert_eq!(refused(&ask(&commander, &command(operation(2), 2, apply(good)))), Reason::Cancelled);
     assert_eq!(bed.state(), before);
 }

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_agent::commander::Selection;
 use rfs_agent::engine::{Captured, Collector, Engine, Order};
-use rfs_model::time::SystemClock;
-use rfs_model::{Clock as _, Reason, SnapshotId, Standing};
+use rfs_model::{Reason, SnapshotId, Standing};
 use rfs_store::{Cancel, Share};
 
 use crate::bed::{Bed, capture, everything, operation, order, restore, try_restore, until};
@@ -24,7 +23,7 @@ fn bed(retention: &str) -> Bed {
 }
 
 fn checkpoint(engine: &Engine, number: u128) -> Captured {
-    let until = SystemClock.now().plus(Duration::from_secs(60));
+    let until = Instant::now() + Duration::from_secs(60);
     engine.prepare(operation(number), &Selection::default(), until).expect("prepares");
     let cut = engine.cut_checkpoint(operation(number), "nightly", until).expect("cuts");
     engine.finish(operation(number)).expect("finishes");
@@ -187,7 +186,7 @@ fn what_a_crash_left_held_is_released_at_the_next_start() {
 fn a_finished_checkpoint_stays_and_an_abandoned_one_is_like_any_other() {
     let bed = bed(KEEP_ONE);
     let engine = bed.engine();
-    let soon = || SystemClock.now().plus(Duration::from_secs(60));
+    let soon = || Instant::now() + Duration::from_secs(60);
     let finished = checkpoint(&engine, 1).info.id;
     bed.deploy("v2");
     engine.prepare(operation(2), &Selection::default(), soon()).expect("prepares");

@@ -1,13 +1,12 @@
 //! Full disks: small file systems in memory, mounted where the user may.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_agent::config::{Hook, Program};
 use rfs_agent::engine::Receipt;
 use rfs_agent::host::{self, Exit};
-use rfs_model::time::SystemClock;
-use rfs_model::{Clock as _, Reason, Standing};
+use rfs_model::{Reason, Standing};
 use rfs_store::Cancel;
 
 use crate::bed::{Bed, capture, everything, operation, restore};
@@ -105,7 +104,7 @@ fn a_disk_that_is_too_small_is_found_before_anything_is_quiet() {
     bed.site_keys = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
     let engine = bed.engine();
     noise(&bed.path("site/large"), 10 * 1024);
-    let until = SystemClock.now().plus(Duration::from_secs(60));
+    let until = Instant::now() + Duration::from_secs(60);
     let refusal = engine.prepare(operation(1), &everything(), until).expect_err("no room");
     assert_eq!(refusal.reason, Reason::NoSpace, "{refusal:?}");
     assert!(
@@ -191,7 +190,7 @@ fn room_is_made_where_the_store_can_give_some_back() {
         noise(&bed.path("site/large"), 5 * 1024);
         capture(&engine);
         noise(&bed.path("site/large"), 5 * 1024);
-        let until = SystemClock.now().plus(Duration::from_secs(60));
+        let until = Instant::now() + Duration::from_secs(60);
         let prepared = engine.prepare(operation(1), &everything(), until);
         match automatic {
             true => prepared.expect("the first snapshot goes for it"),

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use rfs_agent::commander::Refusal;
 use rfs_agent::config::{self, Config};
-use rfs_agent::engine::{Engine, NoLocalHealth, Opened};
+use rfs_agent::engine::{Clocks, Engine, NoLocalHealth, Opened};
 use rfs_model::ComponentName;
-use rfs_model::time::SystemClock;
 
 use crate::listing;
 
@@ -50,7 +49,7 @@ impl Host {
 
     /// Opens the store, and brings to an end what was interrupted.
     pub(crate) fn open(&self) -> Result<Opened, Refusal> {
-        Engine::open(self.config(), Arc::new(SystemClock), Arc::new(NoLocalHealth))
+        Engine::open(self.config(), Clocks::of_this_machine(), Arc::new(NoLocalHealth))
     }
 
     fn config(&self) -> Config {

@@ -8,11 +8,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_agent::engine::{Engine, Order};
-use rfs_model::time::SystemClock;
-use rfs_model::{Clock as _, OperationId, Reason, SnapshotId, Standing};
+use rfs_model::{OperationId, Reason, SnapshotId, Standing};
 use rfs_store::{Cancel, EntryKind, KeepPolicy, Share, SnapshotInfo, Store};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use uuid::Uuid;
@@ -128,7 +127,7 @@ impl Writer {
             operation: self.operation(dice),
             target: target.id,
             selection: Default::default(),
-            deadline: SystemClock.now().plus(Duration::from_secs(120)),
+            until: Instant::now() + Duration::from_secs(120),
             reason: here.to_string(),
             command: None,
             force: false,

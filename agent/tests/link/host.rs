@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use rfs_agent::commander::{
     Activity, Command, HostState, Intake, IntakeError, Outcome, Refusal, Report, ReportSequence, Selection,
@@ -18,8 +19,8 @@ use rfs_agent::local::{
 use rfs_agent::session::{About, Host};
 use rfs_model::time::SystemClock;
 use rfs_model::{
-    ByteCount, ComponentKind, ComponentName, Digest, Generation, Health, Labels, OperationId, Reason,
-    SnapshotId, Standing, Timestamp,
+    ByteCount, ComponentKind, ComponentName, Digest, Generation, Health, InstanceId, Labels, OperationId,
+    Reason, RestoreNumber, SnapshotId, Standing, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -37,6 +38,10 @@ pub(crate) struct Notes {
     pub(crate) unacknowledged: Vec<Report>,
     pub(crate) acknowledged: Vec<u64>,
     pub(crate) state: HostState,
+    pub(crate) owners: Vec<Option<OperationId>>,
+    /// The newest first.
+    pub(crate) snapshots: Vec<SnapshotId>,
+    pub(crate) revision: u64,
     pub(crate) restores_ended: usize,
     pub(crate) heeded: Vec<(BTreeSet<OperationId>, BTreeSet<OperationId>)>,
 }
@@ -66,6 +71,7 @@ impl Played {
             operation,
             step,
             generation: Generation(7),
+            newest: Generation(7),
             at: Timestamp(0),
             outcome,
         };
@@ -111,6 +117,18 @@ impl Intake for Played {
     fn heed(&self, needed: &BTreeSet<OperationId>, deleted: &BTreeSet<OperationId>) {
         self.notes().heeded.push((needed.clone(), deleted.clone()));
         self.wake();
+    }
+
+    fn welcomed(&self, owner: Option<OperationId>) {
+        self.notes().owners.push(owner);
+    }
+
+    fn snapshots_revision(&self) -> u64 {
+        self.notes().revision
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotId>, IntakeError> {
+        Ok(self.notes().snapshots.clone())
     }
 
     fn state(&self) -> HostState {
@@ -297,10 +315,17 @@ pub(crate) fn about() -> About {
         host: "web-1".parse().expect("a valid name"),
         labels: Labels::from([("role".to_owned(), "web".to_owned())]),
         components: vec![rfs_proto::v1::Component { name: "site".to_owned(), kind: "files".to_owned() }],
-        instance_id: "instance".to_owned(),
+        instance: instance(),
+        start_id: "start".to_owned(),
     }
 }
 
 pub(crate) fn well(health: Health) -> HostHealth {
-    HostHealth { health, checks: Vec::new() }
+    let now = Instant::now();
+    HostHealth { health, since: now, measured: Some(now), after: RestoreNumber(0), checks: Vec::new() }
+}
+
+/// The machine that the played host is.
+pub(crate) fn instance() -> InstanceId {
+    "0193b5a0-0000-7000-8000-00000000000a".parse().expect("a UUID")
 }

@@ -46,6 +46,7 @@ fn serve() -> Serving {
         intake: played.clone(),
         health: health_end,
         link: link_end,
+        clock: Arc::new(rfs_model::time::SystemClock),
     };
     let stop = CancellationToken::new();
     let server = LocalServer::bind(&path).expect("the socket is free");

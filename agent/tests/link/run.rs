@@ -48,7 +48,8 @@ fn start(config: Config, played: &Arc<Played>, recovered: &Arc<AtomicBool>) -> (
         async move {
             let open = move |_health| {
                 recovered.store(true, Ordering::SeqCst);
-                Ok(Opened { intake: played.clone(), administration: played, collector: None })
+                let instance = crate::host::instance();
+                Ok(Opened { instance, intake: played.clone(), administration: played, collector: None })
             };
             run_until(&config, Arc::new(SystemClock), open, stop).await
         }

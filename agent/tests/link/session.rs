@@ -8,7 +8,7 @@ use rfs_agent::commander::{Outcome, StepKind};
 use rfs_agent::engine::Phase;
 use rfs_agent::session::{LinkState, Session};
 use rfs_link::{Failure, LiveCredentials, Target};
-use rfs_model::{Generation, Health, Reason, Standing};
+use rfs_model::{Generation, Health, Reason, RestoreNumber, Standing};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
@@ -142,7 +142,7 @@ async fn what_the_fleet_needs_reaches_the_host_whole_or_not_at_all() {
 }
 
 fn cancelled() -> Outcome {
-    Outcome::Cancelled { standing: Standing::Before, backup: Some(snapshot_id(9)) }
+    Outcome::Cancelled { standing: Standing::Before, backup: Some(snapshot_id(9)), restore: RestoreNumber(3) }
 }
 
 #[tokio::test]
