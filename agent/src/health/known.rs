@@ -200,3 +200,141 @@ impl Check {
         format!("{}: {}", self.shown.name, self.shown.evidence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Program;
+
+    /// Two required checks and an advisory one, with thresholds of two; moments are seconds from the beginning.
+    struct Play {
+        known: Known,
+        begun: Instant,
+    }
+
+    impl Play {
+        fn new() -> Self {
+            let check = |name: &str, required| HealthCheck {
+                name: name.to_owned(),
+                probe: Probe::Command { program: Program::from_shell("true") },
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(5),
+                healthy_after: 2,
+                unhealthy_after: 2,
+                required,
+            };
+            let begun = Instant::now();
+            Self { known: Known::new(&[check("a", true), check("b", true), check("c", false)], begun), begun }
+        }
+
+        fn at(&self, second: u64) -> Instant {
+            self.begun + Duration::from_secs(second)
+        }
+
+        /// A measurement of one second that ends at `second`, begun in `epoch`.
+        fn take_in(&mut self, epoch: Epoch, index: usize, second: u64, health: Health) -> Option<Taken> {
+            let measured = Measured { began: self.at(second - 1), ended: self.at(second) };
+            self.known.take(index, epoch, measured, health, format!("seen at {second}"))
+        }
+
+        fn take(&mut self, index: usize, second: u64, health: Health) {
+            let epoch = self.known.epoch();
+            self.take_in(epoch, index, second, health).expect("it is of this epoch");
+        }
+
+        fn restored(&mut self, number: u64, second: u64) {
+            let now = self.at(second);
+            self.known.restore_ended(RestoreNumber(number), now);
+        }
+
+        /// Health, since when, when the oldest measurement began, and after which restore.
+        fn check(&self, health: Health, since: u64, measured: Option<u64>, after: u64) {
+            let shown = self.known.published();
+            let seen = (shown.health, shown.since, shown.measured, shown.after);
+            let measured = measured.map(|second| self.at(second));
+            assert_eq!(seen, (health, self.at(since), measured, RestoreNumber(after)));
+        }
+    }
+
+    #[test]
+    fn a_host_is_good_since_all_required_checks_have_been_good_together() {
+        let mut play = Play::new();
+        play.check(Health::Unknown, 0, None, 0);
+        play.take(0, 2, Health::Good);
+        play.take(0, 3, Health::Good);
+        play.check(Health::Unknown, 0, None, 0);
+        play.take(1, 4, Health::Good);
+        play.check(Health::Unknown, 0, Some(2), 0);
+        play.take(1, 9, Health::Good);
+        play.check(Health::Good, 9, Some(2), 0);
+        // It goes on without a break, and an advisory check changes nothing.
+        play.take(0, 20, Health::Good);
+        play.take(2, 21, Health::Bad);
+        play.take(2, 22, Health::Bad);
+        play.check(Health::Good, 9, Some(8), 0);
+        // One bad measurement is no verdict; two are, and then it is good since later.
+        play.take(1, 30, Health::Bad);
+        play.check(Health::Good, 9, Some(19), 0);
+        play.take(1, 31, Health::Bad);
+        play.check(Health::Bad, 31, Some(19), 0);
+        play.take(1, 32, Health::Good);
+        play.take(1, 33, Health::Good);
+        play.check(Health::Good, 33, Some(19), 0);
+    }
+
+    #[test]
+    fn a_verdict_does_not_survive_a_restore() {
+        for before in [Health::Good, Health::Bad] {
+            let mut play = Play::new();
+            for (index, second) in [(0, 1), (1, 2), (2, 3), (0, 4), (1, 5), (2, 6)] {
+                play.take(index, second, before);
+            }
+            // The worst counts: one bad check is enough, and all must be good.
+            let since = if before == Health::Good { 5 } else { 4 };
+            play.check(before, since, Some(3), 0);
+            play.restored(7, 10);
+            play.check(Health::Unknown, 10, None, 7);
+            let shown = play.known.published();
+            for check in shown.checks {
+                assert_eq!((check.health, check.measured), (Health::Unknown, None), "{}", check.name);
+                assert_eq!(check.evidence, "not measured since restore 7 ended");
+            }
+            // What was measured before does not help to reach a threshold.
+            play.take(0, 11, before);
+            play.take(1, 11, before);
+            play.check(Health::Unknown, 10, Some(10), 7);
+            play.take(0, 12, before);
+            play.take(1, 13, before);
+            let since = if before == Health::Good { 13 } else { 12 };
+            play.check(before, since, Some(11), 7);
+        }
+    }
+
+    #[test]
+    fn a_measurement_that_was_begun_before_a_restore_ended_is_thrown_away() {
+        let mut play = Play::new();
+        let old = play.known.epoch();
+        play.restored(1, 3);
+        // It ended later, and saw the host as it was while the restore ran.
+        assert_eq!(play.take_in(old, 0, 4, Health::Good), None);
+        assert_eq!(play.known.lacking(play.at(0)).count(), 2);
+        play.check(Health::Unknown, 0, None, 1);
+        let new = play.known.epoch();
+        let taken = play.take_in(new, 0, 5, Health::Good).expect("it was begun after");
+        assert!(taken.is_open && !taken.changed, "it is measured again soon: {taken:?}");
+        play.restored(2, 6);
+        assert_eq!(play.take_in(new, 0, 7, Health::Good), None, "the next restore has ended");
+    }
+
+    #[test]
+    fn until_a_verdict_is_reached_it_is_open_also_where_nothing_can_be_measured() {
+        let mut play = Play::new();
+        play.restored(1, 1);
+        let epoch = play.known.epoch();
+        let open = |taken: Option<Taken>| taken.expect("it counts").is_open;
+        assert!(open(play.take_in(epoch, 0, 2, Health::Unknown)));
+        assert!(!open(play.take_in(epoch, 0, 3, Health::Unknown)));
+    }
+}

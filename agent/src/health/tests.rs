@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rfs_model::Health;
+use rfs_model::{Health, RestoreNumber};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -223,4 +223,94 @@ fn without_a_runtime_the_checks_run_on_a_thread_of_their_own() {
     health.wait_until_good(Instant::now() + Duration::from_secs(5), &|| false).expect("good");
     drop(listener);
     health.wait_until_good(Instant::now() + Duration::from_millis(300), &|| false).expect_err("bad");
+}
+
+#[tokio::test]
+async fn after_a_restore_everything_is_measured_at_once_and_then_each_second() {
+    let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicUsize::new(0)));
+    let addr = service(status.clone(), asked.clone()).await;
+    let slow = HealthCheck {
+        interval: Duration::from_secs(3600),
+        timeout: Duration::from_secs(600),
+        healthy_after: 2,
+        unhealthy_after: 3,
+        ..http(format!("http://{addr}/"))
+    };
+    let monitor = start(vec![slow]);
+    let mut health = monitor.health();
+    let mut until = async |what: &str, so: &dyn Fn(&HostHealth) -> bool| {
+        let found = tokio::time::timeout(Duration::from_secs(30), health.wait_for(|now| so(now)));
+        found.await.unwrap_or_else(|_| panic!("not in time: {what}")).expect("the monitor lives").clone()
+    };
+    until("good", &|now| now.health == Health::Good).await;
+    let before = asked.load(Ordering::SeqCst);
+
+    status.store(503, Ordering::SeqCst);
+    monitor.restore_ended(RestoreNumber(4));
+    let ended = Instant::now();
+    let unknown = until("forgotten", &|now| now.health == Health::Unknown).await;
+    assert_eq!((unknown.after, unknown.measured), (RestoreNumber(4), None));
+    let bad = until("bad", &|now| now.health == Health::Bad).await;
+    assert!(bad.measured.is_some_and(|began| began >= ended), "{bad:?}");
+    assert_eq!((bad.after, asked.load(Ordering::SeqCst) - before), (RestoreNumber(4), 3));
+    assert!(ended.elapsed() >= Duration::from_secs(2), "the thresholds apply, a second apart");
+
+    // What is being measured when the next restore ends never answers, and is not waited for.
+    status.store(0, Ordering::SeqCst);
+    monitor.restore_ended(RestoreNumber(5));
+    let waits = asked.load(Ordering::SeqCst);
+    while asked.load(Ordering::SeqCst) == waits {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    status.store(200, Ordering::SeqCst);
+    monitor.restore_ended(RestoreNumber(6));
+    let good = until("good again", &|now| now.health == Health::Good).await;
+    assert_eq!(good.after, RestoreNumber(6));
+}
+
+/// Answers each run as the test says, and notes whether two ran at once.
+struct Held {
+    answers: std::sync::Mutex<std::sync::mpsc::Receiver<i32>>,
+    began: std::sync::mpsc::Sender<()>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl RunsPrograms for Held {
+    fn run(&self, _program: &Program, _timeout: Duration) -> Ended {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        let _ = self.began.send(());
+        let code = self.answers.lock().expect("no panic").recv().unwrap_or(0);
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        Ended::Exit { code, output: String::new() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_program_that_runs_when_a_restore_ends_is_let_end_and_what_it_says_is_thrown_away() {
+    let ((answer, answers), (began, runs)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let held = Arc::new(Held { answers: std::sync::Mutex::new(answers), began, running, most });
+    let program = Program::from_shell("probe");
+    let checks = vec![HealthCheck {
+        interval: Duration::from_secs(3600),
+        timeout: Duration::from_secs(600),
+        ..check("command", Probe::Command { program })
+    }];
+    let prober = Prober::new(&checks, held.clone());
+    let monitor = Monitor::start(checks, &prober, &CancellationToken::new());
+    let mut health = monitor.health();
+    let next = || runs.recv_timeout(Duration::from_secs(30)).expect("it is run");
+    next();
+    monitor.restore_ended(RestoreNumber(1));
+    // It began before, and what it says would be good at once.
+    answer.send(0).expect("it waits");
+    next();
+    assert_eq!(health.borrow().health, Health::Unknown);
+    answer.send(1).expect("it waits");
+    let bad = tokio::time::timeout(Duration::from_secs(30), health.wait_for(|now| now.health == Health::Bad));
+    assert_eq!(bad.await.expect("in time").expect("the monitor lives").after, RestoreNumber(1));
+    assert_eq!(held.most.load(Ordering::SeqCst), 1, "never two at once");
+    drop(answer);
 }

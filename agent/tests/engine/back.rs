@@ -183,4 +183,17 @@ fn a_snapshot_that_is_damaged_changes_nothing() {
     assert_eq!(receipt.failure.map(|failure| failure.reason), Some(Reason::StoreDamaged));
     assert_eq!((bed.state(), bed.told()), (before, Vec::<String>::new()));
     assert_eq!(bed.leftovers(), Vec::<PathBuf>::new());
+
+    // From now on it is offered to nobody, until it is whole again.
+    let offered =
+        |engine: &Engine| engine.store().restorable().expect("lists").iter().any(|info| info.id == good);
+    assert!(!offered(&engine));
+    drop(engine);
+    let engine = bed.engine();
+    assert!(!offered(&engine), "that is remembered");
+    let revision = engine.store().revision();
+    bed.deploy("v1");
+    let repaired = engine.repair(&rfs_store::Cancel::new()).expect("repairs");
+    assert_eq!(repaired.remaining.damage, [], "the live files have what was lost");
+    assert!(offered(&engine) && engine.store().revision() > revision);
 }

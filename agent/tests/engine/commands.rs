@@ -225,3 +225,107 @@ fn what_cannot_be_begun_is_refused_with_its_reason() {
     let report = ask(&commander, &command(operation(1), 1, Step::Cut));
     assert_eq!(refused(&report), Reason::WrongState);
 }
+
+#[test]
+fn an_answer_says_what_the_host_has_obeyed_since() {
+    let bed = Bed::new();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.deploy("v2");
+    let commander = start(&engine);
+    let old = command(operation(1), 3, apply(good));
+    let first = ask(&commander, &old);
+    assert_eq!((first.generation, first.newest), (Generation(3), Generation(3)));
+    ask(&commander, &command(operation(2), 8, Step::Finish));
+    let again = ask(&commander, &old);
+    assert_eq!((again.generation, again.newest), (Generation(3), Generation(8)), "it is history");
+    assert_eq!(Report { newest: first.newest, ..again }, first);
+    // So is the refusal of a command that is older than what the host has obeyed.
+    let stale = ask(&commander, &command(operation(3), 4, apply(good)));
+    assert_eq!((refused(&stale), stale.newest), (Reason::StaleGeneration, Generation(8)));
+}
+
+#[test]
+fn a_report_that_the_journal_does_not_take_is_stored_as_soon_as_it_does() {
+    let mut bed = Bed::new();
+    bed.site_keys = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
+    let engine = bed.engine();
+    let commander = start(&engine);
+    let journal = rusqlite::Connection::open(bed.path("store/journal.sqlite")).expect("opens");
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON report BEGIN SELECT RAISE(ABORT, 'full'); END";
+    journal.execute_batch(refuse).expect("no report can be written");
+    let prepare = Step::Prepare { selection: Selection::default() };
+    let mut prepare = command(operation(1), 1, prepare);
+    prepare.timeout = Duration::from_secs(2);
+    commander.receive(prepare.clone()).expect("takes it");
+    until("it is quiet", || bed.told() == ["quiet"]);
+    let begun = std::time::Instant::now();
+    // While its report waits, the checkpoint's time runs out, and what is commanded next is done.
+    until("it resumes", || bed.told() == ["quiet", "resumed"]);
+    let finish = command(operation(1), 1, Step::Finish);
+    commander.receive(finish.clone()).expect("takes it");
+    // Longer than it was tried for before: 6.1 s.
+    until("a long time has passed", || begun.elapsed() > Duration::from_secs(9));
+    assert_eq!(commander.unacknowledged().expect("readable"), []);
+    journal.execute_batch("DROP TRIGGER full").expect("reports can be written again");
+    assert_eq!(answer(&commander, &prepare).outcome, Outcome::Prepared);
+    assert_eq!(answer(&commander, &finish).outcome, Outcome::Finished);
+    let order: Vec<_> = commander.unacknowledged().expect("readable").iter().map(|r| r.step).collect();
+    assert_eq!(order, [prepare.step.kind(), finish.step.kind()]);
+}
+
+#[test]
+fn what_a_checkpoint_made_quiet_resumes_when_its_coordinator_says_that_it_is_over() {
+    for (owner, over) in [(Some(1), false), (Some(2), true), (None, true)] {
+        let mut bed = Bed::new();
+        bed.site_keys = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
+        let engine = bed.engine();
+        let commander = start(&engine);
+        let prepare = Step::Prepare { selection: Selection::default() };
+        assert_eq!(ask(&commander, &command(operation(1), 1, prepare)).outcome, Outcome::Prepared);
+        commander.welcomed(owner.map(operation));
+        let cut = ask(&commander, &command(operation(1), 1, Step::Cut));
+        match over {
+            true => {
+                assert_eq!(refused(&cut), Reason::WrongState, "{owner:?}");
+                assert_eq!(bed.told(), ["quiet", "resumed"], "{owner:?}");
+            }
+            false => {
+                assert!(matches!(cut.outcome, Outcome::Cut { .. }), "{cut:?}");
+                assert_eq!(bed.told(), ["quiet"], "{owner:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_over_while_it_is_being_prepared_leaves_nothing_quiet() {
+    let mut bed = Bed::new();
+    bed.site_keys =
+        "quiesce = \"echo quiet >> ROOT/log; sleep 30\"\nresume = \"echo resumed >> ROOT/log\"".into();
+    let engine = bed.engine();
+    let commander = start(&engine);
+    let prepare = command(operation(1), 1, Step::Prepare { selection: Selection::default() });
+    commander.receive(prepare.clone()).expect("takes it");
+    until("it is becoming quiet", || bed.told() == ["quiet"]);
+    commander.welcomed(None);
+    until("it resumes", || bed.told() == ["quiet", "resumed"]);
+    assert_eq!(refused(&answer(&commander, &prepare)), Reason::Cancelled);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_does_not_make_a_host_consistent() {
+    let mut bed = Bed::new();
+    bed.start = "test -f repaired && touch up".into();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.deploy("v2");
+    let commander = start(&engine);
+    let stuck = ask(&commander, &command(operation(1), 6, apply(good)));
+    assert_eq!(standing(&stuck), Standing::Inconsistent);
+    let known = commander.state();
+    assert!(known.inconsistent.is_some() && known.generation == Generation(6), "{known:?}");
+    let journal = rusqlite::Connection::open(bed.path("store/journal.sqlite")).expect("opens");
+    journal.execute_batch("ALTER TABLE hold RENAME TO away; ALTER TABLE fence RENAME TO lost").expect("gone");
+    assert_eq!(commander.state(), known, "it is as it was known last");
+}

@@ -11,4 +11,6 @@ mod space;
 mod keep;
 
 mod checkpoint;
+mod clocks;
 mod commands;
+mod health;
