@@ -339,12 +339,14 @@ impl<'a> Conversation<'a> {
             Outcome::Cut { snapshot, .. } => self.snapshots.ids.contains(&snapshot),
             _ => true,
         };
-        if self.snapshots.revision == Some(revision) && reports.iter().all(is_named) {
+        // One that was cut and is not named is new, or was lost before its report was told, perhaps again.
+        let all_named = reports.iter().all(is_named);
+        if self.snapshots.revision == Some(revision) && all_named {
             return Ok(());
         }
         let intake = self.host.intake.clone();
         match blocking(move || intake.snapshots()).await? {
-            Ok(ids) if self.snapshots.revision.is_some() && ids == self.snapshots.ids => {
+            Ok(ids) if all_named && self.snapshots.revision.is_some() && ids == self.snapshots.ids => {
                 self.snapshots.revision = Some(revision);
                 Ok(())
             }

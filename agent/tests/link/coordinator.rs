@@ -95,6 +95,8 @@ pub(crate) struct Manner {
     pub(crate) refuse: Arc<Mutex<Vec<Failure>>>,
     /// How often health is wanted.
     pub(crate) health_interval: Option<Duration>,
+    /// The operation that owns the host, as it is told.
+    pub(crate) owner: Arc<Mutex<String>>,
 }
 
 struct Service {
@@ -126,7 +128,7 @@ impl AgentLink for Service {
             coordinator_version: "1.2.3".to_owned(),
             coordinator_time: None,
             health_interval: Some(rfs_proto::convert::to_wire_duration(interval)),
-            owner: String::new(),
+            owner: self.manner.owner.lock().expect("no panic").clone(),
         };
         down.send(Ok(message(Down::Welcome(welcome)))).await.expect("the queue is open");
         // A test that has ended waits for no session.

@@ -1,8 +1,10 @@
-//! The agent's side of the link, over real mutual TLS and a real unix socket, with a host that is played.
+//! The agent's side of the link, over real mutual TLS and a real unix socket, with a host that is played or real.
 
 mod coordinator;
 mod host;
 
 mod local;
+mod real;
 mod run;
 mod session;
+mod truth;
