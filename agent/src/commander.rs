@@ -80,7 +80,7 @@ impl Commander {
             Step::Prepare { .. } | Step::Cut | Step::Finish | Step::Apply { .. } | Step::Revert { .. } => {}
         }
         let key = command.key.clone();
-        match self.queue.try_send(Job::Command { command, until }) {
+        match self.queue.try_send(Job::Command { command: Box::new(command), until }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
                 self.refuse(&key, refuse_for(Reason::HostBusy, "too many commands wait on this host"))
@@ -182,7 +182,7 @@ enum Job {
     /// Takes a step, which has until then.
     Command {
         /// The step.
-        command: StoredCommand<Command>,
+        command: Box<StoredCommand<Command>>,
         /// By the clock that never steps.
         until: Instant,
     },

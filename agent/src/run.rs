@@ -95,7 +95,7 @@ pub async fn run_until(
 
     // Only now: what a crash left is recovered whether or not the link can be set up.
     let about = About::new(config, opened.instance);
-    let link = config.link.as_ref().map(|link| open_link(link)).transpose()?;
+    let link = config.link.as_ref().map(open_link).transpose()?;
     let host = Host {
         about: about.clone(),
         intake: opened.intake.clone(),

@@ -17,6 +17,7 @@
 mod backoff;
 mod conversation;
 mod link_state;
+mod news;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,11 +1,11 @@
 //! One session: from Hello until the connection ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rfs_link::identity::CertificateFacts;
 use rfs_link::{Chain, Connection, Failure, Patience};
-use rfs_model::{OperationId, Reason, SnapshotId};
+use rfs_model::{OperationId, Reason};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::agentlink::v1::agent_link_client::AgentLinkClient;
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, error, warn};
 
+use super::news::{Listed, Sent};
 use super::{Host, PROTOCOL};
-use crate::commander::{HostState, IntakeError, Outcome, Report, ReportSequence};
-use crate::health::HostHealth;
+use crate::commander::{HostState, IntakeError, ReportSequence};
 use crate::wire;
 
 /// Messages that wait to be sent. A coordinator that reads none for [`SEND`] has lost the session.
@@ -51,7 +51,7 @@ pub(super) enum Ended {
 
 /// One session.
 pub(super) struct Conversation<'a> {
-    host: &'a Host,
+    pub(super) host: &'a Host,
     connection: &'a Connection,
     changed: &'a Notify,
     up: mpsc::Sender<link::AgentMessage>,
@@ -59,25 +59,12 @@ pub(super) struct Conversation<'a> {
     coordinator: String,
     health_interval: Duration,
     /// Reports that were sent in this session and are not acknowledged.
-    sent: BTreeMap<ReportSequence, Sent>,
-    progress: Option<link::Progress>,
+    pub(super) sent: BTreeMap<ReportSequence, Sent>,
+    pub(super) progress: Option<link::Progress>,
     /// Whether the host is inconsistent, as it was known last.
-    inconsistent: bool,
-    snapshots: Listed,
+    pub(super) inconsistent: bool,
+    pub(super) snapshots: Listed,
     queries: JoinSet<link::QueryResult>,
-}
-
-/// The list of snapshots that was sent last.
-#[derive(Default)]
-struct Listed {
-    /// What it was at that time; none before the first.
-    revision: Option<u64>,
-    ids: Vec<SnapshotId>,
-}
-
-struct Sent {
-    at: Instant,
-    key: Option<link::CommandKey>,
 }
 
 impl<'a> Conversation<'a> {
@@ -286,91 +273,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Sends the reports that were not sent yet, the snapshots if some were lost, health if the host became inconsistent or
-    /// consistent, and how far the command at work is.
-    async fn tell_news(&mut self, health: &mut watch::Receiver<HostHealth>) -> Result<(), Failure> {
-        let intake = self.host.intake.clone();
-        // In this order: what the state says is not older than the reports.
-        let (reports, state) = blocking(move || (intake.unacknowledged(), intake.state())).await?;
-        let mut reports = reports.map_err(journal)?;
-        reports.retain(|report| !self.sent.contains_key(&report.sequence));
-        let inconsistent = state.inconsistent.is_some();
-        // The coordinator takes an old report for history only if it hears what is true now.
-        let mut is_due = std::mem::replace(&mut self.inconsistent, inconsistent) != inconsistent;
-        for report in &reports {
-            self.tell_report(report).await?;
-            is_due |= matches!(report.outcome, Outcome::Restored(_) | Outcome::Cancelled { .. });
-        }
-        if is_due {
-            self.tell_health(health).await?;
-        }
-        self.tell_snapshots(&reports).await?;
-        let progress = state.activity.and_then(|activity| {
-            Some(link::Progress {
-                key: Some(wire::command_key(&activity)?),
-                phase: activity.phase.map(|phase| phase.to_string()).unwrap_or_default(),
-                steps_done: activity.steps_done,
-                steps_total: activity.steps_total,
-            })
-        });
-        if let Some(progress) = &progress
-            && self.progress.as_ref() != Some(progress)
-        {
-            self.send(Up::Progress(progress.clone())).await?;
-        }
-        self.progress = progress;
-        Ok(())
-    }
-
-    async fn tell_report(&mut self, report: &Report) -> Result<(), Failure> {
-        let wire = wire::write_report(report, self.host.clock.now());
-        let sent = Sent { at: Instant::now(), key: wire.key.clone() };
-        self.send(Up::Report(wire)).await?;
-        self.sent.insert(report.sequence, sent);
-        Ok(())
-    }
-
-    /// Sends which snapshots can be restored, if that is not what was sent last. A new one alone is told by its report.
-    ///
-    /// What `reports` say was cut is in the list, for it is read after them, or was lost since.
-    async fn tell_snapshots(&mut self, reports: &[Report]) -> Result<(), Failure> {
-        let revision = self.host.intake.snapshots_revision();
-        let is_named = |report: &Report| match report.outcome {
-            Outcome::Cut { snapshot, .. } => self.snapshots.ids.contains(&snapshot),
-            _ => true,
-        };
-        // One that was cut and is not named is new, or was lost before its report was told, perhaps again.
-        let all_named = reports.iter().all(is_named);
-        if self.snapshots.revision == Some(revision) && all_named {
-            return Ok(());
-        }
-        let intake = self.host.intake.clone();
-        match blocking(move || intake.snapshots()).await? {
-            Ok(ids) if all_named && self.snapshots.revision.is_some() && ids == self.snapshots.ids => {
-                self.snapshots.revision = Some(revision);
-                Ok(())
-            }
-            Ok(ids) => {
-                self.send(Up::Snapshots(wire::write_snapshots(&ids))).await?;
-                self.snapshots = Listed { revision: Some(revision), ids };
-                Ok(())
-            }
-            // It is tried again; what is not known is not told.
-            Err(error) => {
-                self.snapshots.revision = None;
-                warn!(error = %Chain(&error), "the snapshots cannot be listed");
-                Ok(())
-            }
-        }
-    }
-
-    async fn tell_health(&self, health: &mut watch::Receiver<HostHealth>) -> Result<(), Failure> {
-        let now = wire::Moment::now(self.host.clock.now());
-        let report = wire::write_health(&health.borrow_and_update(), self.inconsistent, now);
-        self.send(Up::Health(report)).await
-    }
-
-    async fn send(&self, message: Up) -> Result<(), Failure> {
+    pub(super) async fn send(&self, message: Up) -> Result<(), Failure> {
         let message = link::AgentMessage { message: Some(message) };
         match self.up.send_timeout(message, SEND).await {
             Ok(()) => Ok(()),
@@ -412,13 +315,15 @@ fn hello(host: &Host, state: &HostState) -> link::AgentMessage {
 }
 
 /// Runs what may wait for the disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Failure::new(Reason::Internal, format!("a fault in the agent: {error}")))
 }
 
 /// What the journal did not take was not promised: the session ends, and the coordinator sends it again.
-fn journal(error: IntakeError) -> Failure {
+pub(super) fn journal(error: IntakeError) -> Failure {
     let message = Chain(&error).to_string();
     warn!(error = message, "the journal failed");
     Failure::new(Reason::Io, message).next("look at the disk of the agent's store (journalctl -u rfs-agent)")
