@@ -1,17 +1,27 @@
 //! A fleet on this machine: one coordinator, some agents, a web service on each host.
 
+mod host;
+mod layout;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::machine_clock::{HOUR, MachineClock};
 use crate::process::Running;
 use crate::tools::program;
-use crate::wait::until;
+use crate::wait::{HANG, until};
+
+pub use host::{BedHost, StoreOfCopy};
+pub use layout::{Layout, Timing};
 
 /// The trust domain of every bed.
 pub const TRUST_DOMAIN: &str = "bed.test";
@@ -22,18 +32,10 @@ pub struct Bed {
     pub coordinator: Option<Running>,
     /// The hosts, by index.
     pub hosts: Vec<BedHost>,
+    /// The clock of the coordinator's machine, where the layout has one that can be set.
+    pub clock: Option<MachineClock>,
     address: SocketAddr,
     folder: TempDir,
-}
-
-/// One host of a bed.
-pub struct BedHost {
-    /// Its name, `web-1` and so on.
-    pub name: String,
-    /// The running agent.
-    pub agent: Option<Running>,
-    folder: PathBuf,
-    site: SocketAddr,
 }
 
 /// What a command printed and how it ended.
@@ -50,10 +52,19 @@ pub struct Said {
 impl Bed {
     /// Makes certificates, configurations and a running site for each of `count` hosts; starts no coordinator and no agent.
     pub fn new(count: usize) -> Self {
+        Self::laid_out(&Layout { hosts: count, ..Layout::default() })
+    }
+
+    /// Makes certificates, configurations and running sites; starts no coordinator and no agent.
+    pub fn laid_out(layout: &Layout) -> Self {
         let folder = tempfile::Builder::new().prefix("rfs-bed-").tempdir().expect("a temporary folder");
         let address = free_address();
-        let hosts = (1..=count).map(|number| BedHost::new(folder.path(), number)).collect();
-        let bed = Self { coordinator: None, hosts, address, folder };
+        let clock = layout.clocks.then(|| MachineClock::new(folder.path().join("clock"))).flatten();
+        let hosts =
+            (1..=layout.hosts).map(|number| BedHost::new(folder.path(), number, layout, address)).collect();
+        let bed = Self { coordinator: None, hosts, clock, address, folder };
+        // Certificates are older than the steps of the clocks are long.
+        bed.set_clock(-100 * HOUR);
         bed.pki(&["init", "--trust-domain", TRUST_DOMAIN]);
         bed.pki(&["issue", "coordinator", "main", "--dns", "localhost,127.0.0.1"]);
         bed.pki(&["issue", "operator", "alice"]);
@@ -61,22 +72,33 @@ impl Bed {
         bed.write_coordinator_config();
         for host in &bed.hosts {
             bed.pki(&["issue", "agent", &host.name]);
-            host.write_config(bed.path(), bed.address);
+            host.write_config();
             host.deploy("v1", "ok");
             host.site("start");
         }
+        bed.set_clock(0);
         bed
     }
 
     /// A bed whose coordinator and agents run and are connected.
     pub fn started(count: usize) -> Self {
         let mut bed = Self::new(count);
-        bed.start_coordinator();
-        for index in 0..count {
-            bed.start_agent(index);
-        }
+        bed.start();
         bed.await_connected(count);
         bed
+    }
+
+    /// Starts the coordinator and every agent.
+    pub fn start(&mut self) {
+        self.start_coordinator();
+        self.hosts.iter_mut().for_each(BedHost::start_agent);
+    }
+
+    /// Sets the clock of the coordinator's machine to so many seconds after the true time, where the layout has one.
+    pub fn set_clock(&self, seconds: i64) {
+        if let Some(clock) = &self.clock {
+            clock.set(seconds);
+        }
     }
 
     /// The folder of everything.
@@ -94,7 +116,11 @@ impl Bed {
         let folder = self.path().display().to_string();
         let place: &[&str] =
             if arguments[0] == "init" { &["--dir", &folder] } else { &["--ca-dir", &folder] };
-        let said = run(Command::new(program("rfs")).arg("pki").args(arguments).args(place));
+        let mut command = Command::new(program("rfs"));
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
+        let said = run(command.arg("pki").args(arguments).args(place));
         assert_eq!(said.code, 0, "rfs pki {arguments:?}: {said:?}");
     }
 
@@ -124,6 +150,9 @@ viewer = ["viewer"]
         let mut command = Command::new(program("rfs"));
         command.arg("serve").arg("--config").arg(self.path().join("coordinator.toml"));
         command.arg("--ready-file").arg(&ready);
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         let mut running = Running::start("rfs serve", command, &self.path().join("coordinator.log"));
         until("the coordinator is ready", || {
             assert!(running.is_running(), "the coordinator ended: {}", running.log());
@@ -132,13 +161,41 @@ viewer = ["viewer"]
         self.coordinator = Some(running);
     }
 
+    /// Kills the coordinator with SIGKILL.
+    pub fn kill_coordinator(&mut self) {
+        self.coordinator.take().expect("the coordinator runs").kill_9();
+    }
+
     /// Starts the agent of a host.
     pub fn start_agent(&mut self, index: usize) {
-        let host = &mut self.hosts[index];
-        let mut command = Command::new(program("rfs-agent"));
-        command.arg("run").arg("--config").arg(host.folder.join("agent.toml"));
-        host.agent =
-            Some(Running::start(&format!("agent {}", host.name), command, &host.folder.join("agent.log")));
+        self.hosts[index].start_agent();
+    }
+
+    /// Keeps a copy of the coordinator's store, which nobody may have open.
+    pub fn copy_store(&self, to: &Path) {
+        assert!(self.coordinator.is_none(), "the coordinator runs");
+        fs::create_dir(to).expect("the bed can be written to");
+        for file in self.store_files() {
+            fs::copy(&file, to.join(file.file_name().expect("it has a name")))
+                .expect("the store can be copied");
+        }
+    }
+
+    /// Puts a copy of the coordinator's store in the place of the present one.
+    pub fn put_store_back(&self, from: &Path) {
+        assert!(self.coordinator.is_none(), "the coordinator runs");
+        for file in self.store_files() {
+            fs::remove_file(file).expect("the store can be removed");
+        }
+        for file in fs::read_dir(from).expect("there is a copy").flatten() {
+            fs::copy(file.path(), self.path().join(file.file_name())).expect("the store can be put back");
+        }
+    }
+
+    /// The database with what SQLite keeps beside it.
+    fn store_files(&self) -> Vec<PathBuf> {
+        let names = ["coordinator.db", "coordinator.db-wal", "coordinator.db-shm"];
+        names.iter().map(|name| self.path().join(name)).filter(|path| path.exists()).collect()
     }
 
     /// Waits until so many hosts are connected and their health is good.
@@ -185,10 +242,68 @@ viewer = ["viewer"]
     }
 
     /// Waits until the newest rollback is in a state, such as `PAUSED`.
+    #[track_caller]
     pub fn await_rollback(&self, state: &str) -> Value {
-        until(&format!("the rollback is {state}"), || {
-            Some(self.rollback()).filter(|rollback| rollback["state"] == state)
-        })
+        self.await_rollback_within(HANG, state)
+    }
+
+    /// Waits until the newest rollback is in a state, and fails with where it stands when it is not after `limit`, or is over
+    /// with another outcome before.
+    #[track_caller]
+    pub fn await_rollback_within(&self, limit: Duration, state: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let rollback = self.rollback();
+            if rollback["state"] == state {
+                return rollback;
+            }
+            let over = rollback["state"] == "FINISHED" || start.elapsed() > limit;
+            assert!(!over, "not {state} after {:?}: {}", start.elapsed(), brief(&rollback));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a host is in one of some states in the newest rollback, such as `APPLIED`.
+    #[track_caller]
+    pub fn await_host_in_rollback(&self, host: &str, states: &[&str]) -> Value {
+        let start = Instant::now();
+        loop {
+            let rollback = self.rollback();
+            let state = state_of(&rollback, host);
+            if states.contains(&state.as_str()) {
+                return rollback;
+            }
+            let over = rollback["state"] == "FINISHED" || start.elapsed() > Duration::from_secs(60);
+            assert!(!over, "{host} is {state}, not {states:?}: {}", brief(&rollback));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A host as JSON.
+    pub fn host(&self, name: &str) -> Value {
+        let said = self.rfs(["host", "show", name, "--output", "json"]);
+        said.json().unwrap_or_else(|| panic!("rfs host show {name}: {said:?}"))
+    }
+
+    /// Waits until a host is shown in such a way, within a time.
+    #[track_caller]
+    pub fn await_host(&self, name: &str, limit: Duration, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            last = self.host(name);
+            if is(&last) {
+                return last;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{name} is not {what} after {limit:?}: {last}");
+    }
+
+    /// A checkpoint as JSON, with its snapshots.
+    pub fn show_checkpoint(&self, name: &str) -> Value {
+        let said = self.rfs(["checkpoint", "show", name, "--output", "json"]);
+        said.json().unwrap_or_else(|| panic!("rfs checkpoint show {name}: {said:?}"))
     }
 
     /// Takes a checkpoint of everything and returns its id.
@@ -198,143 +313,6 @@ viewer = ["viewer"]
         let last = said.json().unwrap_or_else(|| panic!("{said:?}"));
         assert_eq!(last["state"], "COMPLETE", "{last}");
         last["name"].as_str().expect("a checkpoint has a name").to_owned()
-    }
-}
-
-impl BedHost {
-    fn new(bed: &Path, number: usize) -> Self {
-        let name = format!("web-{number}");
-        let folder = bed.join(&name);
-        fs::create_dir_all(folder.join("site")).expect("the bed can be written to");
-        Self { name, agent: None, folder, site: free_address() }
-    }
-
-    /// The folder of everything of this host.
-    pub fn path(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The files that its site serves, and its agent keeps.
-    pub fn site_files(&self) -> PathBuf {
-        self.folder.join("site")
-    }
-
-    /// Where its site listens.
-    pub fn site_address(&self) -> SocketAddr {
-        self.site
-    }
-
-    /// The agent's own store.
-    pub fn store(&self) -> PathBuf {
-        self.folder.join("store")
-    }
-
-    /// Types `rfs-agent …` on this host.
-    pub fn rfs_agent<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Said {
-        let mut command = Command::new(program("rfs-agent"));
-        run(command.args(arguments).arg("--config").arg(self.folder.join("agent.toml")))
-    }
-
-    /// Writes a release: a version, and whether it is well. Other files come and go with it.
-    pub fn deploy(&self, version: &str, health: &str) {
-        let site = self.site_files();
-        let write = |name: &str, text: &str| {
-            let path = site.join(name);
-            fs::create_dir_all(path.parent().expect("it is beneath the site")).expect("a folder");
-            // A new inode, as every package manager and deploy tool makes one.
-            let new = site.join(".new");
-            fs::write(&new, text).and_then(|()| fs::rename(&new, path)).expect("the site can be written to");
-        };
-        write("index.html", &format!("<h1>{version} of {}</h1>\n", self.name));
-        write("health.txt", health);
-        write(&format!("assets/{version}.css"), &format!("/* {version} */\n"));
-        for number in 0..20 {
-            write(&format!("lib/module-{number}.txt"), &format!("module {number} of {version}\n"));
-        }
-    }
-
-    /// Runs `site-server start|stop|status` and returns its exit code.
-    pub fn site(&self, what: &str) -> i32 {
-        let words = self.site_command(what);
-        run(Command::new(&words[0]).args(&words[1..])).code
-    }
-
-    /// How often the site was started and stopped since it was last asked.
-    pub fn count_starts_and_stops(&self) -> (usize, usize) {
-        let log = self.folder.join("site.log");
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let _ = fs::remove_file(&log);
-        let count = |what: &str| text.lines().filter(|line| *line == what).count();
-        (count("start"), count("stop"))
-    }
-
-    fn site_command(&self, what: &str) -> [String; 8] {
-        [
-            program("site-server").display().to_string(),
-            what.to_owned(),
-            "--root".to_owned(),
-            self.site_files().display().to_string(),
-            "--listen".to_owned(),
-            self.site.to_string(),
-            "--pid-file".to_owned(),
-            self.folder.join("site.pid").display().to_string(),
-        ]
-    }
-
-    fn write_config(&self, bed: &Path, coordinator: SocketAddr) {
-        let command = |what: &str| format!("{:?}", self.site_command(what));
-        let text = format!(
-            r#"[host]
-name = "{name}"
-labels = {{ role = "web", zone = "{zone}" }}
-[coordinator]
-endpoints = ["https://localhost:{port}"]
-[tls]
-ca = "{bed}/ca.pem"
-certificate = "{bed}/{name}.pem"
-key = "{bed}/{name}.key"
-[store]
-path = "{store}"
-[[component]]
-name = "site"
-kind = "files"
-paths = ["{site}"]
-[[component]]
-name = "app"
-kind = "services"
-[component.commands]
-start = {start}
-stop = {stop}
-status = {status}
-[[health]]
-name = "http"
-kind = "http"
-url = "http://{address}/healthz"
-interval = "200ms"
-timeout = "2s"
-healthy_after = 1
-unhealthy_after = 1
-"#,
-            name = self.name,
-            zone = if self.name.ends_with(['1', '3', '5', '7', '9']) { "a" } else { "b" },
-            port = coordinator.port(),
-            bed = bed.display(),
-            store = self.store().display(),
-            site = self.site_files().display(),
-            start = command("start"),
-            stop = command("stop"),
-            status = command("status"),
-            address = self.site,
-        );
-        fs::write(self.folder.join("agent.toml"), text).expect("the bed can be written to");
-    }
-}
-
-impl Drop for BedHost {
-    fn drop(&mut self) {
-        // The agent first: it may be about to start the site again.
-        drop(self.agent.take());
-        self.site("stop");
     }
 }
 
@@ -366,8 +344,41 @@ pub fn run(command: &mut Command) -> Said {
     Said::of(&command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
 }
 
-/// An address on loopback that nobody listens on now.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address")
+/// The state of a host in a rollback; empty if it is not in it.
+pub fn state_of(rollback: &Value, host: &str) -> String {
+    let found = hosts_of(rollback).into_iter().find(|(_, shown)| shown["host"] == host);
+    found.and_then(|(_, shown)| shown["state"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// A rollback in one line that a person reads in a failed test.
+pub fn brief(rollback: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut line = format!("rollback {} {}", text(&rollback["state"]), text(&rollback["outcome"]));
+    if !rollback["cause"].is_null() {
+        line +=
+            &format!(" ({}: {})", text(&rollback["cause"]["reason"]), text(&rollback["cause"]["message"]));
+    }
+    for (wave, host) in hosts_of(rollback) {
+        let failure = match &host["failure"] {
+            Value::Null => String::new(),
+            failure => format!(" {}: {}", text(&failure["reason"]), text(&failure["message"])),
+        };
+        let (name, state) = (text(&host["host"]), text(&host["state"]));
+        line += &format!("; wave {} {name} {state} {}{failure}", wave + 1, text(&host["health"]));
+    }
+    line
+}
+
+/// An address on loopback that nobody listens on now, and that no connection takes for its own end while nobody does: the
+/// ports that systems give to those are higher.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        // Suites of other processes begin elsewhere.
+        let number = std::process::id() as usize * 97 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + u16::try_from(number % 20_000).expect("it is below 20,000");
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("a bound socket has an address");
+        }
+    }
 }

@@ -43,6 +43,16 @@ impl Running {
         kill_process(id, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
     }
 
+    /// Stops it where it is, with SIGSTOP: it stays, and does nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Running::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Sends SIGKILL, unless it has ended by itself, and waits for the end.
     pub fn kill_9(mut self) {
         if self.is_running() {

@@ -26,6 +26,19 @@ pub fn difference(left: &Path, right: &Path) -> Option<String> {
     Some(one_way(left, right) + &one_way(right, left))
 }
 
+/// A digest over names, kinds, modes, targets of links and contents of a tree, made by `find` and `sha256sum` alone.
+pub fn digest(root: &Path) -> String {
+    let script = "{ find . -printf '%y %m %p %l\\n' && find . -type f -exec sha256sum {} +; } | LC_ALL=C sort | sha256sum";
+    let output = Command::new("sh").args(["-c", script]).current_dir(root).output().expect("sh starts");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}: {}",
+        root.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or_default().to_owned()
+}
+
 /// Copies a tree with all that `cp` can keep.
 pub fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");

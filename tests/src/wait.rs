@@ -7,13 +7,20 @@ use std::time::{Duration, Instant};
 pub const HANG: Duration = Duration::from_secs(120);
 
 /// Asks `condition` until it gives a value, and panics with `what` after [`HANG`].
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    within(HANG, what, condition)
+}
+
+/// Asks `condition` until it gives a value, and panics with `what` after `limit`: for what is promised within a time.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < HANG, "gave up after {HANG:?}: {what}");
+        assert!(start.elapsed() < limit, "gave up after {limit:?}: {what}");
         thread::sleep(Duration::from_millis(15));
     }
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rfs_tests::bed::{Bed, hosts_of};
+use rfs_tests::dice::Dice;
 
 const HOSTS: usize = 10;
 
@@ -91,17 +92,4 @@ fn roll_back(bed: &mut Bed, round: u64, next_kill: &mut dyn FnMut() -> Option<Du
 fn find<'r>(rollback: &'r serde_json::Value, name: &str) -> (u64, &'r serde_json::Value) {
     let found = hosts_of(rollback).into_iter().find(|(_, host)| host["host"] == name);
     found.unwrap_or_else(|| panic!("{name} is not in {rollback}"))
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % n
-    }
 }
