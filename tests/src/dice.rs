@@ -20,7 +20,7 @@ impl Dice {
     }
 
     /// One of several.
-    pub fn one_of<'t, T>(&mut self, of: &'t [T]) -> &'t T {
-        &of[self.below(of.len() as u64) as usize]
+    pub fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
     }
 }
