@@ -62,7 +62,8 @@ fn a_store_that_was_put_back_sends_nothing_to_hosts_that_are_ahead_of_it() {
     let rollback = bed.await_rollback_within(Duration::from_secs(30), "PAUSED");
     assert_eq!(rollback["name"], name.as_str(), "the one that was under way: {}", brief(&rollback));
     assert_eq!(rollback["cause"]["reason"], "STORE_REWOUND", "{}", brief(&rollback));
-    assert_eq!(state_of(&rollback, "web-2"), "UNTOUCHED", "{}", brief(&rollback));
+    // Each host has obeyed newer commands than this history knows of: where it stands is not known here.
+    assert_eq!(state_of(&rollback, "web-2"), "LOST", "{}", brief(&rollback));
     bed.await_connected(3);
     // Time in which it could have done something.
     thread::sleep(Duration::from_secs(8));

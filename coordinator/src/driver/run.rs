@@ -205,6 +205,9 @@ impl Driver {
                     self.read_on().await.ok()?;
                 }
                 let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
+                // What a host reports may make what was known of its health outdated.
+                let reported = batch.reports.iter().map(|told| &told.report.host);
+                batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
                 seen.extend(self.look(std::mem::take(&mut batch.look)));
                 seen.extend(batch.rewound.take().map(Command::StoreRewound));
                 if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
