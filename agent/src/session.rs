@@ -148,7 +148,7 @@ impl Session {
                 backoff.reset();
             }
             let delay = backoff.next(failure.retry_after);
-            warn!(%target, error = %failure, next = failure.next_step(), retry_in = ?delay, "no session");
+            warn!(%target, reason = %failure.reason, error = %failure, next = failure.next_step(), retry_in = ?delay, "no session");
             self.state.send_modify(|state| state.lost(now, Some(failure)));
             tokio::select! {
                 () = stop.cancelled() => break,
