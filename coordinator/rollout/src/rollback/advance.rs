@@ -96,7 +96,12 @@ impl<'d> Draft<'d> {
             self.state.plan.waves.iter().zip(&self.state.waves).filter(|(_, wave)| wave.started_at.is_some());
         for name in begun.flat_map(|(wave, _)| &wave.hosts) {
             let Some(host) = self.state.hosts.get(name) else { continue };
-            if may(&host.phase) && host.connected && ledger.admit(name, host, Counting::Unavailable) {
+            let unheard = self.state.unheard_until(name, host).is_some_and(|until| until > at);
+            if may(&host.phase)
+                && host.connected
+                && !unheard
+                && ledger.admit(name, host, Counting::Unavailable)
+            {
                 started.push((name.clone(), StepKind::Apply.generation(host.generation)));
             }
         }
@@ -116,7 +121,10 @@ impl<'d> Draft<'d> {
         let untouched =
             |(name, host): (&HostId, &HostRecord)| (host.phase == HostPhase::Untouched).then(|| name.clone());
         let waiting: Vec<HostId> = match all {
-            true => self.state.hosts.iter().filter_map(untouched).collect(),
+            true => {
+                let untouched = self.state.hosts.iter().filter_map(untouched);
+                untouched.chain(self.state.unseen().into_iter().flatten().cloned()).collect()
+            }
             false => self.state.held().cloned().collect(),
         };
         for host in waiting {
@@ -184,7 +192,8 @@ impl<'d> Draft<'d> {
         }
         let watched = !self.state.request.policy.gate.ignore_health;
         // A person may have passed the gate over hosts that are not known to be healthy; the outcome says so.
-        let well = |host: &HostRecord| !watched || !not_good(host.health.health);
+        let well =
+            |host: &HostRecord| host.contested.is_none() && (!watched || !not_good(host.health.health));
         let there = |host: &HostRecord| match host.phase {
             HostPhase::Passed { doubtful_since: None } => true,
             HostPhase::Passed { doubtful_since: Some(_) } | HostPhase::Applied { .. } => well(host),
@@ -247,7 +256,11 @@ impl<'d> Draft<'d> {
     }
 
     fn finish_back(&mut self, cause: &Cause) {
-        let stuck = |host: &&HostRecord| matches!(host.phase, HostPhase::RevertFailed | HostPhase::Lost);
+        // While two machines speak for a name, nobody knows where the one stands that was told.
+        let stuck = |host: &&HostRecord| {
+            let unknown = host.contested.is_some() && host.was_told();
+            unknown || matches!(host.phase, HostPhase::RevertFailed | HostPhase::Lost)
+        };
         let outcome = match self.state.hosts.values().find(stuck) {
             Some(_) => Outcome::RevertFailed,
             None => Outcome::Reverted,

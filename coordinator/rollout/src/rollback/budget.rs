@@ -44,26 +44,30 @@ impl<'r> Ledger<'r> {
 
     /// Whether the host may start; if so, it is counted as at work from now on.
     pub(super) fn admit(&mut self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
-        let already = self.rollback.unavailable(host);
-        let groups = &self.rollback.plan.groups;
-        let mine = || groups.iter().enumerate().filter(|(_, group)| group.hosts.contains(name));
-        let free = mine().all(|(i, group)| {
-            let count = self.counts[i];
-            match counting {
-                Counting::Unavailable => {
-                    count.unproven < group.limit && (already || count.unavailable < group.limit)
-                }
-                Counting::AtWork => count.at_work < group.limit,
-            }
-        });
+        let free = self.admits(name, host, counting);
         if free {
-            for (i, _) in mine() {
-                self.counts[i].at_work += 1;
-                self.counts[i].unproven += 1;
-                self.counts[i].unavailable += u32::from(!already);
+            let already = self.rollback.unavailable(host);
+            for (group, count) in self.rollback.plan.groups.iter().zip(&mut self.counts) {
+                if group.hosts.contains(name) {
+                    count.at_work += 1;
+                    count.unproven += 1;
+                    count.unavailable += u32::from(!already);
+                }
             }
         }
         free
+    }
+
+    /// Whether the host may start.
+    pub(super) fn admits(&self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
+        let already = self.rollback.unavailable(host);
+        let groups = self.rollback.plan.groups.iter().zip(&self.counts);
+        groups.filter(|(group, _)| group.hosts.contains(name)).all(|(group, count)| match counting {
+            Counting::Unavailable => {
+                count.unproven < group.limit && (already || count.unavailable < group.limit)
+            }
+            Counting::AtWork => count.at_work < group.limit,
+        })
     }
 }
 

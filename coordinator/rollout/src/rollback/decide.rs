@@ -9,7 +9,7 @@ use super::event::RollbackEvent;
 use super::state::{Direction, HostPhase, PauseCause, Phase};
 use crate::command::{Command, Connected, Person, PersonAction, Refusal};
 use crate::fleet::Reading;
-use crate::host::{Failure, GENERATIONS, Report};
+use crate::host::{Failure, Report};
 
 /// By how much "since when" may differ between two readings of one stretch of health: the ways of messages differ.
 const SAME_STRETCH: Duration = Duration::from_secs(1);
@@ -73,19 +73,19 @@ impl Draft<'_> {
         }
     }
 
-    /// While this rollback owns a host, nobody else gives it commands: if it has obeyed newer ones, they were given by a store
-    /// that knew more than this one.
+    /// While this rollback owns a host, nobody else gives it commands: if it has obeyed newer ones than this history gives, they
+    /// were given by a store that knew more than this one. They may have been this rollback's own.
     fn overtaken(&mut self, host: &HostId, accepted: Generation, snapshot: Option<SnapshotId>) -> bool {
         let at = self.now;
         let Some(record) = self.state.hosts.get(host) else { return false };
-        let last = Generation(record.generation.0 + GENERATIONS - 1);
-        if accepted <= last || self.state.outcome().is_some() {
+        let told = record.told;
+        if accepted <= told || self.state.outcome().is_some() {
             return false;
         }
         let is_at = snapshot.map(|snapshot| format!("; it is at snapshot {}", snapshot.0.short()));
         let text = format!(
-            "{host} has obeyed generation {accepted}, and this rollback's last one there is {last}: the coordinator's store was \
-             put back to an older copy{}",
+            "{host} has obeyed generation {accepted}, and the last one that this rollback gave is {told}: the coordinator's \
+             store was put back to an older copy{}",
             is_at.unwrap_or_default()
         );
         let known = record.failure.as_ref().is_some_and(|failure| failure.reason == Reason::StoreRewound);
@@ -135,7 +135,7 @@ impl Draft<'_> {
         }
         let Some(record) = self.state.hosts.get(&report.host) else { return };
         // Of an operation that is over: what the host answered is history, once something newer has happened there.
-        let history = report.newest.0 >= record.generation.0 + GENERATIONS;
+        let history = report.newest > record.told;
         if mine && !history && record.after(at, report.step, &report.answer).is_some() {
             let (host, step, answer) = (report.host.clone(), report.step, report.answer.clone());
             self.emit(RollbackEvent::HostReported { at, host, step, answer });

@@ -1,6 +1,6 @@
 //! What an event makes of a rollback.
 
-use rfs_model::{Health, HostId, InstanceId, Reason, Standing, Timestamp};
+use rfs_model::{Generation, Health, HostId, InstanceId, Reason, Standing, Timestamp};
 
 use super::event::{Created, RollbackEvent};
 use super::gate::not_good;
@@ -20,6 +20,7 @@ impl Rollback {
                 wave: *wave_of.get(name)?,
                 target: *created.plan.targets.get(name)?,
                 generation: admission.generation,
+                told: Generation(admission.generation.0.saturating_sub(1)),
                 connected: presence.connected,
                 connection_since: at,
                 health: HealthRecord {
@@ -90,6 +91,11 @@ impl Rollback {
                     host.connection_since = at;
                     host.contested = None;
                     host.instance = instance.or(host.instance);
+                    if let HostPhase::Passed { doubtful_since } = &mut host.phase
+                        && !watches_health
+                    {
+                        *doubtful_since = None;
+                    }
                 }
             }
             RollbackEvent::HostDisconnected { host, .. } => {
@@ -105,7 +111,8 @@ impl Rollback {
             RollbackEvent::HostContested { host, text, .. } => {
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.contested = Some(text.clone());
-                    host.forget_health(at, text, watches_health);
+                    // Even where health is not looked at: nobody knows which machine passed.
+                    host.forget_health(at, text, true);
                 }
             }
             RollbackEvent::HostOvertaken { host, failure, .. } => {
@@ -137,6 +144,7 @@ impl Rollback {
             }
             RollbackEvent::HostStarted { host, deadline, .. } => {
                 self.host(at, host, |host| {
+                    host.told = StepKind::Apply.generation(host.generation);
                     host.phase = HostPhase::Applying { deadline: *deadline };
                     host.started_at = Some(at);
                 });
@@ -169,7 +177,10 @@ impl Rollback {
                 }
             }
             RollbackEvent::HostReverting { host, deadline, .. } => {
-                self.host(at, host, |host| host.phase = HostPhase::Reverting { deadline: *deadline });
+                self.host(at, host, |host| {
+                    host.told = StepKind::Revert.generation(host.generation);
+                    host.phase = HostPhase::Reverting { deadline: *deadline };
+                });
             }
             RollbackEvent::HostReverted { host, .. } => {
                 self.host(at, host, |host| host.phase = HostPhase::Reverted);
@@ -206,7 +217,7 @@ impl Rollback {
                 self.call_back();
                 let deadline = at.plus(self.request.policy.max_rollback_time);
                 for host in self.hosts.values_mut().filter(|host| host.may_be_asked()) {
-                    host.phase = HostPhase::Cancelling { deadline };
+                    host.stop(deadline);
                 }
             }
             RollbackEvent::Finished { outcome, cause, .. } => {
@@ -256,7 +267,7 @@ impl Rollback {
     fn call_back(&mut self) {
         for host in self.hosts.values_mut() {
             if let HostPhase::Applying { deadline } = host.phase {
-                host.phase = HostPhase::Cancelling { deadline };
+                host.stop(deadline);
             }
         }
         self.leave_skipped();
@@ -284,6 +295,12 @@ impl HostRecord {
         }
     }
 
+    /// It is told to stop and say where it stands.
+    fn stop(&mut self, deadline: Timestamp) {
+        self.told = StepKind::Cancel.generation(self.generation);
+        self.phase = HostPhase::Cancelling { deadline };
+    }
+
     /// Its health is unknown from now on, for the reason that `evidence` gives.
     fn forget_health(&mut self, at: Timestamp, evidence: &str, watched: bool) {
         self.observe(at, Health::Unknown, at, evidence, watched);
@@ -295,7 +312,9 @@ impl HostRecord {
         self.instance = Some(instance);
         let stood = self.phase.at_target()
             || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
-        if stood {
+        // One that answered that it is as it was may have spoken for another one that was told to change.
+        let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
+        if stood || unchanged {
             let text = format!(
                 "another machine speaks for it now (instance {instance}); where that stands is not known"
             );
@@ -394,6 +413,11 @@ impl HostRecord {
         let silent =
             |failure: &Failure| matches!(failure.reason, Reason::DeadlineExceeded | Reason::HostConflict);
         self.phase == HostPhase::Lost && self.failure.as_ref().is_none_or(silent)
+    }
+
+    /// Whether it was ever told to change.
+    pub(super) fn was_told(&self) -> bool {
+        self.told >= self.generation
     }
 
     fn was_stopped(&self) -> bool {

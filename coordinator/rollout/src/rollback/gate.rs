@@ -164,6 +164,15 @@ impl Rollback {
         evidence
     }
 
+    /// The canaries of the present wave, if all of them were left out and the next wave waits for one of them.
+    pub(super) fn unseen(&self) -> Option<impl Iterator<Item = &HostId>> {
+        let wave = self.wave.filter(|wave| self.plan.waves[wave.get()].canary)?;
+        let left_out =
+            |name: &&HostId| self.hosts.get(*name).is_some_and(|host| host.phase == HostPhase::Skipped);
+        let waits = self.waves[wave.get()].passed_at.is_none() && self.evidence(wave).unseen > 0;
+        waits.then(|| self.plan.waves[wave.get()].hosts.iter().filter(left_out))
+    }
+
     /// What the present wave's gate says.
     pub fn present_gate(&self) -> Option<Gate> {
         self.wave.map(|wave| gate(&self.request.policy.gate, &self.evidence(wave)))

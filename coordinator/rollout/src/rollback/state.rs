@@ -203,6 +203,9 @@ pub struct HostRecord {
     pub target: SnapshotId,
     /// The first of the generations reserved for it.
     pub generation: Generation,
+    /// The highest generation that this history gives it: a host that has obeyed a higher one was told by somebody who knew
+    /// more.
+    pub told: Generation,
     /// Whether it has a connection.
     pub connected: bool,
     /// Since when it has, or has not.

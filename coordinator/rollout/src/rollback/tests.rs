@@ -341,6 +341,18 @@ fn a_coordinator_that_was_away_fails_nobody() {
     check("a b; ok a; wait 10; away 600; wait 19; good a", "a passed, b applying | running");
 }
 
+/// Nobody has said how it is since the coordinator is back: it may be well.
+#[test]
+fn a_host_that_was_not_heard_yet_is_not_taken_for_one_that_is_down_anyway() {
+    let failed = "a b c sizes=3 budget=1 failure=continue; bad a; ok a; wait 60; away 10";
+    check(failed, "a unhealthy, b untouched, c untouched | running");
+    check(&format!("{failed}; wait 19"), "a unhealthy, b untouched, c untouched | running");
+    check(&format!("{failed}; bad b"), "a unhealthy, b applying, c untouched | running");
+    check(&format!("{failed}; good b; wait 30"), "a unhealthy, b untouched, c applying | running");
+    // An agent that says nothing of its health, or that it does not know it, is not waited for without end.
+    check(&format!("{failed}; wait 20"), "a unhealthy, b applying, c untouched | running");
+}
+
 #[test]
 fn a_host_that_comes_and_goes_is_judged_soon_after_its_deadline() {
     // 10 s away, 9 s there, and never healthy for long enough.
@@ -365,6 +377,13 @@ fn a_name_that_two_machines_speak_for_fails_where_it_takes_part() {
     check("b a; twin b", "a applying, b untouched | running");
     check("a b; twin a; wait 360", &format!("a lost, b untouched | {conflict}"));
     check("a b; ok a; twin a; wait 60", &format!("a unhealthy, b untouched | {conflict}"));
+    // Also where nobody looks at health.
+    check("a b ignore-health; ok a; twin a; ok b", "a doubtful, b passed | running");
+    check(
+        "a b ignore-health; ok a; twin a; ok b; wait 60",
+        "a unhealthy, b passed | paused: wave 2: 1 failed and 0 may: a: two machines speak for it",
+    );
+    check("a b ignore-health; ok a; twin a; ok b; on a", "a passed, b passed | SUCCEEDED");
     // A person said which one it is, in time.
     check("a b; ok a; twin a; wait 30; on a; good a; wait 10", "a passed, b applying | running");
 }
@@ -377,6 +396,19 @@ fn another_machine_under_a_name_is_not_where_the_old_one_was() {
     check("a b; known a; ok a; other a", &format!("a lost, b untouched | {}", paused(1)));
     check("a b; known a; ok a; wait 10; other a", &format!("a lost, b applying | {}", paused(2)));
     check("a b; known a; other a; ok a", "a applied, b untouched | running");
+    // What the other one answered says nothing of the one that was told to change.
+    check(
+        "a b failure=revert; known a; abort; stopped a; other a",
+        "a lost, b untouched | ABORTED: aborted by bob",
+    );
+    check(
+        "a b sizes=2 failure=revert; back b; stopped a; twin a",
+        "a unchanged, b unchanged | REVERTED: 1 failed and 0 may: b: start failed",
+    );
+    check(
+        "a b c sizes=3 failure=revert; back b; stopped a; twin a; stopped c",
+        "a unchanged, b unchanged, c unchanged | REVERT_FAILED: 1 failed and 0 may: b: start failed",
+    );
     check(
         "a b failure=revert; known a; ok a; wait 10; other a; stopped b",
         &format!("a lost, b unchanged | REVERT_FAILED: 1 failed and 0 may: {other}"),
@@ -387,11 +419,18 @@ fn another_machine_under_a_name_is_not_where_the_old_one_was() {
 fn a_store_that_was_put_back_pauses_what_runs_and_old_answers_do_not_count() {
     check("a b; rewound", "a applying, b untouched | paused: the store was put back");
     check("a b; rewound; ok a; wait 10; resume", "a passed, b applying | running");
-    let ahead = "a has obeyed generation 57, and this rollback's last one there is 43: the coordinator's store was put back to \
-                 an older copy";
-    check("a b; ok a; ahead a", &format!("a lost, b untouched | paused: {ahead}"));
-    check("a b; history a", &format!("a lost, b untouched | paused: {ahead}"));
-    check("a b; history a; ok a", &format!("a applied, b untouched | paused: {ahead}"));
+    let ahead = |obeyed: &str| {
+        format!("has obeyed generation {obeyed}: the coordinator's store was put back to an older copy")
+    };
+    let of_a = format!("a {}", ahead("57, and the last one that this rollback gave is 40"));
+    check("a b; ok a; ahead a", &format!("a lost, b untouched | paused: {of_a}"));
+    check("a b; history a", &format!("a lost, b untouched | paused: {of_a}"));
+    check("a b; history a; ok a", &format!("a applied, b untouched | paused: {of_a}"));
+    // They may have been this rollback's own, in a history that is lost.
+    let of_b = format!("b {}", ahead("40, and the last one that this rollback gave is 39"));
+    check("a b; ok b", &format!("a applying, b lost | paused: {of_b}"));
+    let of_a = format!("a {}", ahead("42, and the last one that this rollback gave is 40"));
+    check("a b; undone a", &format!("a lost, b untouched | paused: {of_a}"));
     check("a b; ok a; wait 10; ok b; wait 10; ahead a", "a passed, b passed | SUCCEEDED");
 }
 
@@ -400,6 +439,11 @@ fn canaries_that_were_all_left_out_hold_the_gate() {
     check("canary=1 a! b unreachable=skip; wait 3600", "a skipped, b untouched | running");
     check("canary=1 a! b unreachable=skip; wait 3600; on a; ok a; wait 10", "a passed, b applying | running");
     check("canary=1 a! b unreachable=skip; wait 3600; promote", "a skipped, b applying | running");
+    // It does not hold for ever.
+    check(
+        "canary=1 a! b unreachable=skip bound=7200; wait 7200",
+        "a unchanged, b unchanged | paused: wave 1: 1 failed and 0 may: a: not started within 7200s",
+    );
     check("canary=1 a! unreachable=skip; wait 20", "a skipped | PARTIAL: 1 of 1 hosts: a: left out");
 }
 
@@ -502,8 +546,6 @@ fn later_order_groups_wait_until_the_earlier_ones_are_done() {
 #[test]
 fn reports_that_are_outdated_or_not_awaited_change_nothing() {
     check("a b; stale a", "a applying, b untouched | running");
-    check("a b; ok b", "a applying, b untouched | running");
-    check("a b; undone a; stopped a", "a applying, b untouched | running");
     check("a b; ok a; back a", "a applied, b untouched | running");
     check(
         "a b c sizes=2; abort; stopped a; ok a; stopped b",

@@ -2,6 +2,7 @@
 
 use rfs_model::{Health, HostId, Reason, Timestamp};
 
+use super::budget::{Counting, Ledger};
 use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
 use crate::host::Failure;
 use crate::request::OnUnreachable;
@@ -129,6 +130,18 @@ impl Rollback {
         heard.max(self.listening_since.plus(patience))
     }
 
+    /// Until when a host that could start waits for its health to be heard: nobody has said how it is since it, or the
+    /// coordinator, came back. It may be well, and a budget must not take it for one that is down anyway.
+    pub(super) fn unheard_until(&self, name: &HostId, host: &HostRecord) -> Option<Timestamp> {
+        let watched = !self.request.policy.gate.ignore_health;
+        let unheard = host.health.health == Health::Unknown && host.health.measured_at.is_none();
+        let in_budget = || self.plan.groups.iter().any(|group| group.hosts.contains(name));
+        let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped);
+        let since = host.connection_since.max(self.listening_since);
+        (waits && host.connected && watched && unheard && in_budget())
+            .then(|| since.plus(self.request.policy.unreachable_after))
+    }
+
     /// When hosts that have not started may wait no longer.
     pub(super) fn start_by(&self) -> Timestamp {
         let policy = &self.request.policy;
@@ -173,16 +186,43 @@ impl Rollback {
             }
         }
         let since = self.progress_at.max(self.listening_since);
-        self.held().next().map(|_| since.plus(self.request.policy.gate.healthy_deadline))
+        let by = since.plus(self.request.policy.gate.healthy_deadline);
+        let heard_by = |name: &HostId| self.unheard_until(name, self.hosts.get(name)?);
+        self.held().map(|name| heard_by(name).unwrap_or(by).max(by)).max()
+    }
+
+    /// When the next host starts although nobody has heard how it is.
+    fn unheard_by(&self) -> Option<Timestamp> {
+        let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
+        let over = self.outcome().is_some();
+        let begun = |host: &HostRecord| self.waves[host.wave.get()].started_at.is_some();
+        let may_start = |host: &HostRecord| match host.phase {
+            HostPhase::Untouched => forward && begun(host),
+            HostPhase::Skipped => (forward || over) && begun(host),
+            _ => false,
+        };
+        let mut unheard = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| may_start(host))
+            .filter_map(|(name, host)| Some((name, host, self.unheard_until(name, host)?)))
+            .peekable();
+        unheard.peek()?;
+        let ledger = Ledger::of(self);
+        unheard
+            .filter(|(name, host, _)| ledger.admits(name, host, Counting::Unavailable))
+            .map(|(.., until)| until)
+            .min()
     }
 
     /// When something is next due.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let hosts = self.hosts.values().filter_map(|host| self.due(host).map(|(time, _)| time)).min();
         let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
-        let waiting = forward && self.hosts.values().any(|host| host.phase == HostPhase::Untouched);
+        let untouched = |host: &HostRecord| host.phase == HostPhase::Untouched;
+        let waiting = forward && (self.hosts.values().any(untouched) || self.unseen().is_some());
         let start_by = waiting.then(|| self.start_by());
-        [hosts, start_by, self.budget_by()].into_iter().flatten().min()
+        [hosts, start_by, self.budget_by(), self.unheard_by()].into_iter().flatten().min()
     }
 }
 
