@@ -1,69 +1,178 @@
-//! A host as a rollout may rely on it: it journals before it acts, refuses older generations, answers repeats from its
-//! journal, goes back at its deadline, and comes back from a crash at one of two states.
+//! A machine as a rollout may rely on it: it journals before it acts, refuses older generations, answers repeats from its
+//! journal, goes back at its deadline, comes back from a crash at one of two states, and measures its health.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use rfs_model::{ByteCount, Generation, Health, Reason, SnapshotId, Standing, Timestamp};
+use rfs_model::{
+    ByteCount, Generation, Health, HostId, InstanceId, Reason, RestoreNumber, SnapshotId, Standing, Timestamp,
+};
 use rfs_rollout::{Answer, Failure, HostCommand, Report, Restored, Step, StepKind};
 
 use super::dice::Dice;
-use super::world::Fault;
+use super::fault::Fault;
+use super::monitor::Monitor;
 
 pub(crate) struct Agent {
-    pub(crate) host: rfs_model::HostId,
+    pub(crate) host: HostId,
+    pub(crate) instance: InstanceId,
     pub(crate) up: bool,
-    pub(crate) connected: bool,
-    pub(crate) health: Health,
+    /// Stopped, as by `SIGSTOP`: it does nothing until it goes on.
+    pub(crate) frozen: bool,
+    /// Whether its network reaches the coordinator's machine.
+    pub(crate) linked: bool,
+    /// It is gone for good: another machine has its place.
+    pub(crate) gone: bool,
+    /// Whether the disturbances that come and go leave the health alone.
+    pub(crate) weather: Health,
+    pub(crate) monitor: Monitor,
+    /// The verdict that was shown last, since when it is what it is, and after how many restores.
+    pub(crate) published: (Health, Timestamp, u64),
     /// What the host is; none when it is at neither state.
     pub(crate) content: Option<SnapshotId>,
     pub(crate) before: SnapshotId,
     pub(crate) highest: Generation,
+    /// How many restores have ended, and which was the last one that it was told to make.
+    pub(crate) restores: u64,
+    pub(crate) told_restore: u64,
+    /// When anything last happened for which it may be blamed: it was ill, down, changed, or out of reach.
+    pub(crate) disturbed_at: Timestamp,
+    /// Since when it says nothing, and when it last said nothing.
+    pub(crate) quiet_since: Option<Timestamp>,
+    pub(crate) quiet_last: Timestamp,
+    /// Busy with its own work until then.
+    pub(crate) busy_until: Timestamp,
     /// Every generation that took effect, in order, each with the highest that the host had seen by then.
     pub(crate) effects: Vec<(Generation, Generation)>,
     /// Whether each change was made after a durable backup.
     pub(crate) backed_up: bool,
-    pub(crate) work: Option<AtWork>,
+    work: Option<AtWork>,
+    waiting: VecDeque<(HostCommand, Timestamp)>,
     /// Answers that are final, by generation.
     journal: BTreeMap<Generation, Report>,
     /// Answers that the coordinator has not acknowledged.
-    pub(crate) outbox: Vec<Report>,
+    pub(crate) outbox: BTreeSet<Generation>,
     fault: Option<Fault>,
 }
 
-pub(crate) struct AtWork {
+struct AtWork {
     command: HostCommand,
-    origin: Option<SnapshotId>,
+    /// When it gives up, by its own clock.
+    deadline: Timestamp,
+    origin: SnapshotId,
     target: SnapshotId,
     flipped: bool,
     backup: Option<SnapshotId>,
 }
 
+/// Snapshots that make a host ill say so in themselves, for the walk's eyes only.
+pub(crate) fn is_ill(snapshot: SnapshotId) -> bool {
+    snapshot.0.as_bytes()[2] == 1
+}
+
 impl Agent {
-    pub(crate) fn new(host: rfs_model::HostId, before: SnapshotId, fault: Option<Fault>) -> Self {
+    pub(crate) fn new(
+        host: HostId,
+        instance: InstanceId,
+        before: SnapshotId,
+        now: Timestamp,
+        fault: Option<Fault>,
+        dice: &mut Dice,
+    ) -> Self {
+        let weather = dice.pick(&[Health::Good, Health::Good, Health::Good, Health::Bad, Health::Unknown]);
+        let health = if is_ill(before) { Health::Bad } else { weather };
         Self {
             host,
+            instance,
             up: true,
-            connected: true,
-            health: Health::Good,
+            frozen: false,
+            linked: true,
+            gone: false,
+            weather,
+            monitor: Monitor::new(now, health, dice),
+            published: (health, now, 0),
             content: Some(before),
             before,
             highest: Generation(0),
+            restores: 0,
+            told_restore: 0,
+            disturbed_at: now,
+            quiet_since: None,
+            quiet_last: Timestamp(0),
+            busy_until: now,
             effects: Vec::new(),
             backed_up: true,
             work: None,
+            waiting: VecDeque::new(),
             journal: BTreeMap::new(),
-            outbox: Vec::new(),
+            outbox: BTreeSet::new(),
             fault,
         }
     }
 
-    /// A command has arrived.
-    pub(crate) fn receive(&mut self, command: HostCommand) {
+    /// Whether it runs and reaches the coordinator's machine.
+    pub(crate) fn reaches(&self) -> bool {
+        self.up && !self.frozen && self.linked && !self.gone
+    }
+
+    /// Notes whether it can be heard, after something has changed that.
+    pub(crate) fn note_quiet(&mut self, now: Timestamp) {
+        if self.reaches() {
+            if self.quiet_since.take().is_some() {
+                self.quiet_last = now;
+            }
+        } else {
+            self.quiet_since.get_or_insert(now);
+        }
+        self.disturbed_at = now;
+    }
+
+    /// Until when it was last not to be heard.
+    pub(crate) fn quiet_until(&self, now: Timestamp) -> Timestamp {
+        if self.quiet_since.is_some() { now } else { self.quiet_last }
+    }
+
+    /// How the host really is.
+    pub(crate) fn truth(&self) -> Health {
+        match self.content {
+            None => Health::Bad,
+            Some(snapshot) if is_ill(snapshot) => Health::Bad,
+            Some(_) if self.work.as_ref().is_some_and(|work| work.flipped) => Health::Bad,
+            Some(_) => self.weather,
+        }
+    }
+
+    /// Makes the measurements that are due.
+    pub(crate) fn measure(&mut self, now: Timestamp) {
+        if !self.up || self.frozen || self.gone {
+            return;
+        }
+        let truth = self.truth();
+        if truth != Health::Good {
+            self.disturbed_at = now;
+        }
+        self.monitor.measure(now, truth);
+    }
+
+    /// When a measurement may change the verdict.
+    pub(crate) fn wakes(&self) -> Option<Timestamp> {
+        if self.up && !self.frozen && !self.gone { self.monitor.wakes(self.truth()) } else { None }
+    }
+
+    /// What it has journalled, as it would say it now.
+    pub(crate) fn report(&self, generation: Generation) -> Report {
+        Report { newest: self.highest, ..self.journal[&generation].clone() }
+    }
+
+    /// A command has arrived; it has until `deadline`.
+    pub(crate) fn receive(&mut self, command: HostCommand, deadline: Timestamp, now: Timestamp) {
+        if self.busy_until > now {
+            return self.waiting.push_back((command, deadline));
+        }
         let generation = command.generation;
-        if let Some(report) = self.journal.get(&generation) {
-            let report = report.clone();
-            return self.say(report);
+        if self.journal.contains_key(&generation) {
+            self.outbox.insert(generation);
+            return;
         }
         if self.work.as_ref().is_some_and(|work| work.command.generation == generation) {
             return;
@@ -74,30 +183,32 @@ impl Agent {
         }
         self.highest = self.highest.max(generation);
         match &command.step {
-            Step::Apply { snapshot, .. } => self.begin(*snapshot, command),
-            Step::Revert { backup, .. } => self.begin(*backup, command),
-            Step::Cancel => self.cancel(&command),
+            Step::Apply { snapshot, .. } => self.begin(*snapshot, command, deadline),
+            Step::Revert { backup, .. } => self.begin(*backup, command, deadline),
+            Step::Cancel => self.cancel(&command, now),
             Step::Prepare { .. } | Step::Cut { .. } | Step::Finish | Step::Abandon => {
                 unreachable!("a rollback sends none of these")
             }
         }
     }
 
-    fn begin(&mut self, target: SnapshotId, command: HostCommand) {
-        if self.content.is_none() {
+    fn begin(&mut self, target: SnapshotId, command: HostCommand, deadline: Timestamp) {
+        let Some(origin) = self.content else {
             let failure = Failure::new(Reason::Inconsistent, "the host is at neither state");
             return self.answer(&command, Answer::Refused(failure));
-        }
+        };
         self.effects.push((command.generation, self.highest));
-        self.work = Some(AtWork { origin: self.content, target, flipped: false, backup: None, command });
+        self.work = Some(AtWork { origin, target, flipped: false, backup: None, command, deadline });
     }
 
-    fn cancel(&mut self, command: &HostCommand) {
+    fn cancel(&mut self, command: &HostCommand, now: Timestamp) {
         if self.work.is_some() {
-            self.go_back("cancelled");
+            self.go_back("cancelled", now);
         }
         let answer = self.journal.values().rev().find_map(|report| match &report.answer {
-            Answer::Restored(restored) if report.step == StepKind::Apply => {
+            Answer::Restored(restored)
+                if report.step == StepKind::Apply && report.operation == command.operation =>
+            {
                 Some(Answer::Restored(restored.clone()))
             }
             _ => None,
@@ -107,54 +218,90 @@ impl Agent {
 
     /// One stretch of work.
     pub(crate) fn advance(&mut self, now: Timestamp, dice: &mut Dice) {
+        if !self.up || self.frozen || self.gone || self.busy_until > now {
+            return;
+        }
+        while let Some((command, deadline)) = self.waiting.pop_front() {
+            self.receive(command, deadline, now);
+        }
+        self.measure(now);
         let Some(work) = &mut self.work else { return };
-        if work.command.deadline <= now || dice.percent(6) {
+        if work.deadline <= now || dice.percent(6) {
             if work.flipped && dice.percent(4) {
-                return self.stuck();
+                return self.stuck(now);
             }
-            return self.go_back("past its deadline, or a step failed");
+            return self.go_back("past its deadline, or a step failed", now);
         }
         if work.backup.is_none() && self.fault != Some(Fault::HostTakesNoBackup) {
-            work.backup = work.origin;
+            work.backup = Some(work.origin);
         } else if !work.flipped {
             work.flipped = true;
             self.backed_up &= work.backup.is_some();
             if self.fault != Some(Fault::HostLies) || work.command.step.kind() == StepKind::Revert {
                 self.content = Some(work.target);
             }
+            self.disturbed_at = now;
         } else {
-            self.end(Standing::Target, None);
+            self.end(Standing::Target, None, now);
         }
     }
 
-    /// The process died and is up again: what was not committed is taken back.
-    pub(crate) fn recover(&mut self) {
+    /// The process dies.
+    pub(crate) fn crash(&mut self, now: Timestamp) {
+        self.measure(now);
+        self.up = false;
+        self.note_quiet(now);
+        self.waiting.clear();
+        self.monitor.restart(now, self.restores);
+    }
+
+    /// It is up again: what was not committed is taken back.
+    pub(crate) fn recover(&mut self, now: Timestamp) {
         self.up = true;
+        self.note_quiet(now);
+        self.monitor.restart(now, self.restores);
         if self.work.is_some() {
-            self.go_back("the agent was killed");
+            self.go_back("the agent was killed", now);
         }
-        // What was not acknowledged is said again.
-        for report in self.journal.values() {
-            if !self.outbox.contains(report) {
-                self.outbox.push(report.clone());
-            }
+        // What was not acknowledged is said again, and more.
+        self.outbox.extend(self.journal.keys());
+    }
+
+    /// A person on the host brings it to where it is: nothing changes but the number of its restores.
+    pub(crate) fn restore_locally(&mut self, now: Timestamp) {
+        if self.up && !self.frozen && self.work.is_none() && self.content.is_some() {
+            self.measure(now);
+            self.ends_restore(now);
         }
     }
 
-    fn go_back(&mut self, why: &str) {
+    fn go_back(&mut self, why: &str, now: Timestamp) {
         if let Some(work) = &self.work {
-            self.content = work.origin;
+            self.content = Some(work.origin);
         }
-        self.end(Standing::Before, Some(Failure::new(Reason::DeadlineExceeded, why)));
+        self.end(Standing::Before, Some(Failure::new(Reason::DeadlineExceeded, why)), now);
     }
 
-    fn stuck(&mut self) {
+    fn stuck(&mut self, now: Timestamp) {
         self.content = None;
-        self.end(Standing::Inconsistent, Some(Failure::new(Reason::Inconsistent, "neither way")));
+        self.end(Standing::Inconsistent, Some(Failure::new(Reason::Inconsistent, "neither way")), now);
     }
 
-    fn end(&mut self, standing: Standing, failure: Option<Failure>) {
+    fn ends_restore(&mut self, now: Timestamp) {
+        self.restores += 1;
+        self.disturbed_at = now;
+        if self.fault == Some(Fault::HostKeepsItsVerdict) {
+            self.monitor.after = self.restores;
+        } else {
+            self.monitor.restart(now, self.restores);
+        }
+    }
+
+    fn end(&mut self, standing: Standing, failure: Option<Failure>, now: Timestamp) {
         let Some(work) = self.work.take() else { return };
+        // The verdicts begin anew before anybody can hear of it.
+        self.ends_restore(now);
+        self.told_restore = self.restores;
         let restored = Restored {
             standing,
             backup: work.backup,
@@ -163,7 +310,7 @@ impl Agent {
             steps: 1,
             bytes: ByteCount(1),
             failure,
-            restore: None,
+            restore: Some(RestoreNumber(self.restores)),
         };
         self.answer(&work.command, Answer::Restored(restored));
     }
@@ -177,13 +324,7 @@ impl Agent {
             answer,
             newest: self.highest,
         };
-        self.journal.insert(command.generation, report.clone());
-        self.say(report);
-    }
-
-    fn say(&mut self, report: Report) {
-        if !self.outbox.contains(&report) {
-            self.outbox.push(report);
-        }
+        self.journal.insert(command.generation, report);
+        self.outbox.insert(command.generation);
     }
 }
