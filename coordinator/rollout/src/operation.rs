@@ -52,7 +52,9 @@ pub struct Envelope {
 
 impl Envelope {
     /// The version that this one writes. A later version must still read what an earlier one wrote.
-    pub const VERSION: u32 = 1;
+    ///
+    /// 2: hosts say which machine they are, and after which restore their health was measured.
+    pub const VERSION: u32 = 2;
 
     /// Wraps an event for the store.
     pub fn new(event: Event) -> Self {

@@ -1,26 +1,54 @@
-//! Stored events keep their shape: what an earlier version wrote is read by this one, and this one writes the same.
+//! Stored events keep their shape: what an earlier version wrote is read by this one.
 //!
-//! `golden/v1.jsonl` has a line for each event. A new event gets a new line; a line that is there never changes. A field that
-//! is added later must have a default, so that the old line still reads.
+//! `golden/v2.jsonl` has a line for each event as this version writes it. A new event gets a new line; a line that is there
+//! never changes. A field that is added later must have a default, so that the old line still reads. `golden/v1.jsonl` is what
+//! the first version wrote; nobody writes that any more.
+//!
+//! `golden/history-*.jsonl` are whole histories as the first version stored them (commit 8db6b21), and beside each one, line by
+//! line, the state that it led to: where each host stands, the whole, what was accepted, what was sent, and what was due.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rfs_model::{
-    ByteCount, CheckpointId, ComponentName, DeploymentId, Digest, Generation, Health, HostId, Labels, Reason,
-    RollbackId, Selector, SnapshotId, Standing, Timestamp,
+    ByteCount, CheckpointId, ComponentName, DeploymentId, Digest, Generation, Health, HostId, InstanceId,
+    Labels, Reason, RestoreNumber, RollbackId, Selector, SnapshotId, Standing, Timestamp,
 };
 use rfs_rollout::checkpoint::{self, CheckpointEvent};
 use rfs_rollout::plan::{BudgetGroup, Wave, WaveIndex};
 use rfs_rollout::rollback::{self, Cause, PauseCause, RollbackEvent};
 use rfs_rollout::{
     Admission, Amount, Answer, Budget, Canary, Captured, CheckpointKind, CheckpointRequest, Envelope, Event,
-    Failure, GatePolicy, OnFailure, OnUnreachable, Order, PhaseTime, Plan, Policy, Presence, Restored,
-    RollbackRequest, Selection, Source, StepKind, Strategy, Waves,
+    Failure, GatePolicy, OnFailure, OnUnreachable, Operation, Order, PhaseTime, Plan, Policy, Presence,
+    Restored, RollbackRequest, Selection, Source, StepKind, Strategy, Waves,
 };
 use uuid::Uuid;
 
-const GOLDEN: &str = include_str!("golden/v1.jsonl");
+const GOLDEN: &str = include_str!("golden/v2.jsonl");
+/// As the first version wrote them.
+const FIRST: &str = include_str!("golden/v1.jsonl");
+
+/// Whole histories, and the state after each event.
+const HISTORIES: &[(&str, &str, &str)] = &[
+    (
+        "succeeded",
+        include_str!("golden/history-succeeded.jsonl"),
+        include_str!("golden/history-succeeded.states"),
+    ),
+    ("resumed", include_str!("golden/history-resumed.jsonl"), include_str!("golden/history-resumed.states")),
+    ("skipped", include_str!("golden/history-skipped.jsonl"), include_str!("golden/history-skipped.states")),
+    (
+        "reverted",
+        include_str!("golden/history-reverted.jsonl"),
+        include_str!("golden/history-reverted.states"),
+    ),
+    (
+        "promoted",
+        include_str!("golden/history-promoted.jsonl"),
+        include_str!("golden/history-promoted.states"),
+    ),
+    ("running", include_str!("golden/history-running.jsonl"), include_str!("golden/history-running.states")),
+];
 
 fn host(name: &str) -> HostId {
     name.parse().expect("a valid name")
@@ -28,6 +56,10 @@ fn host(name: &str) -> HostId {
 
 fn snapshot(byte: u8) -> SnapshotId {
     SnapshotId(Digest::from_bytes([byte; 32]))
+}
+
+fn instance() -> InstanceId {
+    InstanceId::from_uuid(Uuid::from_u128(3))
 }
 
 fn failure() -> Failure {
@@ -38,8 +70,10 @@ fn admission() -> Admission {
     let presence = Presence {
         connected: true,
         health: Health::Good,
+        since: Timestamp(5),
         evidence: "200".into(),
-        ..Presence::absent(Timestamp(5))
+        after: Some(RestoreNumber(2)),
+        instance: Some(instance()),
     };
     Admission { generation: Generation(9), presence }
 }
@@ -76,7 +110,7 @@ fn rollback_created() -> rollback::Created {
     let plan = Plan {
         waves: vec![Wave { hosts: vec![host("web-1")], canary: true, order_group: 0 }],
         targets: [(host("web-1"), snapshot(1))].into(),
-        offered: 0,
+        offered: 2,
         groups: vec![BudgetGroup { name: "zone=a".into(), limit: 1, hosts: BTreeSet::from([host("web-1")]) }],
         left_out: [(host("web-2"), "checkpoint has nothing for it".to_owned())].into(),
     };
@@ -116,7 +150,7 @@ fn samples() -> Vec<Event> {
         steps: 12,
         bytes: ByteCount(4096),
         failure: None,
-        restore: None,
+        restore: Some(RestoreNumber(3)),
     };
     let back =
         Restored { standing: Standing::Before, backup: None, failure: Some(failure()), ..restored.clone() };
@@ -132,7 +166,12 @@ fn samples() -> Vec<Event> {
     let health = Health::Unknown;
     let rollback = vec![
         RollbackEvent::Created { at, created: Box::new(rollback_created()) },
+        RollbackEvent::Listening { at, from: Timestamp(6) },
         RollbackEvent::HostConnected { at, host: web(), instance: None },
+        RollbackEvent::HostConnected { at, host: web(), instance: Some(instance()) },
+        RollbackEvent::HostReplaced { at, host: web(), instance: instance() },
+        RollbackEvent::HostContested { at, host: web(), text: "two machines speak for it".into() },
+        RollbackEvent::HostOvertaken { at, host: web(), failure: failure() },
         RollbackEvent::HostDisconnected { at, host: web() },
         RollbackEvent::HealthChanged {
             at,
@@ -142,6 +181,15 @@ fn samples() -> Vec<Event> {
             evidence: "no answer".into(),
             after: None,
             measured_at: None,
+        },
+        RollbackEvent::HealthChanged {
+            at,
+            host: web(),
+            health: Health::Good,
+            since: Timestamp(7),
+            evidence: "200".into(),
+            after: Some(RestoreNumber(3)),
+            measured_at: Some(Timestamp(9)),
         },
         RollbackEvent::WaveStarted { at, wave },
         RollbackEvent::HostStarted { at, host: web(), generation, deadline },
@@ -160,6 +208,7 @@ fn samples() -> Vec<Event> {
         RollbackEvent::WaveFailed { at, wave, hosts: vec![web()], failure: failure() },
         RollbackEvent::Paused { at, cause: PauseCause::Person(by()) },
         RollbackEvent::Paused { at, cause: PauseCause::Failed(cause()) },
+        RollbackEvent::Paused { at, cause: PauseCause::Rewound("the store was put back".into()) },
         RollbackEvent::Resumed { at, by: by() },
         RollbackEvent::Promoted { at, by: by() },
         RollbackEvent::Aborted { at, by: by() },
@@ -172,7 +221,9 @@ fn samples() -> Vec<Event> {
     let skew = Duration::from_millis(4);
     let checkpoint = vec![
         CheckpointEvent::Created { at, created: Box::new(checkpoint_created()) },
+        CheckpointEvent::Listening { at, from: Timestamp(6) },
         CheckpointEvent::HostConnected { at, host: web(), instance: None },
+        CheckpointEvent::HostConnected { at, host: web(), instance: Some(instance()) },
         CheckpointEvent::HostDisconnected { at, host: web() },
         told(StepKind::Prepare, Answer::Prepared),
         told(StepKind::Cut, Answer::Captured(captured)),
@@ -182,6 +233,7 @@ fn samples() -> Vec<Event> {
         CheckpointEvent::CutStarted { at },
         CheckpointEvent::FinishStarted { at, deadline },
         CheckpointEvent::Aborted { at, by: by() },
+        CheckpointEvent::GivenUp { at, failure: failure() },
         CheckpointEvent::Finished { at, outcome: checkpoint::Outcome::Complete, skew },
     ];
     let rollback = rollback.into_iter().map(Event::Rollback);
@@ -189,12 +241,12 @@ fn samples() -> Vec<Event> {
 }
 
 #[test]
-fn every_event_is_written_as_it_always_was_and_read_back() {
+fn every_event_is_written_as_it_was_and_read_back() {
     let lines: Vec<&str> = GOLDEN.lines().collect();
     for (i, event) in samples().into_iter().enumerate() {
         let envelope = Envelope::new(event);
         let written = serde_json::to_string(&envelope).expect("an event is JSON");
-        let Some(line) = lines.get(i) else { panic!("golden/v1.jsonl needs a line {}:\n{written}", i + 1) };
+        let Some(line) = lines.get(i) else { panic!("golden/v2.jsonl needs a line {}:\n{written}", i + 1) };
         assert_eq!(written, *line, "line {}", i + 1);
         assert_eq!(
             serde_json::from_str::<Envelope>(line).expect("a stored event"),
@@ -204,6 +256,55 @@ fn every_event_is_written_as_it_always_was_and_read_back() {
         );
     }
     assert_eq!(samples().len(), lines.len(), "a line without a sample");
+}
+
+#[test]
+fn what_the_first_version_wrote_is_read_and_never_written_again() {
+    for (i, line) in FIRST.lines().enumerate() {
+        let envelope: Envelope =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("line {}: {error}", i + 1));
+        assert_eq!(envelope.version, 1, "line {}", i + 1);
+        let written = serde_json::to_string(&Envelope::new(envelope.event)).expect("an event is JSON");
+        // Fields that this version added are left out where the first one said nothing.
+        assert_eq!(written, line.replacen("\"version\":1", "\"version\":2", 1), "line {}", i + 1);
+    }
+}
+
+/// What there is to know of a state, in one line, as the first version wrote it down.
+fn state(operation: &Operation) -> String {
+    let Operation::Rollback(rollback) = operation else { panic!("a rollback") };
+    let hosts = rollback.hosts.iter().map(|(name, host)| {
+        let failure = host.failure.as_ref().map_or("-", |failure| failure.reason.as_str());
+        let backup = host.backup.map_or("-".to_owned(), |backup| backup.0.short().to_string());
+        format!("{name} {:?} {} {} {backup} {failure}", host.phase, host.connected, host.health.health)
+    });
+    let work = operation.wanted();
+    let commands = work.commands.iter().map(|(name, command)| {
+        format!("{name} {} {} by {}", command.step.kind(), command.generation, command.deadline.0)
+    });
+    let (hosts, commands): (Vec<_>, Vec<_>) = (hosts.collect(), commands.collect());
+    let accepted: Vec<String> = rollback.acknowledged.iter().map(ToString::to_string).collect();
+    format!(
+        "{} | {:?} | accepted: {} | sent: {} | due: {:?}",
+        hosts.join(", "),
+        rollback.phase,
+        accepted.join(" "),
+        commands.join(", "),
+        work.wake_at.map(|at| at.0)
+    )
+}
+
+#[test]
+fn a_history_of_the_first_version_replays_to_the_states_that_it_had() {
+    for (name, history, states) in HISTORIES {
+        let read = |line: &str| serde_json::from_str::<Envelope>(line).expect("a stored event").event;
+        let events: Vec<Event> = history.lines().map(read).collect();
+        assert_eq!(events.len(), states.lines().count(), "{name}");
+        for (n, expected) in (1..).zip(states.lines()) {
+            let operation = Operation::replay(&events[..n]).expect("a history");
+            assert_eq!(state(&operation), expected, "{name}, after event {n}: {}", events[n - 1]);
+        }
+    }
 }
 
 /// Fails to compile when an event is added, and fails when it has no line.
@@ -253,5 +354,5 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::GivenUp { .. }) => 37,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
-    assert_eq!(seen, (0..=31).collect());
+    assert_eq!(seen, (0..=37).collect());
 }
