@@ -37,6 +37,8 @@ pub(crate) struct Agent {
     pub(crate) told_restore: u64,
     /// When anything last happened for which it may be blamed: it was ill, down, changed, or out of reach.
     pub(crate) disturbed_at: Timestamp,
+    /// When it was last ill since the last restore that it was told to make.
+    pub(crate) ill_at: Option<Timestamp>,
     /// Since when it says nothing, and when it last said nothing.
     pub(crate) quiet_since: Option<Timestamp>,
     pub(crate) quiet_last: Timestamp,
@@ -97,6 +99,7 @@ impl Agent {
             restores: 0,
             told_restore: 0,
             disturbed_at: now,
+            ill_at: None,
             quiet_since: None,
             quiet_last: Timestamp(0),
             busy_until: now,
@@ -150,6 +153,7 @@ impl Agent {
         let truth = self.truth();
         if truth != Health::Good {
             self.disturbed_at = now;
+            self.ill_at = Some(now);
         }
         self.monitor.measure(now, truth);
     }
@@ -302,6 +306,7 @@ impl Agent {
         // The verdicts begin anew before anybody can hear of it.
         self.ends_restore(now);
         self.told_restore = self.restores;
+        self.ill_at = None;
         let restored = Restored {
             standing,
             backup: work.backup,

@@ -401,7 +401,9 @@ impl Oracle {
     fn blameless(&self, host: &HostId, truth: Truth<'_>) -> Option<String> {
         let agent = truth.machine(host);
         let there = agent.quiet_since.is_none() && truth.seat(host).contested.is_none();
-        let well = there && agent.disturbed_at <= *self.since.get(host)?;
+        let since = *self.since.get(host)?;
+        let forgotten = agent.ill_at.is_none_or(|at| at.plus(LAG) <= since);
+        let well = there && forgotten && agent.disturbed_at <= since;
         well.then(|| format!("O12: {host} was well and in reach all along, and fails"))
     }
 
