@@ -116,9 +116,9 @@ impl Draft<'_> {
         // A host that was seen to be bad was not good before that moment, whatever its clock says.
         let floor = known.last_bad.filter(|_| health == Health::Good).unwrap_or(Timestamp(i64::MIN));
         let since = since.max(floor).min(at);
-        // The same health after a later restore is news, too: the report of that restore may be on its way.
-        let same_stretch = since <= known.since.plus(SAME_STRETCH) || health == Health::Unknown;
-        if known.health == health && after <= known.after && same_stretch {
+        // After another restore it is another stretch, even if that took no time: the report may come later.
+        let same = since <= known.since.plus(SAME_STRETCH) && after == known.after;
+        if known.health == health && (same || health == Health::Unknown) {
             return;
         }
         let (host, evidence, after) = (host.clone(), evidence.to_owned(), Some(after));

@@ -305,8 +305,9 @@ fn health_counts_only_when_it_was_measured_after_the_change() {
     );
     check("a b; done a; outdated a; good a; wait 9", "a applied, b untouched | running");
     check("a b; done a; outdated a; good a; wait 10", "a passed, b applying | running");
-    // The reading overtook the report: it is of after the restore that the report will tell of.
-    check("a b; good a; early a; unsaid a; wait 10", "a passed, b applying | running");
+    // The reading overtook the report.
+    check("a b; fresh a; early a; done a; wait 9", "a applied, b untouched | running");
+    check("a b; fresh a; early a; done a; wait 10", "a passed, b applying | running");
     check("a b failure=revert max-failed=1; ok a; bad a; wait 60; ok b", "a unhealthy, b applied | running");
     // A reading from before the coordinator stood still is not what holds now.
     check("a b; ok a; wait 5; away 600", "a applied, b untouched | running");

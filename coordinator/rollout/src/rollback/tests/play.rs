@@ -200,14 +200,11 @@ impl Play {
         if let Some((health, evidence)) = said {
             self.health.insert(host.clone(), (health, evidence.to_owned()));
         }
-        let ends = ["ok", "done", "early", "noop", "back", "torn", "undone", "stuck"].contains(&verb);
+        let ends = ["ok", "done", "noop", "back", "torn", "undone", "stuck"].contains(&verb);
         *self.restores.entry(host.clone()).or_default() += u64::from(ends);
         let command = self.of_host(verb, host.clone());
         self.take(&command);
-        if ends
-            && !["done", "early"].contains(&verb)
-            && self.rollback().hosts.get(host).is_some_and(|host| host.connected)
-        {
+        if ends && verb != "done" && self.rollback().hosts.get(host).is_some_and(|host| host.connected) {
             let again = self.reading(host, 0);
             self.take(&again);
         }
@@ -259,10 +256,14 @@ impl Play {
             "on" => Command::Connected(Connected::plain(host)),
             "off" => Command::Disconnected(host),
             "good" | "bad" | "dim" | "fresh" => self.reading(&host, 0),
+            // It has ended its change and is measured good since, and its report is not heard yet.
+            "early" => {
+                let Command::Health { host, reading } = self.reading(&host, 0) else { panic!("a reading") };
+                let (after, since) = (RestoreNumber(restores + 1), Timestamp(1_000_000));
+                Command::Health { host, reading: Reading { after, since, ..reading } }
+            }
             // Measured before its last change, and heard only now.
             "outdated" => self.reading(&host, 1),
-            // Its restore has ended and it was measured since; the report comes later.
-            "early" => self.reading(&host, 0),
             "twin" => Command::Contested { host, text: "two machines speak for it".into() },
             "other" => {
                 let instance = Some(InstanceId::from_uuid(Uuid::from_u128(9)));
@@ -280,7 +281,7 @@ impl Play {
                 }
                 command
             }
-            "ok" | "done" | "unsaid" => report(StepKind::Apply, restored(Standing::Target, None)),
+            "ok" | "done" => report(StepKind::Apply, restored(Standing::Target, None)),
             "noop" => {
                 let Answer::Restored(restored) = restored(Standing::Target, None) else { panic!("restored") };
                 report(StepKind::Apply, Answer::Restored(Restored { backup: None, ..restored }))
