@@ -9,7 +9,8 @@
 //! - Nothing is changed on the host before a backup of it is durable.
 //! - Every step of a change is journalled before it is taken; after a crash the host is brought to the target or to
 //!   what it was before, and says which.
-//! - Programs are run by [`host`] alone, time comes from a [`rfs_model::Clock`] alone.
+//! - Programs are run by [`host`] alone. A time of day comes from a [`rfs_model::Clock`] alone, and decides nothing: what
+//!   must happen in time happens by an [`std::time::Instant`], which no step of the machine's clock moves.
 //! - The engine, the components and the commander are plain synchronous code; only what speaks gRPC is not.
 
 pub mod config;

@@ -49,7 +49,13 @@ impl Engine {
             // It is empty; that it stays harms nobody.
             let _ = std::fs::remove_dir(&own);
         }
-        drilled.map_err(|error| refuse_drill(&error, scratch))
+        drilled.map_err(|error| {
+            let refusal = refuse_drill(&error, scratch);
+            if refusal.reason == Reason::StoreDamaged {
+                self.note_harm(id, &refusal.message);
+            }
+            refusal
+        })
     }
 
     /// Notes what a restore found its target to have lost, so that it is offered to nobody until it is repaired.

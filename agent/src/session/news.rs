@@ -44,7 +44,7 @@ impl Conversation<'_> {
         let mut reports = reports.map_err(journal)?;
         reports.retain(|report| !self.sent.contains_key(&report.sequence));
         let inconsistent = state.inconsistent.is_some();
-        // The coordinator takes an old report for history only if it hears what is true now.
+        // A report may be old, and say that the host is stuck or at a target: what is true now follows it.
         let mut is_due = std::mem::replace(&mut self.inconsistent, inconsistent) != inconsistent;
         for report in &reports {
             self.tell_report(report).await?;

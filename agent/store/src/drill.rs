@@ -128,6 +128,8 @@ impl Store {
                 ComponentKind::Services => size += snapshot.value(&name)?.len() as u64,
             }
         }
+        // As exactly as the proof is kept.
+        let restore_time = Duration::from_millis(u64::try_from(restore_time.as_millis()).unwrap_or(u64::MAX));
         let verified_at = self.0.clock.0.now();
         self.prove(id, verified_at, restore_time)?;
         // All of it was read and found equal, whatever was found before.

@@ -161,6 +161,28 @@ fn a_host_that_cannot_be_put_back_says_so_holds_still_and_is_freed_by_force() {
     assert_eq!(restore(&engine, good).standing, Standing::Target);
 }
 
+/// Flips a bit of the content of v1, which is in the pack of the first capture.
+fn damage_v1(bed: &Bed) {
+    for pack in std::fs::read_dir(bed.path("store/packs")).expect("readable").flatten() {
+        let mut bytes = std::fs::read(pack.path()).expect("readable");
+        let v1 = bytes.windows(2).position(|pair| pair == b"v1").expect("it is stored as it is");
+        bytes[v1] ^= 1;
+        std::fs::write(pack.path(), bytes).expect("writable");
+    }
+}
+
+#[test]
+fn a_snapshot_that_a_drill_finds_damaged_is_offered_to_nobody() {
+    let bed = Bed::new();
+    let good = capture(&bed.engine()).info.id;
+    damage_v1(&bed);
+    let engine = bed.engine();
+    assert_eq!(engine.store().restorable().expect("lists").len(), 1, "nobody has looked");
+    let refusal = engine.drill(good, None, &rfs_store::Cancel::new()).expect_err("it is damaged");
+    assert_eq!(refusal.reason, Reason::StoreDamaged, "{refusal:?}");
+    assert_eq!(engine.store().restorable().expect("lists"), []);
+}
+
 #[test]
 fn a_snapshot_that_is_damaged_changes_nothing() {
     let bed = Bed::new();
@@ -170,13 +192,7 @@ fn a_snapshot_that_is_damaged_changes_nothing() {
     };
     bed.deploy("v2");
     let before = bed.state();
-    // The content of v1 is in the pack of the first capture.
-    for pack in std::fs::read_dir(bed.path("store/packs")).expect("readable").flatten() {
-        let mut bytes = std::fs::read(pack.path()).expect("readable");
-        let v1 = bytes.windows(2).position(|pair| pair == b"v1").expect("it is stored as it is");
-        bytes[v1] ^= 1;
-        std::fs::write(pack.path(), bytes).expect("writable");
-    }
+    damage_v1(&bed);
     let engine = bed.engine();
     let receipt = restore(&engine, good);
     assert_eq!(receipt.standing, Standing::Before, "{receipt:?}");

@@ -161,6 +161,28 @@ fn what_was_made_quiet_is_known_until_it_has_resumed() {
 }
 
 #[test]
+fn the_id_of_the_machine_is_made_once_and_one_that_is_damaged_is_found_and_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let id = |number| rfs_model::InstanceId::from_uuid(Uuid::from_u128(number));
+    assert_eq!(open(folder.path()).instance(id(1)).expect("keeps"), id(1));
+    let journal = open(folder.path());
+    assert_eq!(journal.instance(id(2)).expect("reads"), id(1));
+    assert_eq!(journal.newest_run().expect("reads"), rfs_model::RestoreNumber(0));
+    let write = |sql: &str| journal.connection().execute_batch(sql).expect("writes");
+    write("DROP TRIGGER instance_now; UPDATE instance SET id = '00000000-0000-0000-0000-000000000003'");
+    write(
+        "CREATE TRIGGER instance_now AFTER UPDATE OF one, id ON instance BEGIN
+    UPDATE instance SET seal = row_seal('instance', new.one, new.id) WHERE rowid = new.rowid;
+END",
+    );
+    let found = check(folder.path()).expect("reads");
+    assert_eq!(found, ["1 of its rows in instance are not as they were written"]);
+    assert_eq!(journal.instance(id(4)).expect("replaces"), id(4));
+    assert_eq!(journal.instance(id(5)).expect("reads"), id(4));
+    assert_eq!(check(folder.path()).expect("reads"), [""; 0]);
+}
+
+#[test]
 fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(open(folder.path()));
@@ -168,7 +190,7 @@ fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
     file.pragma_update(None, "user_version", 99).expect("writes");
     drop(file);
     let error = Journal::open(folder.path()).expect_err("newer");
-    assert!(matches!(error, JournalError::NewerFormat { found: 99, supported: 2, .. }), "{error}");
+    assert!(matches!(error, JournalError::NewerFormat { found: 99, supported: 3, .. }), "{error}");
 }
 
 #[test]
