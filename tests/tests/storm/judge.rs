@@ -28,7 +28,8 @@ pub(crate) fn digests(bed: &Bed) -> Vec<String> {
     bed.hosts.iter().map(|host| tree::digest(&host.site_files())).collect()
 }
 
-fn is_well(host: &BedHost) -> bool {
+/// Whether its site itself says that it is well.
+pub(crate) fn is_well(host: &BedHost) -> bool {
     host.ask("/healthz").is_some_and(|(status, _)| status == 200)
 }
 

@@ -38,19 +38,19 @@ impl Storm {
 
     /// Goes through a round, and says how it ended.
     pub(crate) fn round(&mut self, round: u64) -> String {
-        let ill_target = self.dice.once_in(3);
+        let ill_target = self.dice.once_in(2);
         self.release_everywhere(&format!("c{round}"), if ill_target { Ill::Some } else { Ill::Nobody });
         self.await_all_connected();
         let target = judge::digests(&self.bed);
         let checkpoint = self.checkpoint(round);
-        let ill_release = self.dice.one_of(&[Ill::Nobody, Ill::Some, Ill::Everybody]);
+        let ill_release = self.dice.one_of(&[Ill::Nobody, Ill::Nobody, Ill::Some, Ill::Everybody]);
         self.release_everywhere(&format!("r{round}"), ill_release);
         let before = judge::digests(&self.bed);
         let sides: Vec<_> =
             target.into_iter().zip(before).map(|(target, before)| Sides { target, before }).collect();
-        // Now and then nobody waits until the coordinator has heard how the release is.
-        if self.dice.once_in(2) {
-            thread::sleep(Duration::from_secs(2));
+        // Mostly the coordinator has heard how the release is when the rollback begins: what it then knows is soon of before.
+        if !self.dice.once_in(4) {
+            self.await_true_health();
         }
         let (policy, rollback) = self.roll_back(&checkpoint, &sides);
         let told = self.decide_until_the_end(&rollback, &sides);
@@ -72,6 +72,16 @@ impl Storm {
 
     fn await_all_connected(&self) {
         self.bed.await_connected_in_any_health(HOSTS);
+    }
+
+    /// Waits until the coordinator shows every host's health as its site answers.
+    fn await_true_health(&self) {
+        until("the coordinator knows every host's health", || {
+            let listed = self.bed.rfs(["host", "list", "--output", "json"]).json()?;
+            let shown = listed["hosts"].as_array()?.iter().map(|host| host["health"] == "GOOD");
+            let are = self.bed.hosts.iter().map(judge::is_well);
+            shown.eq(are).then_some(())
+        });
     }
 
     /// Takes a checkpoint in the storm, and another one after it if that cannot be complete.
