@@ -42,12 +42,12 @@ fn serves_its_files(host: &BedHost) -> bool {
 /// Checks the hosts that are said to have passed while the rollback runs: they are at the target and well.
 ///
 /// What is seen is compared only where the same was said before and after the look, since hosts go on meanwhile.
-pub(crate) fn check_passed(bed: &Bed, sides: &[Sides], words: Words, count: &mut u64) {
+pub(crate) fn check_passed(bed: &Bed, name: &str, sides: &[Sides], words: Words, count: &mut u64) {
     let passed = |rollback: &Value| -> Vec<String> {
         let hosts = hosts_of(rollback).into_iter().filter(|(_, host)| host["state"] == "PASSED");
         hosts.map(|(_, host)| host["host"].as_str().unwrap_or_default().to_owned()).collect()
     };
-    let Some(said) = show(bed) else { return };
+    let Some(said) = show(bed, name) else { return };
     let names = passed(&said);
     if names.is_empty() {
         return;
@@ -61,7 +61,7 @@ pub(crate) fn check_passed(bed: &Bed, sides: &[Sides], words: Words, count: &mut
             (&host.name, tree::digest_if_still(&host.site_files()) == sides.target, is_well(host))
         })
         .collect();
-    let Some(said_again) = show(bed) else { return };
+    let Some(said_again) = show(bed, name) else { return };
     let still = passed(&said_again);
     for (name, is_at_target, is_well) in seen.into_iter().filter(|(name, ..)| still.contains(name)) {
         assert!(
@@ -78,9 +78,9 @@ pub(crate) fn check_passed(bed: &Bed, sides: &[Sides], words: Words, count: &mut
     }
 }
 
-/// The newest rollback, if the coordinator answers.
-pub(crate) fn show(bed: &Bed) -> Option<Value> {
-    bed.rfs(["rollback", "show", "latest", "--output", "json"]).json()
+/// A rollback by name, or `latest`, if the coordinator answers.
+pub(crate) fn show(bed: &Bed, name: &str) -> Option<Value> {
+    bed.rfs(["rollback", "show", name, "--output", "json"]).json()
 }
 
 /// Compares a rollback that is over with the hosts. Returns what was compared, in words.

@@ -158,7 +158,7 @@ impl Storm {
         let mut weather = Weather::calm();
         let passed = &mut self.passed;
         weather.blow(&mut self.bed, &faults, &mut |bed| {
-            judge::check_passed(bed, sides, Words::default(), passed)
+            judge::check_passed(bed, &name, sides, Words::default(), passed)
         });
         weather.clear_up(&mut self.bed);
         (policy.join(" "), name)
@@ -170,8 +170,7 @@ impl Storm {
         let mut decisions = Vec::new();
         let mended = Instant::now();
         let rollback = loop {
-            let Some(rollback) = judge::show(&self.bed) else { continue };
-            assert_eq!(rollback["name"], name, "nothing else was started");
+            let Some(rollback) = judge::show(&self.bed, name) else { continue };
             assert!(mended.elapsed() < END, "it does not end: {decisions:?} {}", brief(&rollback));
             match rollback["state"].as_str() {
                 Some("FINISHED") => break rollback,
@@ -181,7 +180,7 @@ impl Storm {
                     } else {
                         self.dice.one_of(&["resume", "resume", "promote", "promote", "abort"])
                     };
-                    let said = self.bed.rfs(["rollback", decision, "latest"]);
+                    let said = self.bed.rfs(["rollback", decision, name]);
                     if said.code == 0 {
                         words.promoted |= decision == "promote";
                         decisions.push(decision);
@@ -189,11 +188,13 @@ impl Storm {
                 }
                 _ => {
                     // Whether a promotion came in time for what is seen cannot be told here, so it counts from the first one on.
-                    judge::check_passed(&self.bed, sides, words, &mut self.passed);
+                    judge::check_passed(&self.bed, name, sides, words, &mut self.passed);
                     thread::sleep(Duration::from_millis(100));
                 }
             }
         };
+        let latest = judge::show(&self.bed, "latest").map(|latest| latest["name"].clone());
+        assert_eq!(latest, Some(name.into()), "the latest is the one that was started last");
         let outcome = rollback["outcome"].as_str().unwrap_or_default().to_owned();
         let compared = judge::check_end(&self.bed, &rollback, sides, words);
         *self.outcomes.entry(outcome.clone()).or_default() += 1;
