@@ -114,7 +114,7 @@ fn clone_with_a_fresh_store() {
     let log = || copy.agent.as_ref().expect("it runs").log();
     let seen = log().len();
     within(Duration::from_secs(30), "the copy is refused, and says why", || {
-        log()[seen..].contains("HOST_CONFLICT").then_some(())
+        log()[seen..].contains("as a person has said").then_some(())
     });
     assert_eq!(bed.host("web-1")["contested"], false);
 }
