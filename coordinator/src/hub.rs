@@ -24,6 +24,8 @@
 //!   as not connected, unless it is the coordinator that did not listen.
 //! - An idle session costs a task, two small queues and no timer of its own.
 
+#[cfg(test)]
+mod bed;
 mod convert;
 mod door;
 mod fleet;

@@ -134,7 +134,8 @@ impl Serving {
 
     /// The same at a given moment of a machine's life.
     pub async fn start_at(config: Config, clock: SharedClock, moment: Moment) -> Result<Self, ServeError> {
-        let credentials = open_credentials(&config, clock)?;
+        let machine = clock;
+        let credentials = open_credentials(&config, machine.clone())?;
         let listener = bind(config.listen).await?;
         let address =
             listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })?;
@@ -151,6 +152,7 @@ impl Serving {
         let routes = routes(&hub, &operations, store.clone(), limits.message_bytes()).await?;
         let router = server::builder(&limits).layer(Authorize(roles.clone())).add_routes(routes);
         credentials.follow(stop.clone());
+        tokio::spawn(timeline::compare(clock.clone(), machine, stop.clone()));
         let incoming = incoming::mutual_tls(listener, credentials, &limits, close.clone());
         let serving = {
             let stop = stop.clone();

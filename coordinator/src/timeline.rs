@@ -12,8 +12,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rfs_model::time::SteadyClock;
+use rfs_model::time::{SharedClock, SteadyClock};
 use rfs_model::{Clock, Timestamp};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::store::{Anchor, Store, StoreError};
@@ -81,7 +82,7 @@ pub(crate) async fn begin(store: &dyn Store, moment: Moment) -> Result<SteadyClo
     let Beginning { time, anew } = beginning(anchor.as_ref(), &moment, store.newest_open_time().await?);
     let clock = SteadyClock::starting_at(time);
     let ahead_ms = time.0.saturating_sub(moment.wall.0);
-    if ahead_ms.unsigned_abs() > u64::try_from(NOTABLE.as_millis()).unwrap_or(u64::MAX) {
+    if notable(ahead_ms) {
         warn!(ahead_ms, time = %time, machine = %moment.wall,
             "the machine's clock was set while operations were open; their time goes on as it was until none is open at a start");
     }
@@ -89,6 +90,31 @@ pub(crate) async fn begin(store: &dyn Store, moment: Moment) -> Result<SteadyClo
         store.anchor_timeline(Anchor { boot, uptime: moment.uptime, time }).await?;
     }
     Ok(clock)
+}
+
+/// Says when the machine's clock is another than the coordinator's time by more than a minute, and again each time that this
+/// difference has changed by as much; until `stop` is cancelled.
+pub(crate) async fn compare(clock: SharedClock, machine: SharedClock, stop: CancellationToken) {
+    let difference = || clock.now().0.saturating_sub(machine.now().0);
+    let mut told = difference();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(NOTABLE) => {}
+        }
+        let ahead_ms = difference();
+        if notable(ahead_ms.saturating_sub(told)) {
+            warn!(
+                ahead_ms,
+                "the machine's clock was set; the coordinator's time goes on as it was until it is started with nothing open"
+            );
+            told = ahead_ms;
+        }
+    }
+}
+
+fn notable(milliseconds: i64) -> bool {
+    u128::from(milliseconds.unsigned_abs()) > NOTABLE.as_millis()
 }
 
 #[cfg(test)]
@@ -144,6 +170,12 @@ mod tests {
         assert_eq!(beginning(Some(&anchor()), &unknown, newest), anew, "the boot is not known");
         let before = moment("b1", 99, 2 * HOUR);
         assert_eq!(beginning(Some(&anchor()), &before, newest), anew, "an uptime before the anchor's");
+    }
+
+    #[test]
+    fn a_difference_of_more_than_a_minute_is_told_whichever_way_the_clock_was_set() {
+        assert_eq!([60_001, -60_001, i64::MIN].map(notable), [true; 3]);
+        assert_eq!([60_000, -60_000, 0].map(notable), [false; 3]);
     }
 
     #[test]

@@ -413,6 +413,37 @@ async fn a_checkpoint_whose_host_has_dropped_its_snapshot_is_not_complete_until_
     assert_eq!(get(&newer.name).await, newer);
 }
 
+/// What the host said of its snapshots before the checkpoint was complete counts once it is.
+#[tokio::test]
+async fn a_snapshot_that_is_gone_before_its_checkpoint_is_complete_is_missed_all_the_same() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let holds = |agent: &FakeAgent, values: &[u8]| agent.state().holds = Some(values.to_vec());
+    agents.iter().for_each(|agent| holds(agent, &[7]));
+    agents[1].state().slow_finish = true;
+    let request = v1::CreateCheckpointRequest::default();
+    let started = operator.good(operator.checkpoints().create_checkpoint(request).await);
+    until("all have cut", async || {
+        agents.iter().all(|agent| agent.state().effects == ["cut 1"]).then_some(())
+    })
+    .await;
+    agents[1..].iter().for_each(|agent| holds(agent, &[1, 7]));
+    holds(&agents[0], &[]);
+    let said = |agent: &FakeAgent| {
+        let state = agent.state();
+        state.told == state.holds
+    };
+    let told = async || agents.iter().all(said).then_some(());
+    until("they have said so", told).await;
+    agents[1].state().slow_finish = false;
+    let state = async || {
+        let request = v1::GetCheckpointRequest { name: started.name.clone() };
+        operator.good(operator.checkpoints().get_checkpoint(request).await).state()
+    };
+    until("it has lost one", async || (state().await == checkpoint::State::Incomplete).then_some(())).await;
+    holds(&agents[0], &[1]);
+    until("it is complete", async || (state().await == checkpoint::State::Complete).then_some(())).await;
+}
+
 #[tokio::test]
 async fn the_latest_checkpoint_stays_the_latest_when_the_clock_is_set_back_by_an_hour() {
     let (mut fleet, operator, agents) = small_fleet().await;

@@ -4,6 +4,8 @@
 //! [`FleetEvent`]s, so that a full coordinator slows its sessions instead of losing reports. Presence and health are not sent
 //! but looked up: an event says only *look at this host again*, so that any number of changes costs one look.
 
+use std::collections::BTreeMap;
+
 use rfs_model::{Generation, HostId, InstanceId, OperationId, SnapshotId, Timestamp};
 use rfs_rollout::{HostCommand, Reading, Report};
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +22,11 @@ pub trait Fleet: Send + Sync + 'static {
 
     /// How the host is seen now. A host that was never seen has no session and unknown health.
     fn look(&self, host: &HostId, now: Timestamp) -> Sighting;
+
+    /// A checkpoint of these snapshots is complete, durably: what hosts have said since they captured them is compared with it.
+    fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
+        let _ = snapshots;
+    }
 }
 
 /// Why a command was not handed over.

@@ -163,8 +163,8 @@ fn position(known: usize) -> Position {
     Position(known as u64)
 }
 
-/// What a checkpoint rests on that has just become complete.
-fn completed(before: &Operation, after: &Operation) -> BTreeMap<HostId, SnapshotId> {
+/// What a checkpoint rests on that has just become complete; nothing for everything else.
+pub(super) fn completed(before: &Operation, after: &Operation) -> BTreeMap<HostId, SnapshotId> {
     match after {
         Operation::Checkpoint(checkpoint)
             if !before.finished() && checkpoint.outcome() == Some(Outcome::Complete) =>

@@ -20,7 +20,7 @@ use super::error::OperationError;
 use super::fleet::{Progress, SendError, SessionNumber, Sighting};
 use super::hand::{self, Hand};
 use super::inbox::{Batch, Inbox};
-use super::journal::{Appended, Journal, ReadError, Stopping};
+use super::journal::{self, Appended, Journal, ReadError, Stopping};
 use super::operations::Shared;
 use super::view::{self, View};
 
@@ -320,6 +320,10 @@ impl Driver {
             }
             match self.journal.append(&self.operation, &after, &events).await? {
                 Appended::Stored => {
+                    let rests_on = journal::completed(&self.operation, &after);
+                    if !rests_on.is_empty() {
+                        self.shared.fleet.completed(&rests_on);
+                    }
                     self.becomes(after);
                     break refusals;
                 }

@@ -275,9 +275,10 @@ mod tests {
     use rfs_model::{OperationId, Timestamp};
     use rfs_proto::agentlink::v1::CommandKey;
 
+    use super::super::bed::{Opened, open};
     use super::*;
     use crate::store::suite::{append, event, hosts, new, operation};
-    use crate::store::{Append, NewOperation, SqliteStore, Store as _};
+    use crate::store::{Append, Store as _};
 
     fn hello(change: impl FnOnce(&mut Hello)) -> Result<Facts, String> {
         let host = HostId::new("web-1").expect("a name");
@@ -341,11 +342,9 @@ mod tests {
         folder: tempfile::TempDir,
     }
 
-    /// One hub, and what it tells the drivers.
-    struct Opened {
-        door: Door,
-        store: Arc<SqliteStore>,
-        events: tokio::sync::mpsc::Receiver<FleetEvent>,
+    /// One hub, and the sessions that it holds.
+    struct Hall {
+        opened: Opened,
         sessions: Vec<(Arc<Session>, Queue)>,
     }
 
@@ -354,18 +353,12 @@ mod tests {
             Self { folder: tempfile::tempdir().expect("a temporary folder") }
         }
 
-        async fn open(&self) -> Opened {
-            let store = SqliteStore::open(&self.folder.path().join("c.db")).await.expect("a store");
-            let (store, stop) = (Arc::new(store), tokio_util::sync::CancellationToken::new());
-            stop.cancel();
-            let (events_in, events) = crate::driver::fleet::channel();
-            let clock = Arc::new(rfs_model::time::ManualClock::at(Timestamp(1_000_000)));
-            let hub = Hub::open(store.clone(), clock, events_in, stop).await.expect("a hub");
-            Opened { door: hub.door(), store, events, sessions: Vec::new() }
+        async fn open(&self) -> Hall {
+            Hall { opened: open(&self.folder).await, sessions: Vec::new() }
         }
     }
 
-    impl Opened {
+    impl Hall {
         async fn says_hello(&mut self, generation: u64, in_flight: Option<OperationId>) -> Vec<String> {
             let host = HostId::new("web-1").expect("a name");
             let identity = Identity::Agent(host.clone());
@@ -381,11 +374,11 @@ mod tests {
                 snapshot: "ab".repeat(32),
                 ..Default::default()
             };
-            let entered = self.door.enter(&peer, host, hello).await.expect("it is let in");
+            let entered = self.opened.hub.door().enter(&peer, host, hello).await.expect("it is let in");
             // A session without an end is one that goes on.
             self.sessions.push(entered);
             let mut told = Vec::new();
-            while let Ok(event) = self.events.try_recv() {
+            while let Ok(event) = self.opened.events.try_recv() {
                 told.push(match event {
                     FleetEvent::StoreRewound(text) => text,
                     FleetEvent::Changed(host) => format!("look at {host}"),
@@ -396,12 +389,11 @@ mod tests {
         }
 
         async fn begins(&self, n: u128) {
-            let new = NewOperation { hosts: hosts("web-1"), ..new(n, "web-1") };
-            self.store.create(new).await.expect("a creation");
+            self.opened.store.create(new(n, "web-1")).await.expect("a creation");
         }
 
         async fn closes(self) {
-            self.store.close().await;
+            self.opened.store.close().await;
         }
     }
 
@@ -409,44 +401,44 @@ mod tests {
     async fn a_store_that_was_put_back_is_found_out_before_the_host_that_shows_it_is_seen() {
         let bed = Bed::new();
         let file = bed.folder.path().join("c.db");
-        let mut opened = bed.open().await;
-        assert_eq!(opened.says_hello(90, None).await, ["look at web-1"], "a host that is new here");
-        opened.begins(1).await;
-        assert_eq!(opened.says_hello(90 + GENERATIONS, None).await, ["look at web-1"], "as it was given");
-        opened.closes().await;
+        let mut hall = bed.open().await;
+        assert_eq!(hall.says_hello(90, None).await, ["look at web-1"], "a host that is new here");
+        hall.begins(1).await;
+        assert_eq!(hall.says_hello(90 + GENERATIONS, None).await, ["look at web-1"], "as it was given");
+        hall.closes().await;
         let copy = std::fs::read(&file).expect("the store");
 
-        let mut opened = bed.open().await;
-        opened
+        let mut hall = bed.open().await;
+        hall.opened
             .store
             .append(Append { release: hosts("web-1"), ..append(1, 1, vec![event(1)]) })
             .await
             .expect("over");
-        opened.begins(2).await;
+        hall.begins(2).await;
         assert_eq!(
-            opened.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await,
+            hall.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await,
             ["look at web-1"],
             "what this store gave is nothing strange, whenever it is heard of"
         );
-        opened.closes().await;
+        hall.closes().await;
         for log in ["c.db-wal", "c.db-shm"] {
             let _ = std::fs::remove_file(bed.folder.path().join(log));
         }
         std::fs::write(&file, copy).expect("put back");
 
-        let mut opened = bed.open().await;
-        let told = opened.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await;
+        let mut hall = bed.open().await;
+        let told = hall.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await;
         let expected = "web-1 has accepted generation 98, and the coordinator's store has given it none above 94: \
                         the store was put back to an older copy; web-1 was last brought to snapshot abababababab";
         assert_eq!(told, [expected, "look at web-1"]);
-        let told = opened.says_hello(98, Some(operation(2))).await;
+        let told = hall.says_hello(98, Some(operation(2))).await;
         assert!(
             told[0].starts_with(&format!("web-1 is at work on operation {}, which", operation(2))),
             "{told:?}"
         );
-        assert_eq!(opened.says_hello(98, None).await, ["look at web-1"], "it is recorded by now");
-        assert_eq!(opened.says_hello(98, Some(operation(1))).await, ["look at web-1"], "that one is known");
-        opened.store.delete(operation(1), Timestamp(1)).await.expect("a write");
-        assert_eq!(opened.says_hello(98, Some(operation(1))).await, ["look at web-1"], "deleted, but known");
+        assert_eq!(hall.says_hello(98, None).await, ["look at web-1"], "it is recorded by now");
+        assert_eq!(hall.says_hello(98, Some(operation(1))).await, ["look at web-1"], "that one is known");
+        hall.opened.store.delete(operation(1), Timestamp(1)).await.expect("a write");
+        assert_eq!(hall.says_hello(98, Some(operation(1))).await, ["look at web-1"], "deleted, but known");
     }
 }

@@ -1,13 +1,15 @@
 //! The hub as the drivers see it.
 
-use rfs_model::{Generation, HostId, Timestamp};
+use std::collections::BTreeMap;
+
+use rfs_model::{Generation, HostId, SnapshotId, Timestamp};
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_rollout::HostCommand;
 use tracing::{debug, error};
 
 use super::roster::Facts;
 use super::session::Session;
-use super::{Hub, convert};
+use super::{Hub, convert, holdings};
 use crate::driver::fleet::{Fleet, FleetEvent, SendError, Sighting};
 use crate::store::{HostSeen, Machines};
 
@@ -20,6 +22,10 @@ impl Fleet for Hub {
 
     fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
         self.shared.roster.look(host, now)
+    }
+
+    fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
+        holdings::compare_anew(self, snapshots);
     }
 }
 

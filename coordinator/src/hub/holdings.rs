@@ -1,10 +1,14 @@
 //! What hosts hold of complete checkpoints: a checkpoint that has lost a snapshot is no target.
+//!
+//! What a host says is compared with the complete checkpoints when it says so, and kept with its session: a checkpoint that
+//! becomes complete later is compared with it then.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rfs_link::Chain;
-use rfs_model::Timestamp;
+use rfs_model::{HostId, SnapshotId, Timestamp};
 use rfs_proto::agentlink::v1::Snapshots;
 use rfs_proto::convert::snapshot_ids;
 use tracing::{info, warn};
@@ -16,22 +20,67 @@ use crate::store::HeldSnapshots;
 /// When what could not be compared is compared again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// The snapshots that a host said that it holds.
+#[derive(Debug)]
+pub(super) struct Holdings {
+    /// In order.
+    snapshots: Box<[SnapshotId]>,
+    /// Whether these are all.
+    whole: bool,
+    at: Timestamp,
+}
+
 /// Takes in which snapshots a host holds. While the store fails, nothing more is read from the agent: what it dropped must not
 /// be missed.
 pub(super) async fn take(hub: &Hub, session: &Session, said: Snapshots, now: Timestamp) {
-    let host = &session.host;
-    let snapshots: BTreeSet<_> = match snapshot_ids("snapshots.ids", &said.ids) {
+    let mut snapshots: Vec<SnapshotId> = match snapshot_ids("snapshots.ids", &said.ids) {
         Ok(snapshots) => snapshots,
         Err(error) => {
-            warn!(%host, %error, "what the host says that it holds cannot be read");
+            warn!(host = %session.host, %error, "what the host says that it holds cannot be read");
             return;
         }
     };
-    let held = HeldSnapshots { host: host.clone(), at: now, snapshots, whole: !said.cut };
+    snapshots.sort_unstable();
+    let holdings = Arc::new(Holdings { snapshots: snapshots.into(), whole: !said.cut, at: now });
+    // Kept before it is compared: what becomes complete meanwhile is compared with it, too.
+    *session.holdings.lock().unwrap_or_else(PoisonError::into_inner) = Some(holdings.clone());
+    compare(hub, session, &holdings).await;
+}
+
+/// Compares what hosts have said with a checkpoint that has just become complete.
+pub(super) fn compare_anew(hub: &Hub, snapshots: &BTreeMap<HostId, SnapshotId>) {
+    let lacking: Vec<_> = snapshots
+        .iter()
+        .filter_map(|(host, snapshot)| {
+            let session = hub.shared.roster.session(host)?;
+            let said = session.holdings.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+            (said.whole && said.snapshots.binary_search(snapshot).is_err()).then_some((session, said))
+        })
+        .collect();
+    if !lacking.is_empty() {
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            for (session, said) in lacking {
+                compare(&hub, &session, &said).await;
+            }
+        });
+    }
+}
+
+async fn compare(hub: &Hub, session: &Session, said: &Arc<Holdings>) {
+    let host = &session.host;
+    let snapshots = said.snapshots.iter().copied().collect();
+    let held = HeldSnapshots { host: host.clone(), at: said.at, snapshots, whole: said.whole };
     let mut troubled = false;
     let changes = loop {
-        // What an older session said does not count any more.
-        if !hub.shared.roster.holds(session) {
+        // What an older session said does not count any more, nor what this one said before.
+        let is_last = session
+            .holdings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(|last| Arc::ptr_eq(last, said));
+        if !is_last || !hub.shared.roster.holds(session) {
             return;
         }
         match hub.shared.store.host_holds(held.clone()).await {
@@ -53,5 +102,45 @@ pub(super) async fn take(hub: &Hub, session: &Session, said: Snapshots, now: Tim
     }
     for checkpoint in changes.back {
         info!(%host, %checkpoint, "the host has its snapshot of this checkpoint again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rfs_model::{CheckpointId, Clock as _, Digest};
+
+    use super::super::bed::{Opened, enter, open};
+    use super::*;
+    use crate::driver::fleet::Fleet as _;
+    use crate::store::suite::{append, event, new, operation, row};
+    use crate::store::{Append, OperationRow, Store as _};
+
+    #[tokio::test]
+    async fn what_was_said_before_a_checkpoint_is_complete_is_compared_with_it_then() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let Opened { hub, store, clock, .. } = open(&folder).await;
+        let host = |name: &str| HostId::new(name).expect("a name");
+        let snapshot = SnapshotId(Digest::from_bytes([7; 32]));
+        for (name, said) in [("a", Some(vec![])), ("b", Some(vec![vec![7; 32]])), ("c", None)] {
+            let (session, _queue) = enter(&hub, host(name), clock.now());
+            if let Some(ids) = said {
+                take(&hub, &session, Snapshots { ids, cut: false }, clock.now()).await;
+            }
+        }
+        let rests_on: BTreeMap<_, _> = ["a", "b", "c"].map(|name| (host(name), snapshot)).into();
+        store.create(new(1, "")).await.expect("a creation");
+        let done = OperationRow { open: false, finished: true, complete: true, ..row(1) };
+        let ended = Append { row: Some(done), rests_on: rests_on.clone(), ..append(1, 1, vec![event(1)]) };
+        store.append(ended).await.expect("an append");
+        let id = CheckpointId::from(operation(1));
+        assert_eq!(store.newest_complete_checkpoint().await.expect("a read"), Some(id));
+
+        hub.completed(&rests_on);
+        let dropped = async || store.dropped_snapshots(id).await.expect("a read");
+        while dropped().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(dropped().await, [(host("a"), clock.now())].into(), "the one that had said so");
+        assert_eq!(store.newest_complete_checkpoint().await.expect("a read"), None);
     }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+use super::holdings::Holdings;
 use super::machines::Claim;
 use super::offset::Offset;
 use super::questions::Questions;
@@ -60,6 +61,8 @@ pub(super) struct Session {
     silent: AtomicBool,
     /// Nothing is read from the agent before something else is done: what it says is not heard, and that is not its fault.
     held_up: AtomicBool,
+    /// The snapshots that the host said last that it holds.
+    pub(super) holdings: Mutex<Option<Arc<Holdings>>>,
     offset: Mutex<Offset>,
     closed: CancellationToken,
     /// Why the session was ended from here; the agent is told.
@@ -93,6 +96,7 @@ impl Session {
             last_heard: AtomicI64::new(now.0),
             silent: AtomicBool::new(false),
             held_up: AtomicBool::new(false),
+            holdings: Mutex::default(),
             offset: Mutex::new(offset),
             closed: CancellationToken::new(),
             end: OnceLock::new(),

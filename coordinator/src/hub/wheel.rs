@@ -87,18 +87,14 @@ mod tests {
     use std::sync::Arc;
 
     use rfs_model::time::ManualClock;
-    use rfs_model::{Clock as _, Generation, HostId, InstanceId, Labels};
+    use rfs_model::{Clock as _, HostId};
     use tempfile::TempDir;
     use tokio::sync::mpsc;
-    use tokio_util::sync::CancellationToken;
-    use uuid::Uuid;
 
-    use super::super::machines::Claim;
-    use super::super::roster::{Details, Entering, Facts, Name};
-    use super::super::session::{Introduction, Queue, Session};
+    use super::super::bed::{Opened, enter, open};
+    use super::super::session::{Queue, Session};
     use super::*;
-    use crate::driver::fleet::{self, Fleet as _};
-    use crate::store::SqliteStore;
+    use crate::driver::fleet::Fleet as _;
 
     /// A hub with one session, and a wheel that the test turns by hand.
     struct Bed {
@@ -117,28 +113,10 @@ mod tests {
 
     impl Bed {
         async fn new() -> Self {
-            let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let store = SqliteStore::open(&folder.path().join("c.db")).await.expect("a store");
-            let (events_in, events) = fleet::channel();
-            // Its own wheel does not turn.
-            let stop = CancellationToken::new();
-            stop.cancel();
-            let hub = Hub::open(Arc::new(store), clock.clone(), events_in, stop).await.expect("a hub");
-            let claim = Claim {
-                instance: InstanceId::from_uuid(Uuid::nil()),
-                start: "1".into(),
-                address: "10.0.0.1".into(),
-            };
-            let introduction =
-                Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
-            let (roster, now) = (&hub.shared.roster, clock.now());
-            let addr = ([127, 0, 0, 1], 1).into();
-            let (session, queue) = Session::new(roster.next_number(), addr, host(), introduction, now);
-            let facts = Facts { labels: Labels::new(), details: Details::default(), inconsistent: false };
-            let Name { machines, starts, .. } = roster.name(&host(), now);
-            let entering = Entering { facts, machines, starts, recorded: Generation(0) };
-            let session = roster.enter(session, entering, now).session;
+            let Opened { hub, clock, events, .. } = open(&folder).await;
+            let now = clock.now();
+            let (session, queue) = enter(&hub, host(), now);
             Self { hub, wheel: Wheel::new(now), clock, session, queue, events, _folder: folder }
         }
 
@@ -191,6 +169,26 @@ mod tests {
             }
         }
         assert_eq!(pings, 3);
+    }
+
+    /// Not a measurement, but a guard: a turn must stay small beside the second until the next one.
+    #[tokio::test]
+    async fn a_turn_over_ten_thousand_sessions_is_short() {
+        let mut bed = Bed::new().await;
+        let mut queues = Vec::new();
+        for number in 0..10_000 {
+            let host = HostId::new(&format!("web-{number}")).expect("a name");
+            queues.push(enter(&bed.hub, host, bed.now()).1);
+        }
+        let begun = std::time::Instant::now();
+        for _ in 0..8 {
+            bed.clock.advance(TURN);
+            bed.wheel.turn(&bed.hub).await;
+        }
+        let turn = begun.elapsed() / 8;
+        println!("a turn over 10,000 sessions took {turn:?}");
+        assert!(turn < Duration::from_millis(250), "{turn:?}");
+        assert!(queues.iter_mut().all(|queue| queue.len() == 2), "each was pinged every four seconds");
     }
 
     #[tokio::test]

@@ -62,6 +62,10 @@ pub struct State {
     pub offline: bool,
     /// Values whose snapshots the host holds; it says so when they are others. None while it says nothing of them.
     pub holds: Option<Vec<u8>>,
+    /// What it has said last of them.
+    pub told: Option<Vec<u8>>,
+    /// It does not finish a checkpoint until this is false again.
+    pub slow_finish: bool,
     /// What the last welcome named as the host's owner.
     pub owner: String,
     /// The highest generation that it has accepted.
@@ -95,6 +99,8 @@ impl FakeAgent {
             frozen: false,
             offline: false,
             holds: None,
+            told: None,
+            slow_finish: false,
             owner: String::new(),
             generation: 0,
             in_flight: None,
@@ -175,8 +181,9 @@ impl Shared {
             let holds = self.lock().holds.clone();
             if told != holds && self.lock().welcomes > 0 {
                 let ids = holds.iter().flatten().map(|value| vec![*value; 32]).collect();
-                told = holds;
+                told = holds.clone();
                 say(Up::Snapshots(link::Snapshots { ids, cut: false })).await;
+                self.lock().told = holds;
             }
             let measured = self.measured();
             if said != Some(measured) && self.lock().welcomes > 0 {
@@ -286,7 +293,12 @@ impl Shared {
             return;
         }
         for command in std::mem::take(&mut state.taken) {
-            state.carry_out(command);
+            let finishes = command.key.as_ref().is_some_and(|key| key.step() == Step::Finish);
+            if finishes && state.slow_finish {
+                state.taken.push(command);
+            } else {
+                state.carry_out(command);
+            }
         }
     }
 }
