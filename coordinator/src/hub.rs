@@ -41,9 +41,11 @@ mod roster;
 mod session;
 mod wheel;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rfs_model::HostId;
 use rfs_model::time::SharedClock;
 use rfs_proto::agentlink::v1::Checkpoints;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -85,6 +87,8 @@ struct Shared {
     clock: SharedClock,
     events: mpsc::Sender<FleetEvent>,
     entering: Semaphore,
+    /// Hosts that have shown that the store was put back to an older copy.
+    rewound: Mutex<HashSet<HostId>>,
     /// Held while it is decided who speaks for a name, so that what is decided is stored in that order.
     names: Names,
     stop: CancellationToken,
@@ -110,6 +114,7 @@ impl Hub {
             clock,
             events,
             entering,
+            rewound: Mutex::default(),
             names,
             stop,
         };

@@ -45,6 +45,8 @@ impl Engine {
         if let Err(error) = self.store.release(id, DRILL) {
             tracing::warn!(error = %Chain(&error), "a drilled snapshot stays held until the next start");
         }
+        // What can be restored may be another set now, for better or worse.
+        self.board.wake();
         if drilled.is_ok() && scratch == own {
             // It is empty; that it stays harms nobody.
             let _ = std::fs::remove_dir(&own);

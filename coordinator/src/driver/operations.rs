@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use rfs_model::time::SharedClock;
-use rfs_model::{CheckpointId, OperationId};
+use rfs_model::{CheckpointId, OperationId, Timestamp};
 use rfs_rollout::{Command, Event, Operation, Person, Plan, RollbackRequest};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) ids: Ids,
+    /// Since when hosts are heard by this process.
+    pub(super) opened_at: Timestamp,
     /// Held while a rollback is begun or a checkpoint deleted, so that a target is not deleted under a rollback's hands.
     pub(super) targets: Arc<Mutex<()>>,
 }
@@ -86,6 +88,7 @@ impl Operations {
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
+            opened_at: clock.now(),
             store,
             fleet,
             clock,

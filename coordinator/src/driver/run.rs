@@ -113,6 +113,16 @@ struct Driver {
     comparing: Option<Comparing>,
     /// When the loop last looked at what there is.
     looked: Looked,
+    /// Hosts that were not heard since the coordinator listens again: looked at until they are, since a host whose health is
+    /// what it was is no news.
+    unheard: Unheard,
+}
+
+/// Hosts of which only what was heard from `from` on counts, and that were not heard since.
+#[derive(Debug, Default)]
+struct Unheard {
+    from: Timestamp,
+    hosts: BTreeSet<HostId>,
 }
 
 /// Hosts that were there by the history, and are waited for.
@@ -161,6 +171,7 @@ impl Driver {
             rival: None,
             comparing: None,
             looked,
+            unheard: Unheard::default(),
         }
     }
 
@@ -169,7 +180,8 @@ impl Driver {
         let mut hand = Hand::default();
         if !is_new {
             self.compare_first();
-            hand.seen.push(Command::Listening { from: self.looked.at });
+            // Nothing was heard before this process listened.
+            hand.seen.push(self.listen_from(self.shared.opened_at));
         }
         hand.seen.extend(self.look_at_everything());
         loop {
@@ -198,35 +210,43 @@ impl Driver {
             () = until(timer) => Batch::default(),
         };
         self.note_progress(std::mem::take(&mut batch.progress));
-        let seen = match self.rival {
+        let rewound = batch.rewound.take().map(Command::StoreRewound);
+        let mut seen = match self.rival {
             Some(since) => self.stand_by(since).await.ok()?,
             None => {
                 if batch.grown {
                     self.read_on().await.ok()?;
                 }
                 let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
+                batch.look.append(&mut self.unheard.hosts.clone());
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
                 batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
                 seen.extend(self.look(std::mem::take(&mut batch.look)));
-                seen.extend(batch.rewound.take().map(Command::StoreRewound));
                 if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
                     seen.push(Command::Tick);
                 }
                 seen
             }
         };
+        seen.extend(rewound);
         self.looked = Looked { at: self.shared.clock.now(), instant: Instant::now() };
         Some(Hand { batch, seen })
     }
 
     /// Whether the loop is late though something was due to wake it: then nobody listened to hosts meanwhile.
-    fn stood_still(&self) -> Option<Command> {
+    fn stood_still(&mut self) -> Option<Command> {
         let late = self.looked.instant.elapsed() > LOOK_AT_CLOCK + STOOD_STILL;
         (late && self.wake.due.is_some()).then(|| {
             warn!(operation = %self.inbox.operation, "the coordinator stood still; hosts are heard again before they are judged");
-            Command::Listening { from: self.looked.at.plus(HEARD) }
+            self.listen_from(self.looked.at.plus(HEARD))
         })
+    }
+
+    /// Only what was heard from then on counts; every host is looked at until it was.
+    fn listen_from(&mut self, from: Timestamp) -> Command {
+        self.unheard = Unheard { from, hosts: self.hosts.iter().cloned().collect() };
+        Command::Listening { from }
     }
 
     /// Sends nothing until the hosts that were there by the history are back, for a while.
@@ -258,7 +278,8 @@ impl Driver {
         });
         let send_again = self.wake.send_again.then(|| now + SEND_AGAIN);
         let compared = self.comparing.as_ref().map(|comparing| comparing.until);
-        [due, send_again, self.wake.show, compared].into_iter().flatten().min()
+        let unheard = (!self.unheard.hosts.is_empty()).then(|| now + LOOK_AT_CLOCK);
+        [due, send_again, self.wake.show, compared, unheard].into_iter().flatten().min()
     }
 
     fn look_at_everything(&mut self) -> Vec<Command> {
@@ -276,6 +297,9 @@ impl Driver {
             let is = self.shared.fleet.look(&host, now);
             let was = self.seen.insert(host.clone(), is.clone());
             let had = was.and_then(|was| was.session);
+            if is.session.is_some() && is.reading.heard_at >= self.unheard.from {
+                self.unheard.hosts.remove(&host);
+            }
             let lost = had.is_some() && had != is.session;
             if lost || is.session.is_none() {
                 commands.push(Command::Disconnected(host.clone()));
@@ -397,7 +421,7 @@ impl Driver {
         }
         info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
         self.rival = None;
-        let mut seen = vec![Command::Listening { from: self.shared.clock.now() }];
+        let mut seen = vec![self.listen_from(self.shared.clock.now())];
         seen.extend(self.look_at_everything());
         Ok(seen)
     }

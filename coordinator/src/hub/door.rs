@@ -1,7 +1,7 @@
 //! Where agents come in: who they are is proven, what they say is checked, and not all come in at once.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::Stream;
@@ -37,6 +37,8 @@ const NEWEST: u64 = i64::MAX as u64 - GENERATIONS;
 
 /// How long an agent waits at the door before it is sent away to try later.
 const QUEUING: Duration = Duration::from_secs(5);
+/// When a host comes again that has shown that the store was put back.
+const REWOUND_AGAIN: Duration = Duration::from_secs(2);
 /// How long an agent may take to say its hello.
 const HELLO: Duration = Duration::from_secs(10);
 /// How much of a start's id is kept.
@@ -125,7 +127,12 @@ impl Door {
         let Name { machines, starts, recorded, .. } = self.hub.admit(&host, &introduction.claim).await?;
         if let Some(text) = self.rewound(&host, &hello, introduction.snapshot, recorded).await? {
             error!(%host, "{text}; every operation that runs is told");
-            self.hub.tell(FleetEvent::StoreRewound(text)).await;
+            self.hub.tell(FleetEvent::StoreRewound(text.clone())).await;
+            // What it has accepted is recorded when it comes again: had we ended before operations have stored that they
+            // pause, nothing would show that they must.
+            if shared.rewound.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone()) {
+                return Err(Failure::new(Reason::StoreRewound, text).retry_after(REWOUND_AGAIN));
+            }
         }
         let (now, accepted) = (shared.clock.now(), introduction.accepted);
         let seen = fleet::seen(&host, &facts, accepted, Some(machines.clone()), now);
@@ -374,9 +381,14 @@ mod tests {
                 snapshot: "ab".repeat(32),
                 ..Default::default()
             };
-            let entered = self.opened.hub.door().enter(&peer, host, hello).await.expect("it is let in");
-            // A session without an end is one that goes on.
-            self.sessions.push(entered);
+            let refused = match self.opened.hub.door().enter(&peer, host, hello).await {
+                // A session without an end is one that goes on.
+                Ok(entered) => {
+                    self.sessions.push(entered);
+                    None
+                }
+                Err(failure) => Some(failure.reason.to_string()),
+            };
             let mut told = Vec::new();
             while let Ok(event) = self.opened.events.try_recv() {
                 told.push(match event {
@@ -385,6 +397,7 @@ mod tests {
                     FleetEvent::Report { .. } | FleetEvent::Progress(_) => "something else".to_owned(),
                 });
             }
+            told.extend(refused);
             told
         }
 
@@ -430,7 +443,9 @@ mod tests {
         let told = hall.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await;
         let expected = "web-1 has accepted generation 98, and the coordinator's store has given it none above 94: \
                         the store was put back to an older copy; web-1 was last brought to snapshot abababababab";
-        assert_eq!(told, [expected, "look at web-1"]);
+        assert_eq!(told, [expected, "STORE_REWOUND"], "told before it is recorded");
+        let told = hall.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await;
+        assert_eq!(told, [expected, "look at web-1"], "it comes again");
         let told = hall.says_hello(98, Some(operation(2))).await;
         assert!(
             told[0].starts_with(&format!("web-1 is at work on operation {}, which", operation(2))),

@@ -11,11 +11,11 @@ use rfs_link::Chain;
 use rfs_model::{HostId, SnapshotId, Timestamp};
 use rfs_proto::agentlink::v1::Snapshots;
 use rfs_proto::convert::snapshot_ids;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Hub;
 use super::session::Session;
-use crate::store::HeldSnapshots;
+use crate::store::{HeldSnapshots, StoreError};
 
 /// When what could not be compared is compared again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -85,6 +85,11 @@ async fn compare(hub: &Hub, session: &Session, said: &Arc<Holdings>) {
         }
         match hub.shared.store.host_holds(held.clone()).await {
             Ok(changes) => break changes,
+            // It is there, and a person must see to it; the host is heard all the same.
+            Err(error @ StoreError::Damaged { .. }) => {
+                error!(%host, error = %Chain(&error), "what the host holds cannot be compared");
+                return;
+            }
             Err(error) if !troubled => {
                 warn!(%host, error = %Chain(&error), "what the host holds cannot be compared; this is tried again");
                 troubled = true;

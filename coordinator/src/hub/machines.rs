@@ -22,6 +22,8 @@ use crate::store::{Contest, Machine, Machines};
 pub(super) const PRESENT: Duration = Duration::from_secs(10);
 /// When a machine that is refused may ask again.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// When a start of an agent comes again whose place another one seems to hold still.
+const COME_AGAIN: Duration = Duration::from_secs(2);
 /// How many machines are remembered for a name.
 const KNOWN: usize = 16;
 /// How many starts of an agent are remembered.
@@ -56,6 +58,9 @@ pub(super) enum Verdict {
     Welcome,
     /// It is let in; the name belonged to this other machine before.
     Replaces(InstanceId),
+    /// It is not let in yet: another start of the agent with the same store was heard a moment ago. That one has ended and is
+    /// silent soon, or it is another machine.
+    Later,
     /// Nobody is let in: two machines speak for the name.
     Contested,
     /// It is not let in: the name belongs to this other machine, as a person has said.
@@ -82,7 +87,17 @@ pub(super) fn judge(
         return Verdict::Welcome;
     };
     if claim.instance == accepted {
-        let Some(other) = starts.take(claim) else { return Verdict::Welcome };
+        let is_there = present.is_some_and(|present| present.silent < PRESENT);
+        let waited = starts.waits(claim, is_there, now);
+        if waited.is_some_and(|waited| waited <= PRESENT) {
+            return Verdict::Later;
+        }
+        let other = match waited {
+            // Both have been heard all the while.
+            Some(_) => starts.last_address(),
+            None => starts.take(claim),
+        };
+        let Some(other) = other else { return Verdict::Welcome };
         let text = format!(
             "two machines with one store ({accepted}) speak for {host} in turns, from {other} and {}",
             claim.address
@@ -147,9 +162,28 @@ pub(super) struct Starts {
     /// The newest last, each with where it connected from.
     seen: VecDeque<(String, String)>,
     returned: u32,
+    /// A start that was told to come again because another one was heard, and since when.
+    waiting: Option<(String, Timestamp)>,
 }
 
 impl Starts {
+    /// For how long a start has been told to come again; none if it may come in, as far as another one that is there goes.
+    fn waits(&mut self, claim: &Claim, is_there: bool, now: Timestamp) -> Option<Duration> {
+        let is_other = self.seen.back().is_some_and(|(start, _)| *start != claim.start);
+        if !is_there || !is_other || claim.start.is_empty() {
+            self.waiting = None;
+            return None;
+        }
+        if self.waiting.as_ref().is_none_or(|(start, _)| *start != claim.start) {
+            self.waiting = Some((claim.start.clone(), now));
+        }
+        self.waiting.as_ref().map(|(_, since)| now.since(*since))
+    }
+
+    fn last_address(&self) -> Option<String> {
+        self.seen.back().map(|(_, address)| address.clone())
+    }
+
     /// Notes a start. Gives where the other one is if two take turns.
     fn take(&mut self, claim: &Claim) -> Option<String> {
         let last = self.seen.back().cloned();
@@ -174,6 +208,13 @@ pub(super) fn contested(host: &HostId, contest: &Contest) -> Failure {
          a clone needs a name and a certificate of its own: rfs pki issue agent NAME"
     );
     Failure::new(Reason::HostConflict, contest.text.clone()).next(next).retry_after(ASK_AGAIN)
+}
+
+/// What a start of an agent is told while another one with the same store is heard.
+pub(super) fn later(host: &HostId) -> Failure {
+    let message = format!("another connection speaks for {host}, and was heard a moment ago");
+    let next = "it comes in once the other one is silent; two machines with one store are a conflict";
+    Failure::new(Reason::HostBusy, message).next(next).retry_after(COME_AGAIN)
 }
 
 /// What a machine is told that a person has turned away.
@@ -205,7 +246,9 @@ mod tests {
         let (mut machines, mut starts) = (Machines::default(), Starts::default());
         let mut said = Vec::new();
         let mut present = None;
-        for (word, at) in words.split_whitespace().zip(0..) {
+        let mut at = 0;
+        for word in words.split_whitespace() {
+            at += 1;
             let letters: Vec<char> = word.chars().collect();
             match letters[..] {
                 ['(', machine, ')'] => {
@@ -214,6 +257,8 @@ mod tests {
                 ['(', machine, '?', ')'] => {
                     present = Some(Present { instance: id(machine), silent: PRESENT })
                 }
+                // Time passes.
+                ['+'] => at += 11_000,
                 ['!', machine] => said.push(match accept(&mut machines, &mut starts, id(machine)) {
                     true => "accepted".to_owned(),
                     false => "unknown".to_owned(),
@@ -229,6 +274,7 @@ mod tests {
                     said.push(match verdict {
                         Verdict::Welcome => "in".to_owned(),
                         Verdict::Replaces(_) => "replaces".to_owned(),
+                        Verdict::Later => "later".to_owned(),
                         Verdict::Contested => "contested".to_owned(),
                         Verdict::Refused(_) => "refused".to_owned(),
                     });
@@ -241,7 +287,20 @@ mod tests {
 
     #[test]
     fn one_machine_is_let_in_as_often_as_it_comes() {
-        assert_eq!(play("a1 a1 (a) a1 a2 (a) a3"), "in in in in in");
+        assert_eq!(play("a1 a1 (a) a1 a2 a3"), "in in in in in");
+    }
+
+    /// The copy of a disk is told nothing while the machine that it was copied from is heard.
+    #[test]
+    fn another_start_of_one_store_waits_until_the_first_is_silent() {
+        assert_eq!(play("a1 (a) a2"), "in later");
+        assert_eq!(
+            play("a1 (a) a2 (a?) a2"),
+            "in later in",
+            "it was killed, and its connection was not closed"
+        );
+        assert_eq!(play("a1 (a) a2 + (a) a2"), "in later contested", "both are heard");
+        assert_eq!(play("a1 (a) a2 + a2 (a) a2"), "in later in in");
     }
 
     #[test]

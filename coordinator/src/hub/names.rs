@@ -52,6 +52,10 @@ impl Hub {
                 roster.settle_name(host, name.machines, name.starts, now);
                 Err(machines::refused(host, claim, accepted))
             }
+            Verdict::Later => {
+                roster.settle_name(host, name.machines, name.starts, now);
+                Err(machines::later(host))
+            }
             Verdict::Contested => {
                 Err(self.contest(host, name.machines, name.starts, was_contested, !was_known).await)
             }

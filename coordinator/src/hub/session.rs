@@ -261,7 +261,10 @@ async fn take(
     match message.message {
         Some(Up::Report(report)) => return take_report(hub, session, report, now).await,
         Some(Up::Health(health)) => {
-            hub.note_standing(session, health.inconsistent, now).await;
+            // A session that was ended speaks for nobody any more.
+            if hub.shared.roster.holds(session) {
+                hub.note_standing(session, health.inconsistent, now).await;
+            }
             let changed = hub.shared.roster.observe(session, health, now);
             if changed {
                 hub.tell(FleetEvent::Changed(session.host.clone())).await;

@@ -99,7 +99,13 @@ impl Draft<'_> {
 
     fn rewound(&mut self, text: &str) {
         let at = self.now;
-        if matches!(self.state.phase, Phase::Running { .. }) {
+        // It outweighs every other cause of a pause: whoever goes on must have read it.
+        let pauses = match &self.state.phase {
+            Phase::Running { .. } => true,
+            Phase::Paused { cause, .. } => !matches!(cause, PauseCause::Rewound(_)),
+            Phase::Aborting { .. } | Phase::Finished { .. } => false,
+        };
+        if pauses {
             self.emit(RollbackEvent::Paused { at, cause: PauseCause::Rewound(text.to_owned()) });
         }
     }

@@ -106,7 +106,10 @@ impl Rollback {
                 }
             }
             RollbackEvent::HostReplaced { host, instance, .. } => {
-                self.host(at, host, |host| host.replace(at, *instance));
+                self.host(at, host, |host| {
+                    host.forget_health(at, "another machine speaks for it", watches_health);
+                    host.replace(at, *instance);
+                });
             }
             RollbackEvent::HostContested { host, text, .. } => {
                 if let Some(host) = self.hosts.get_mut(host) {
@@ -194,7 +197,7 @@ impl Rollback {
                 }
             }
             RollbackEvent::Paused { cause, .. } => {
-                if let Phase::Running { direction } = &self.phase {
+                if let Phase::Running { direction } | Phase::Paused { direction, .. } = &self.phase {
                     self.phase = Phase::Paused { direction: direction.clone(), cause: cause.clone() };
                 }
             }
@@ -310,6 +313,9 @@ impl HostRecord {
     /// What another machine left here, or made of this one, is not known.
     fn replace(&mut self, at: Timestamp, instance: InstanceId) {
         self.instance = Some(instance);
+        // It counts its restores anew.
+        self.restore = None;
+        self.heard_late = None;
         let stood = self.phase.at_target()
             || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
         // One that answered that it is as it was may have spoken for another one that was told to change.

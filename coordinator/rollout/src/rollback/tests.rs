@@ -397,6 +397,8 @@ fn another_machine_under_a_name_is_not_where_the_old_one_was() {
     check("a b; known a; ok a; other a", &format!("a lost, b untouched | {}", paused(1)));
     check("a b; known a; ok a; wait 10; other a", &format!("a lost, b applying | {}", paused(2)));
     check("a b; known a; other a; ok a", "a applied, b untouched | running");
+    // It counts its restores anew, and holds no budget once it is known to be healthy.
+    check("a b sizes=2 budget=1; known a; ok a; other a; resume; anew a", "a lost, b applying | running");
     // What the other one answered says nothing of the one that was told to change.
     check(
         "a b failure=revert; known a; abort; stopped a; other a",
@@ -419,6 +421,7 @@ fn another_machine_under_a_name_is_not_where_the_old_one_was() {
 #[test]
 fn a_store_that_was_put_back_pauses_what_runs_and_old_answers_do_not_count() {
     check("a b; rewound", "a applying, b untouched | paused: the store was put back");
+    check("a b; pause; rewound", "a applying, b untouched | paused: the store was put back");
     check("a b; rewound; ok a; wait 10; resume", "a passed, b applying | running");
     let ahead = |obeyed: &str| {
         format!("has obeyed generation {obeyed}: the coordinator's store was put back to an older copy")

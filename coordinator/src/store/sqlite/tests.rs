@@ -78,7 +78,7 @@ async fn an_event_that_cannot_be_read_is_named() {
     for (body, expected) in [
         ("{\"version\":1,\"rollback\":{\"event\":\"from_the_future\"}}", "unknown variant"),
         (
-            "{\"version\":2,\"checkpoint\":{\"event\":\"cut_started\",\"at\":1}}",
+            "{\"version\":3,\"checkpoint\":{\"event\":\"cut_started\",\"at\":1}}",
             "written by a newer version of rfs",
         ),
         ("torn", "expected ident"),

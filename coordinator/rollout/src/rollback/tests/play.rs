@@ -264,6 +264,8 @@ impl Play {
             }
             // Measured before its last change, and heard only now.
             "outdated" => self.reading(&host, 1),
+            // Of a machine that has ended no restore yet.
+            "anew" => self.reading(&host, restores),
             "twin" => Command::Contested { host, text: "two machines speak for it".into() },
             "other" => {
                 let instance = Some(InstanceId::from_uuid(Uuid::from_u128(9)));
