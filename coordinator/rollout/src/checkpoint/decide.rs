@@ -5,7 +5,7 @@ use rfs_model::{Generation, HostId, Reason, SnapshotId, Timestamp};
 use super::event::CheckpointEvent;
 use super::state::{Checkpoint, HostPhase, Phase};
 use crate::command::{Command, Connected, Person, PersonAction, Refusal};
-use crate::host::{Failure, GENERATIONS, Report, StepKind};
+use crate::host::{Failure, Report, StepKind};
 
 /// A checkpoint with the events that are being decided, already taken into account.
 pub(crate) struct Draft<'d> {
@@ -87,15 +87,15 @@ impl<'d> Draft<'d> {
         }
     }
 
-    /// While this checkpoint owns a host, nobody else gives it commands: if it has obeyed newer ones, they were given by a
-    /// store that knew more than this one.
+    /// While this checkpoint owns a host, nobody else gives it commands: if it has obeyed newer ones than this history gives,
+    /// they were given by a store that knew more than this one. They may have been this checkpoint's own.
     fn overtaken(&mut self, host: &HostId, accepted: Generation, snapshot: Option<SnapshotId>) {
         let Some(record) = self.state.hosts.get(host) else { return };
-        let last = Generation(record.generation.0 + GENERATIONS - 1);
+        let last = record.phase.last_step().generation(record.generation);
         if accepted > last {
             let is_at = snapshot.map(|snapshot| format!("; it is at snapshot {}", snapshot.0.short()));
             let text = format!(
-                "{host} has obeyed generation {accepted}, and this checkpoint's last one there is {last}: the coordinator's \
+                "{host} has obeyed generation {accepted}, and the last one that this checkpoint gave is {last}: the coordinator's \
                  store was put back to an older copy{}",
                 is_at.unwrap_or_default()
             );
@@ -148,6 +148,16 @@ impl<'d> Draft<'d> {
 }
 
 impl HostPhase {
+    /// The last step that a host in this phase can have been told.
+    fn last_step(self) -> StepKind {
+        match self {
+            Self::Preparing | Self::Prepared => StepKind::Prepare,
+            Self::Cutting | Self::Cut => StepKind::Cut,
+            Self::Finishing | Self::Done => StepKind::Finish,
+            Self::Abandoning | Self::Failed => StepKind::Abandon,
+        }
+    }
+
     /// The step whose answer is waited for.
     pub(super) fn awaits(self) -> Option<StepKind> {
         match self {

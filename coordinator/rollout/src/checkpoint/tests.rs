@@ -247,7 +247,24 @@ fn an_abort_makes_everyone_resume() {
 
 #[test]
 fn answers_that_are_not_awaited_change_nothing() {
-    check("a b; cut a; resumed a; abandoned b", "a Preparing/prepare, b Preparing/prepare | preparing");
     check("a b; ready a b; ready a", "a Cutting/cut, b Cutting/cut | cutting");
     check("a b; wait 60; ready a", "a Abandoning/abandon, b Abandoning/abandon | finishing");
+}
+
+/// The answers may be this checkpoint's own, to steps that an older copy of the store does not know of.
+#[test]
+fn an_answer_to_a_step_that_was_never_given_gives_the_checkpoint_up() {
+    check("a b; cut a", "a Abandoning/abandon, b Abandoning/abandon | finishing");
+    let why = "a has obeyed generation 9, and the last one that this checkpoint gave is 8: the coordinator's store was put back \
+               to an older copy";
+    check(
+        "a b; ready b; cut a; abandoned a b",
+        &format!("a Failed/-, b Failed/- | INCOMPLETE within 0ns; a: {why}; b: {why}"),
+    );
+    check(
+        "a b; ready a b; cut a; resumed b; abandoned a b",
+        "a Failed/-, b Failed/- | INCOMPLETE within 0ns; a: b has obeyed generation 10, and the last one that this checkpoint \
+         gave is 9: the coordinator's store was put back to an older copy; b: b has obeyed generation 10, and the last one \
+         that this checkpoint gave is 9: the coordinator's store was put back to an older copy",
+    );
 }

@@ -51,10 +51,14 @@ impl Rollback {
 
     fn due_of_applied(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
         let gate = &self.request.policy.gate;
-        if gate.ignore_health {
-            return (since, Due::Pass);
-        }
         let deadline = since.plus(gate.healthy_deadline);
+        if gate.ignore_health {
+            return match &host.contested {
+                None => (since, Due::Pass),
+                // Nobody knows which machine would pass.
+                Some(text) => (deadline, Due::Fail(Failure::new(Reason::HostConflict, text.clone()))),
+            };
+        }
         // Nobody listened when it passed: the host has until it could have been healthy for long enough since it was heard.
         let extended = host.heard_late.map_or(deadline, |heard| heard.plus(gate.min_healthy_time));
         let fail =

@@ -88,6 +88,14 @@ impl<'w> Truth<'w> {
         there && !self.contested(host) && agent.monitor.was_good(from, known, agent.told_restore)
     }
 
+    /// Whether the host was measured good a moment ago, before or after whatever change.
+    fn good_lately(&self, host: &HostId) -> bool {
+        let agent = self.machine(host);
+        let known = self.known_from(agent);
+        let there = agent.quiet_since.is_none_or(|since| since >= known);
+        there && !self.contested(host) && agent.monitor.was_good(self.now, known, 0)
+    }
+
     fn at(&self, host: &HostId, snapshot: SnapshotId) -> bool {
         self.machine(host).content == Some(snapshot)
     }
@@ -513,12 +521,17 @@ fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Tru
         let unnoticed = back_at >= truth.ago(LAG + UNNOTICED);
         !lost && agent.quiet_since.is_none_or(|since| unnoticed || since >= known)
     };
-    let ill = |name: &HostId| !there(name) || (watched && !truth.good_for(name, Duration::ZERO));
+    // Of one that has not reported its change, what was measured before it may be the newest that is known.
+    let good = |name: &HostId| match rollback.hosts[name].phase.at_target() {
+        true => truth.good_for(name, Duration::ZERO),
+        false => truth.good_lately(name),
+    };
+    let ill = |name: &HostId| !there(name) || (watched && !good(name));
     // One that was ill a moment ago may be taken for one that is down anyway.
     let agent = truth.machine(started);
-    let good = agent.monitor.was_good(truth.ago(LAG), truth.now, agent.told_restore);
+    let was_good = agent.monitor.was_good(truth.ago(LAG), truth.now, agent.told_restore);
     let heard = agent.quiet_until(truth.now) < truth.ago(LAG);
-    let well = there(started) && (!watched || (good && heard && !truth.contested(started)));
+    let well = there(started) && (!watched || (was_good && heard && !truth.contested(started)));
     let unproven = |name: &HostId| {
         let applied = matches!(rollback.hosts[name].phase, HostPhase::Applied { .. });
         applied && watched && !truth.good_for(name, Duration::ZERO) && !rollback.acknowledged.contains(name)
