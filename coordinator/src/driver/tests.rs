@@ -3,9 +3,11 @@
 //! A test says what happens and then lets everything [settle](Bed::settle): until no report waits and no driver has anything
 //! left to do. So nothing sleeps, and nothing depends on how fast the machine is.
 
+mod absence;
 mod agents;
 mod crash;
 mod faults;
+mod machines;
 mod people;
 mod rivals;
 mod rollback;
@@ -14,7 +16,7 @@ mod targets;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rfs_model::time::{Clock, ManualClock};
+use rfs_model::time::{Clock, ManualClock, SharedClock};
 use rfs_model::{CheckpointId, Generation, HostId, Labels, OperationId, RollbackId, Selector, Timestamp};
 use rfs_rollout::rollback::HostPhase;
 use rfs_rollout::{
@@ -53,7 +55,7 @@ struct Bed {
     diary: Diary,
     agents: Arc<Agents>,
     store: Arc<dyn Store>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One coordinator.
@@ -93,7 +95,7 @@ impl Bed {
             store.host_seen(seen).await.expect("the store takes it");
         }
         let agents = Arc::new(Agents::new(&hosts, clock.clone(), diary.clone()));
-        Self { hosts, clock, diary, agents, store, _folder: folder }
+        Self { hosts, clock, diary, agents, store, folder }
     }
 
     /// A coordinator starts, and every host connects to it.
@@ -107,12 +109,16 @@ impl Bed {
 
     /// A coordinator starts, and no host connects to it.
     async fn start_alone(&self) -> Coordinator {
+        self.start_by(self.clock.clone()).await
+    }
+
+    /// A coordinator starts with a clock of its own.
+    async fn start_by(&self, clock: SharedClock) -> Coordinator {
         let store = Arc::new(Faulty::new(self.store.clone(), self.diary.clone()));
         let (events, told) = fleet::channel();
         let link = Arc::new(Link::new(self.agents.clone(), events.clone()));
         let stop = CancellationToken::new();
-        let operations =
-            Operations::open(store.clone(), link.clone(), self.clock.clone(), told, stop.clone()).await;
+        let operations = Operations::open(store.clone(), link.clone(), clock, told, stop.clone()).await;
         Coordinator { store, link, events, operations: operations.expect("the store answers"), stop }
     }
 
@@ -138,6 +144,9 @@ impl Bed {
         self.settle(coordinator, of).await;
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
+            for host in self.agents.arrives() {
+                coordinator.link.changed(&host).await;
+            }
             coordinator.link.changed(&self.hosts[0]).await;
             self.settle(coordinator, of).await;
         }

@@ -1,17 +1,19 @@
-//! Hosts with agents, in memory: each keeps a journal of what it has answered, refuses older generations, and repeats what
-//! was not acknowledged.
+//! Hosts with agents, in memory: each keeps a journal of what it has answered, refuses older generations, repeats what
+//! was not acknowledged, measures its health anew after each restore, and says how it is on each session anew.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rfs_model::time::SharedClock;
 use rfs_model::{
-    ByteCount, Digest, Generation, Health, HostId, OperationId, Reason, SnapshotId, Standing, Timestamp,
+    ByteCount, Digest, Generation, Health, HostId, InstanceId, OperationId, Reason, RestoreNumber,
+    SnapshotId, Standing, Timestamp,
 };
 use rfs_rollout::{Answer, Captured, Failure, HostCommand, Reading, Report, Restored, Step, StepKind};
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::Diary;
 use crate::driver::fleet::{Fleet, FleetEvent, SendError, SessionNumber, Sighting};
@@ -19,6 +21,11 @@ use crate::driver::fleet::{Fleet, FleetEvent, SendError, SessionNumber, Sighting
 /// A release of what runs on a host, which is its whole state.
 pub(super) fn version(number: u8) -> SnapshotId {
     SnapshotId(Digest::from_bytes([number; 32]))
+}
+
+fn another_machine() -> InstanceId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    InstanceId::from_uuid(Uuid::from_u128(NEXT.fetch_add(1, Ordering::Relaxed).into()))
 }
 
 /// What a host does when it is told to go somewhere.
@@ -35,10 +42,24 @@ pub(super) enum Manner {
 }
 
 struct Agent {
+    instance: InstanceId,
     session: Option<SessionNumber>,
+    /// What it had obeyed, and where it was, when its session began.
+    introduced: (Generation, SnapshotId),
+    /// Nothing is heard on its session.
+    silent: bool,
+    /// Which other machine speaks for its name.
+    contested: Option<String>,
     manner: Manner,
     state: SnapshotId,
+    /// What it measures, since when, and after how many restores.
     health: (Health, Timestamp),
+    restores: u64,
+    /// What the coordinator has heard of that on the present session; what it will have heard, and when.
+    heard: Option<Reading>,
+    said: Option<(Timestamp, Reading)>,
+    /// How long what it says is on its way; none if it says nothing.
+    lag: Option<Duration>,
     highest: Generation,
     journal: BTreeMap<Generation, Report>,
     unacked: BTreeMap<Generation, Report>,
@@ -68,10 +89,18 @@ impl Agents {
     pub(super) fn new(hosts: &[HostId], clock: SharedClock, diary: Diary) -> Self {
         let agent = |host: &HostId| {
             let agent = Agent {
+                instance: another_machine(),
                 session: None,
+                introduced: (Generation(0), version(1)),
+                silent: false,
+                contested: None,
                 manner: Manner::Well,
                 state: version(1),
                 health: (Health::Good, clock.now()),
+                restores: 0,
+                heard: None,
+                said: None,
+                lag: Some(Duration::ZERO),
                 highest: Generation(0),
                 journal: BTreeMap::new(),
                 unacked: BTreeMap::new(),
@@ -101,8 +130,58 @@ impl Agents {
         let now = self.clock.now();
         for agent in self.all().values_mut() {
             agent.state = version(number);
-            agent.health = (Health::Good, now);
+            agent.becomes(Health::Good, now);
         }
+    }
+
+    /// What the host's checks find from now on.
+    pub(super) fn is(&self, host: &HostId, health: Health) {
+        let now = self.clock.now();
+        self.with(host, |agent| agent.becomes(health, now));
+    }
+
+    /// How long what the host says of its health is on its way; none if it says nothing.
+    pub(super) fn lags(&self, host: &HostId, lag: Option<Duration>) {
+        self.with(host, |agent| agent.lag = lag);
+    }
+
+    /// The host says again how it is.
+    pub(super) fn says_health(&self, host: &HostId) {
+        let now = self.clock.now();
+        self.with(host, |agent| agent.say(now));
+    }
+
+    /// What was on its way and has arrived by now; the hosts that it is about.
+    pub(super) fn arrives(&self) -> Vec<HostId> {
+        let now = self.clock.now();
+        let mut hosts = Vec::new();
+        for (host, agent) in self.all().iter_mut() {
+            if let Some((_, reading)) = agent.said.take_if(|(due, _)| *due <= now) {
+                agent.heard = Some(Reading { heard_at: now, ..reading });
+                hosts.push(host.clone());
+            }
+        }
+        hosts
+    }
+
+    /// All sessions are over, and nobody is told.
+    pub(super) fn all_leave(&self) {
+        for agent in self.all().values_mut() {
+            agent.session = None;
+        }
+    }
+
+    /// Another machine gets the host's name: it has obeyed nothing, and has release 9.
+    pub(super) fn replaces(&self, host: &HostId) {
+        let now = self.clock.now();
+        self.with(host, |agent| {
+            agent.instance = another_machine();
+            (agent.session, agent.state, agent.highest, agent.restores) =
+                (None, version(9), Generation(0), 0);
+            agent.journal.clear();
+            agent.unacked.clear();
+            agent.becomes(Health::Good, now);
+        });
     }
 
     /// Which release the host has.
@@ -151,9 +230,15 @@ impl Link {
             *sessions += 1;
             SessionNumber(*sessions)
         };
+        let now = self.agents.clock.now();
         let unacked: Vec<Report> = self.agents.with(host, |agent| {
             agent.session = Some(number);
-            agent.unacked.values().cloned().collect()
+            agent.introduced = (agent.highest, agent.state);
+            agent.contested = None;
+            // What was heard on another session is forgotten until it is said again.
+            (agent.heard, agent.said) = (None, None);
+            agent.say(now);
+            agent.unacked.values().map(|report| Report { newest: agent.highest, ..report.clone() }).collect()
         });
         self.changed(host).await;
         for report in unacked {
@@ -163,6 +248,21 @@ impl Link {
 
     pub(super) async fn disconnect(&self, host: &HostId) {
         self.agents.with(host, |agent| agent.session = None);
+        self.changed(host).await;
+    }
+
+    /// Another machine speaks for the host's name, too: neither has a session.
+    pub(super) async fn contest(&self, host: &HostId) {
+        self.agents.with(host, |agent| {
+            agent.session = None;
+            agent.contested = Some(format!("two machines speak for {host}"));
+        });
+        self.changed(host).await;
+    }
+
+    /// The host's agent is stopped, or goes on.
+    pub(super) async fn silent(&self, host: &HostId, silent: bool) {
+        self.agents.with(host, |agent| agent.silent = silent);
         self.changed(host).await;
     }
 
@@ -200,18 +300,56 @@ impl Fleet for Link {
 
     fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
         assert!(!self.faulty.swap(false, Ordering::SeqCst), "the fault that the test asked for");
-        self.agents.with(host, |agent| match agent.session {
-            None => Sighting::absent(now),
-            session => {
-                let (health, since) = agent.health;
-                let reading = Reading { health, ..Reading::unknown(since, format!("http: {health}")) };
-                Sighting { session, reading, ..Sighting::absent(now) }
+        self.agents.with(host, |agent| {
+            let absent = Sighting { contested: agent.contested.clone(), ..Sighting::absent(now) };
+            let Some(session) = agent.session.filter(|_| !agent.silent) else { return absent };
+            let (accepted, snapshot) = agent.introduced;
+            let reading = agent.heard.clone().unwrap_or_else(|| Reading::unknown(now, "not heard yet"));
+            Sighting {
+                session: Some(session),
+                instance: Some(agent.instance),
+                accepted,
+                snapshot: Some(snapshot),
+                reading,
+                ..absent
             }
         })
     }
 }
 
 impl Agent {
+    /// Its checks find this from now on.
+    fn becomes(&mut self, health: Health, now: Timestamp) {
+        self.health = (health, now);
+        self.say(now);
+    }
+
+    /// Says how it is.
+    fn say(&mut self, now: Timestamp) {
+        let Some(lag) = self.lag else { return };
+        let (health, since) = self.health;
+        let reading = Reading {
+            health,
+            since,
+            after: RestoreNumber(self.restores),
+            measured_at: Some(now),
+            heard_at: now,
+            evidence: format!("http: {health}"),
+        };
+        if lag.is_zero() {
+            self.heard = Some(reading);
+        } else {
+            self.said = Some((now.plus(lag), reading));
+        }
+    }
+
+    /// A restore ends: everything is measured anew.
+    fn restores(&mut self, health: Health, now: Timestamp) -> RestoreNumber {
+        self.restores += 1;
+        self.becomes(health, now);
+        RestoreNumber(self.restores)
+    }
+
     /// Takes a command; an answer is journalled before it is given.
     fn take(&mut self, host: &HostId, command: HostCommand, now: Timestamp) -> Option<Report> {
         if self.manner == Manner::Dawdles && matches!(command.step, Step::Apply { .. }) {
@@ -220,7 +358,7 @@ impl Agent {
         }
         let HostCommand { operation, generation, ref step, .. } = command;
         let report = match self.journal.get(&generation) {
-            Some(known) => known.clone(),
+            Some(known) => Report { newest: self.highest, ..known.clone() },
             None => {
                 let answer = if generation < self.highest {
                     Answer::Refused(Failure::new(Reason::StaleGeneration, "an older command"))
@@ -255,25 +393,31 @@ impl Agent {
             Step::Finish | Step::Abandon => Answer::Finished,
             Step::Apply { .. } if self.manner == Manner::Fails => {
                 let failure = Failure::new(Reason::CommandFailed, "the service does not start");
-                Answer::Restored(restored(Standing::Before, None, Some(failure)))
+                let restore = self.restores(self.health.0, now);
+                Answer::Restored(restored(Standing::Before, None, Some(failure), restore))
             }
             Step::Apply { snapshot, .. } => {
                 let backup = std::mem::replace(&mut self.state, *snapshot);
                 let sick = self.manner == Manner::Sickens;
-                self.health = (if sick { Health::Bad } else { Health::Good }, now);
-                Answer::Restored(restored(Standing::Target, Some(backup), None))
+                let restore = self.restores(if sick { Health::Bad } else { Health::Good }, now);
+                Answer::Restored(restored(Standing::Target, Some(backup), None, restore))
             }
             Step::Cancel => Answer::Finished,
             Step::Revert { backup, .. } => {
                 self.state = *backup;
-                self.health = (Health::Good, now);
-                Answer::Restored(restored(Standing::Target, None, None))
+                let restore = self.restores(Health::Good, now);
+                Answer::Restored(restored(Standing::Target, None, None, restore))
             }
         }
     }
 }
 
-fn restored(standing: Standing, backup: Option<SnapshotId>, failure: Option<Failure>) -> Restored {
+fn restored(
+    standing: Standing,
+    backup: Option<SnapshotId>,
+    failure: Option<Failure>,
+    restore: RestoreNumber,
+) -> Restored {
     Restored {
         standing,
         backup,
@@ -282,6 +426,6 @@ fn restored(standing: Standing, backup: Option<SnapshotId>, failure: Option<Fail
         steps: 1,
         bytes: ByteCount(1),
         failure,
-        restore: None,
+        restore: Some(restore),
     }
 }
