@@ -421,7 +421,7 @@ impl Driver {
         }
         info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
         self.rival = None;
-        let mut seen = vec![self.listen_from(self.shared.clock.now())];
+        let mut seen = vec![self.listen_from(self.shared.opened_at)];
         seen.extend(self.look_at_everything());
         Ok(seen)
     }

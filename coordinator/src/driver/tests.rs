@@ -300,3 +300,9 @@ fn rollback_request(source: Source) -> RollbackRequest {
         requester: "operator/alice".into(),
     }
 }
+
+/// The same waves without a canary: a canary that is left out holds the gate.
+fn without_canary(request: &mut RollbackRequest) {
+    let sizes = vec![Amount::Count(1), Amount::Count(2)];
+    request.strategy = Strategy::Gradual(Waves { sizes, ..Waves::default() });
+}

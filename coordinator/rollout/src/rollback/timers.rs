@@ -56,7 +56,7 @@ impl Rollback {
             return match &host.contested {
                 None => (since, Due::Pass),
                 // Nobody knows which machine would pass.
-                Some(text) => (deadline, Due::Fail(Failure::new(Reason::HostConflict, text.clone()))),
+                Some(_) => (self.heard_by(host, deadline), Due::Fail(host.ill("not one machine"))),
             };
         }
         // Nobody listened when it passed: the host has until it could have been healthy for long enough since it was heard.

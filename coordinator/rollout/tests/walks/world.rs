@@ -232,8 +232,8 @@ impl World {
         self.steps += 1;
         let Operation::Rollback(rollback) = &self.operation else { return };
         let broken = self.oracle.look(rollback, &self.machines, &self.seats, self.now);
-        let broken =
-            broken.or_else(|| if self.steps % 8 == 0 { self.oracle.adds_up(rollback) } else { None });
+        let broken = broken
+            .or_else(|| if self.steps.is_multiple_of(8) { self.oracle.adds_up(rollback) } else { None });
         self.fail_if(broken);
     }
 

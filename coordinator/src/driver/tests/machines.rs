@@ -241,7 +241,9 @@ async fn only_a_whole_rollback_whose_gates_were_watched_proves_its_checkpoint() 
     };
     assert_eq!(run(|_| {}, true).await, None, "promoted");
     assert_eq!(run(|request| request.policy.gate.ignore_health = true, false).await, None, "nobody looked");
-    let one = |request: &mut RollbackRequest| drop(request.selector.hosts.insert(host("a")));
+    let one = |request: &mut RollbackRequest| {
+        request.selector.hosts.insert(host("a"));
+    };
     assert_eq!(run(one, false).await, None, "not every host");
     assert_eq!(run(|_| {}, false).await, Some(checkpoint));
 }

@@ -136,6 +136,7 @@ impl Bed {
         coordinator.link.disconnect(&host("a")).await;
         let mut request = rollback_request(Source::Checkpoint(checkpoint));
         request.policy.on_unreachable = OnUnreachable::Skip;
+        without_canary(&mut request);
         let id = coordinator.operations.create_rollback(request, None).await.expect("a rollback begins");
         self.pass(coordinator, id, 9).await;
         self.check(coordinator, id, "a2 skipped | b1 passed | PARTIAL").await;

@@ -9,10 +9,11 @@ async fn of_two_drivers_one_goes_on_and_nothing_takes_effect_twice() {
     let id = bed.rollback(&one, |_| {}).await;
     // It finds the operation open, and every host in reach.
     let other = bed.start_alone().await;
-    for _ in 0..12 {
+    for _ in 0..40 {
         bed.clock.advance(Duration::from_secs(1));
-        for coordinator in [&one, &other] {
-            coordinator.link.changed(&bed.hosts[0]).await;
+        for host in bed.agents.arrives().iter().chain(&bed.hosts) {
+            one.link.changed(host).await;
+            other.link.changed(host).await;
         }
         bed.settle(&one, id.into()).await;
         bed.settle(&other, id.into()).await;

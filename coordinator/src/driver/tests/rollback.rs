@@ -106,6 +106,7 @@ async fn check_unreachable(on_unreachable: OnUnreachable, seconds: u64, expected
     coordinator.link.disconnect(&host("a")).await;
     let mut request = rollback_request(Source::Checkpoint(checkpoint));
     request.policy.on_unreachable = on_unreachable;
+    without_canary(&mut request);
     let id = coordinator.operations.create_rollback(request, None).await.expect("a rollback begins");
     bed.pass(&coordinator, id, seconds).await;
     bed.check(&coordinator, id, expected).await;
@@ -136,6 +137,7 @@ async fn a_host_that_another_operation_has_had_since_is_not_brought_in_line() {
     coordinator.link.disconnect(&host("a")).await;
     let mut request = rollback_request(Source::Checkpoint(checkpoint));
     request.policy.on_unreachable = OnUnreachable::Skip;
+    without_canary(&mut request);
     let first = coordinator.operations.create_rollback(request.clone(), None).await.expect("it begins");
     bed.pass(&coordinator, first, 9).await;
     bed.check(&coordinator, first, "a2 skipped | b1 passed | PARTIAL").await;
