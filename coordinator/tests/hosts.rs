@@ -80,7 +80,7 @@ async fn hosts_are_listed_in_pages_and_a_token_is_for_its_own_list() {
 }
 
 #[tokio::test]
-async fn a_newer_start_of_the_same_agent_takes_its_place_and_the_older_one_is_told_why() {
+async fn another_start_with_the_same_store_is_a_conflict_while_both_are_heard() {
     let fleet = Fleet::start().await;
     let operator = fleet.operator("vera").await;
     let old = fleet.agent("web-1", &[]);
@@ -89,10 +89,8 @@ async fn a_newer_start_of_the_same_agent_takes_its_place_and_the_older_one_is_to
     new.state().instance = old.state().instance;
     let farewell = until("the older one is told", async || old.state().farewell.take()).await;
     let failure = rfs_link::Failure::from_status(&farewell);
-    assert_eq!(
-        (failure.reason, failure.message.as_str()),
-        (Reason::HostBusy, "a newer connection speaks for web-1")
-    );
+    assert_eq!(failure.reason, Reason::HostConflict);
+    assert!(failure.message.starts_with("two machines with one store"), "{}", failure.message);
     assert!(failure.next_step().contains("clone"), "{}", failure.next_step());
 }
 
