@@ -62,13 +62,17 @@ fn a_store_that_was_put_back_sends_nothing_to_hosts_that_are_ahead_of_it() {
     let rollback = bed.await_rollback_within(Duration::from_secs(30), "PAUSED");
     assert_eq!(rollback["name"], name.as_str(), "the one that was under way: {}", brief(&rollback));
     assert_eq!(rollback["cause"]["reason"], "STORE_REWOUND", "{}", brief(&rollback));
+    bed.await_connected(3);
     // What each host is at is compared, and said: none is where the old copy has it.
+    let rollback = rfs_tests::wait::until("every host is compared", || {
+        let compared = |(_, host): &(u64, &serde_json::Value)| host["failure"]["reason"] == "STORE_REWOUND";
+        Some(bed.rollback()).filter(|rollback| hosts_of(rollback).iter().all(compared))
+    });
     for (_, host) in hosts_of(&rollback) {
         assert_eq!(host["failure"]["reason"], "STORE_REWOUND", "{}", brief(&rollback));
         let message = host["failure"]["message"].as_str().unwrap_or_default();
         assert!(message.contains("it is at snapshot"), "{message}");
     }
-    bed.await_connected(3);
     // Time in which it could have done something.
     thread::sleep(Duration::from_secs(8));
     assert_eq!(bed.rollback()["state"], "PAUSED");
