@@ -56,7 +56,7 @@ impl Fleet for Willing {
         };
         let HostCommand { operation, generation, ref step, .. } = command;
         let (host, step) = (host.clone(), step.kind());
-        let report = Report { host, operation, generation, step, answer, newest: generation };
+        let report = Report { host, instance: None, operation, generation, step, answer, newest: generation };
         let events = self.events.clone();
         self.runtime.get().expect("the runtime is known").spawn(async move {
             let (stored, acknowledged) = oneshot::channel();

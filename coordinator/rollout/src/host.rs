@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use rfs_model::{
-    ByteCount, Generation, HostId, OperationId, Reason, RestoreNumber, SnapshotId, Standing, Timestamp,
+    ByteCount, Generation, HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId, Standing,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +138,8 @@ impl fmt::Display for StepKind {
 pub struct Report {
     /// Who answers.
     pub host: HostId,
+    /// The machine that answers; none if that is not told.
+    pub instance: Option<InstanceId>,
     /// The command's operation.
     pub operation: OperationId,
     /// The command's generation.

@@ -102,7 +102,15 @@ impl Agent {
             StepKind::Apply | StepKind::Cancel | StepKind::Revert => panic!("a checkpoint sends no {step}"),
         };
         let (operation, generation) = (command.operation, command.generation);
-        let report = Report { host: host.clone(), operation, generation, step, answer, newest: generation };
+        let report = Report {
+            host: host.clone(),
+            instance: None,
+            operation,
+            generation,
+            step,
+            answer,
+            newest: generation,
+        };
         self.journal.insert(generation, report.clone());
         self.outbox.push(report);
     }

@@ -64,6 +64,7 @@ fn roll_back(count: u32) -> Duration {
     let report = |(host, admission): (&HostId, &Admission)| {
         Command::Report(Report {
             host: host.clone(),
+            instance: None,
             operation: id.into(),
             generation: admission.generation,
             step: StepKind::Apply,

@@ -37,6 +37,16 @@ pub enum OperationError {
         /// Which hosts, and why.
         missing: String,
     },
+    /// Chosen hosts do not have their snapshots of the checkpoint any more.
+    #[error("checkpoint {id} is no target for all of these hosts: {dropped}")]
+    Dropped {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// Which hosts, and why.
+        dropped: String,
+        /// The chosen hosts that have theirs.
+        held: Vec<String>,
+    },
     /// The checkpoint is still being taken.
     #[error("checkpoint {0} is still being taken")]
     NotYetTaken(CheckpointId),
@@ -112,7 +122,7 @@ impl OperationError {
             Self::Invalid { .. } => Reason::InvalidArgument,
             Self::NoCheckpoint(_) => Reason::CheckpointNotFound,
             Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
-            Self::Incomplete { .. } => Reason::CheckpointIncomplete,
+            Self::Incomplete { .. } | Self::Dropped { .. } => Reason::CheckpointIncomplete,
             Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
             Self::StillAtWork { .. } => Reason::HostBusy,
             Self::InUse { .. } => Reason::CheckpointInUse,
@@ -131,7 +141,9 @@ impl OperationError {
         match self {
             Self::Plan(error) => Some(error.field()),
             Self::Invalid { field, .. } => Some(field),
-            Self::NoCheckpoint(_) | Self::Incomplete { .. } | Self::NotYetTaken(_) => Some("checkpoint"),
+            Self::NoCheckpoint(_) | Self::Incomplete { .. } | Self::Dropped { .. } | Self::NotYetTaken(_) => {
+                Some("checkpoint")
+            }
             Self::RequestIdReused(_) => Some("request_id"),
             Self::NoRollback(_)
             | Self::NoOperation(_)
@@ -175,6 +187,12 @@ impl OperationError {
             | Self::Refused(_)
             | Self::Overloaded
             | Self::Store(_) => None,
+            Self::Dropped { held, id, .. } => Some(match held.len() {
+                0 => "see the others with: rfs checkpoint list".to_owned(),
+                // Few enough to be typed.
+                1..=8 => format!("it is one for the others: --host {}", held.join(",")),
+                many => format!("it is one for {many} others; see them with: rfs checkpoint show {id}"),
+            }),
         }
     }
 

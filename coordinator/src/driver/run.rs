@@ -30,8 +30,9 @@ pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 /// stopped, the machine was, or the store did not answer.
 pub const STOOD_STILL: Duration = Duration::from_secs(5);
 /// How long the hosts of an operation that is gone on with are waited for before any of them is told anything. A store that
-/// was put back to an older copy is found by what hosts say when they come back.
-pub const COMPARING: Duration = Duration::from_secs(5);
+/// was put back to an older copy is found by what hosts say when they come back, and they wait for up to 10 s between two
+/// attempts.
+pub const COMPARING: Duration = Duration::from_secs(12);
 /// How long a history must rest before a driver that met another one takes it for gone.
 pub const RIVAL_REST: Duration = Duration::from_secs(10);
 

@@ -46,7 +46,23 @@ pub(super) async fn planned(
     };
     let hosts = shared.store.hosts().await?.into_iter();
     let hosts = hosts.map(|row| (row.host, HostView { labels: row.labels }));
-    Ok((plan(request, &FleetView { hosts: hosts.collect(), targets })?, undone))
+    let plan = plan(request, &FleetView { hosts: hosts.collect(), targets })?;
+    if let Source::Checkpoint(id) = request.source {
+        all_are_held(shared, id, &plan).await?;
+    }
+    Ok((plan, undone))
+}
+
+/// A checkpoint that has lost the snapshot of a host stays a target for the others.
+async fn all_are_held(shared: &Shared, id: CheckpointId, plan: &Plan) -> Result<(), OperationError> {
+    let mut dropped = shared.store.dropped_snapshots(id).await?;
+    dropped.retain(|host, _| plan.targets.contains_key(host));
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    let held = plan.targets.keys().filter(|host| !dropped.contains_key(*host)).map(HostId::to_string);
+    let texts = dropped.iter().map(|(host, since)| dropped_snapshot(host, *since));
+    Err(OperationError::Dropped { id, dropped: named(texts), held: held.collect() })
 }
 
 async fn snapshots(
@@ -55,14 +71,7 @@ async fn snapshots(
 ) -> Result<BTreeMap<HostId, SnapshotId>, OperationError> {
     let checkpoint = checkpoint(shared, id).await?;
     match checkpoint.outcome() {
-        Some(Outcome::Complete) => {
-            let dropped = shared.store.dropped_snapshots(id).await?;
-            if dropped.is_empty() {
-                return Ok(checkpoint.snapshots());
-            }
-            let texts = dropped.iter().map(|(host, since)| dropped_snapshot(host, *since));
-            Err(OperationError::Incomplete { id, missing: named(texts) })
-        }
+        Some(Outcome::Complete) => Ok(checkpoint.snapshots()),
         Some(Outcome::Incomplete) => Err(OperationError::Incomplete { id, missing: missing(&checkpoint) }),
         None => Err(OperationError::NotYetTaken(id)),
     }
@@ -151,7 +160,7 @@ pub(super) async fn deletable(shared: &Shared, id: CheckpointId) -> Result<(), O
     }
     let why = if let Some(rollback) = shared.store.rollback_to(id).await? {
         format!("rollback {rollback} is on its way to it")
-    } else if shared.store.newest_complete_checkpoint().await? == Some(id) {
+    } else if shared.store.needed_checkpoints().await?.contains(&id) {
         "it is the newest complete one".to_owned()
     } else if last_proven(shared).await? == Some(id) {
         "it is the last one that a rollback has reached and found healthy".to_owned()

@@ -223,6 +223,7 @@ impl Coordinator {
     async fn probe(&self, operation: OperationId) -> bool {
         let report = Report {
             host: host("nobody"),
+            instance: None,
             operation,
             generation: Generation(0),
             step: StepKind::Prepare,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rfs_model::{ByteCount, Generation, HostId, RestoreNumber, Timestamp};
+use rfs_model::{ByteCount, Generation, HostId, InstanceId, RestoreNumber, Timestamp};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::agentlink::v1::report::Outcome;
 use rfs_proto::convert::{
@@ -71,9 +71,10 @@ fn step(path: &str, wire: i32) -> Result<StepKind, FieldError> {
     }
 }
 
-/// Reads a report of `host`. `to_ours` turns the agent's clock into ours; nothing was cut after `arrived`.
+/// Reads a report of `host`, for which the machine `instance` speaks. `to_ours` turns the agent's clock into ours; nothing was cut after `arrived`.
 pub(super) fn report(
     host: HostId,
+    instance: InstanceId,
     wire: link::Report,
     to_ours: impl Fn(Timestamp) -> Timestamp,
     arrived: Timestamp,
@@ -98,6 +99,7 @@ pub(super) fn report(
     };
     Ok(Report {
         host,
+        instance: Some(instance),
         operation: parse("key.operation_id", &key.operation_id)?,
         generation: Generation(key.generation),
         step: step("key.step", key.step)?,
@@ -132,6 +134,7 @@ fn failure(wire: v1::Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use rfs_model::{Digest, OperationId, Reason, SnapshotId, Standing};
+    use uuid::Uuid;
 
     use super::*;
 
@@ -146,8 +149,14 @@ mod tests {
     fn read(step: link::Step, outcome: Option<Outcome>) -> Result<Report, String> {
         let wire = link::Report { key: Some(key(step)), sequence: 1, outcome, newest_generation: 7 };
         let host = HostId::new("web-1").expect("a name");
-        report(host, wire, |time| Timestamp(time.0 - 5_000), Timestamp(2_000))
-            .map_err(|error| error.to_string())
+        report(
+            host,
+            InstanceId::from_uuid(Uuid::nil()),
+            wire,
+            |time| Timestamp(time.0 - 5_000),
+            Timestamp(2_000),
+        )
+        .map_err(|error| error.to_string())
     }
 
     #[test]

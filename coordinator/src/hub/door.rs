@@ -15,7 +15,6 @@ use rfs_proto::convert::{
     FieldError, from_wire_time, labels, optional_snapshot_id, parse, to_wire_duration, to_wire_time,
 };
 use rfs_proto::v1;
-use rfs_rollout::GENERATIONS;
 use tokio::sync::SemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info, warn};
@@ -31,9 +30,9 @@ use crate::store::{Position, StoreError};
 /// The version of the agent link that this coordinator speaks.
 pub(super) const PROTOCOL: u32 = 1;
 
-/// The newest generation that a host can have accepted: stores keep them as signed numbers, and the next operation needs its
-/// own above it.
-const NEWEST: u64 = i64::MAX as u64 - GENERATIONS;
+/// The newest generation that a host can have accepted: far more than any coordinator gives in its life, and far below what a
+/// store can keep, so that there is always room above it.
+const NEWEST: u64 = 1 << 53;
 
 /// How long an agent waits at the door before it is sent away to try later.
 const QUEUING: Duration = Duration::from_secs(5);
@@ -122,17 +121,25 @@ impl Door {
 
     async fn enter(&self, peer: &Peer, host: HostId, hello: Hello) -> Result<(Arc<Session>, Queue), Failure> {
         let shared = &self.hub.shared;
-        let (facts, introduction) = check(&host, &hello, peer)?;
+        let (mut facts, introduction) = check(&host, &hello, peer)?;
         let _locked = shared.names.lock(&host).await;
         let Name { machines, starts, recorded, .. } = self.hub.admit(&host, &introduction.claim).await?;
-        if let Some(text) = self.rewound(&host, &hello, introduction.snapshot, recorded).await? {
+        // Nobody puts a store back while it is open, so what a host shows once is all that it can show: one that makes things up
+        // must not hold the fleet up again and again.
+        if let Some(text) = self.rewound(&host, &hello, introduction.snapshot, recorded).await?
+            && shared.rewound.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone())
+        {
             error!(%host, "{text}; every operation that runs is told");
             self.hub.tell(FleetEvent::StoreRewound(text.clone())).await;
             // What it has accepted is recorded when it comes again: had we ended before operations have stored that they
             // pause, nothing would show that they must.
-            if shared.rewound.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone()) {
-                return Err(Failure::new(Reason::StoreRewound, text).retry_after(REWOUND_AGAIN));
-            }
+            return Err(Failure::new(Reason::StoreRewound, text).retry_after(REWOUND_AGAIN));
+        }
+        // What a machine says that no person has accepted takes the host out of no selection.
+        if machines.replaced_at.is_some()
+            && let Some(before) = shared.roster.facts(&host)
+        {
+            facts.labels.extend(before.labels);
         }
         let (now, accepted) = (shared.clock.now(), introduction.accepted);
         let seen = fleet::seen(&host, &facts, accepted, Some(machines.clone()), now);
@@ -238,9 +245,9 @@ fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introducti
         return Err(Failure::new(Reason::PermissionDenied, message).next(next));
     }
     if hello.generation > NEWEST {
-        let problem = format!("{} is above {NEWEST}, so no command could come after it", hello.generation);
+        let problem = format!("{} is more than any coordinator gives", hello.generation);
         let next = format!(
-            "no coordinator gave {host} that number: stop its agent, put a copy of its store aside, remove \
+            "stop its agent, put a copy of its store aside, remove \
              journal.sqlite* from the store, and start it again"
         );
         return Err(Failure::invalid("hello.generation", problem).next(next));
@@ -258,6 +265,12 @@ fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introducti
         details: Details { agent_version: hello.agent_version.clone(), components },
         inconsistent: hello.inconsistent,
     };
+    if hello.start_id.is_empty() {
+        return Err(Failure::invalid(
+            "hello.start_id",
+            "it is empty; two machines with one store are told apart by it",
+        ));
+    }
     let claim = Claim {
         instance: parse("hello.instance_id", &hello.instance_id).map_err(invalid)?,
         start: hello.start_id.chars().take(START_ID).collect(),
@@ -281,6 +294,7 @@ fn spread(host: &HostId) -> u64 {
 mod tests {
     use rfs_model::{OperationId, Timestamp};
     use rfs_proto::agentlink::v1::CommandKey;
+    use rfs_rollout::GENERATIONS;
 
     use super::super::bed::{Opened, open};
     use super::*;
@@ -292,6 +306,7 @@ mod tests {
         let mut hello = Hello {
             protocol: PROTOCOL,
             host: "web-1".into(),
+            start_id: "1".into(),
             instance_id: "0193b5a0-0000-7000-8000-000000000001".into(),
             ..Default::default()
         };
@@ -316,15 +331,12 @@ mod tests {
         let error =
             hello(|hello| drop(hello.labels.insert("role".into(), String::new()))).expect_err("no value");
         assert_eq!(error, "hello.labels[\"role\"]: keys and values must not be empty");
+        let error = hello(|hello| hello.start_id.clear()).expect_err("no start");
+        assert_eq!(error, "hello.start_id: it is empty; two machines with one store are told apart by it");
         hello(|hello| hello.generation = NEWEST).expect("there is room above it");
         for generation in [NEWEST + 1, i64::MAX as u64, u64::MAX] {
             let error = hello(|hello| hello.generation = generation).expect_err("no room");
-            assert_eq!(
-                error,
-                format!(
-                    "hello.generation: {generation} is above {NEWEST}, so no command could come after it"
-                )
-            );
+            assert_eq!(error, format!("hello.generation: {generation} is more than any coordinator gives"));
         }
         let error = hello(|hello| hello.instance_id = "web".into()).expect_err("no id");
         assert_eq!(error, "hello.instance_id: \"web\" is not an instance id: a UUID is needed");
@@ -376,6 +388,7 @@ mod tests {
                 protocol: PROTOCOL,
                 host: "web-1".into(),
                 instance_id: "0193b5a0-0000-7000-8000-000000000001".into(),
+                start_id: "1".into(),
                 generation,
                 in_flight: in_flight.map(key),
                 snapshot: "ab".repeat(32),
@@ -445,13 +458,8 @@ mod tests {
                         the store was put back to an older copy; web-1 was last brought to snapshot abababababab";
         assert_eq!(told, [expected, "STORE_REWOUND"], "told before it is recorded");
         let told = hall.says_hello(90 + 2 * GENERATIONS, Some(operation(2))).await;
-        assert_eq!(told, [expected, "look at web-1"], "it comes again");
-        let told = hall.says_hello(98, Some(operation(2))).await;
-        assert!(
-            told[0].starts_with(&format!("web-1 is at work on operation {}, which", operation(2))),
-            "{told:?}"
-        );
-        assert_eq!(hall.says_hello(98, None).await, ["look at web-1"], "it is recorded by now");
+        assert_eq!(told, ["look at web-1"], "it comes again");
+        assert_eq!(hall.says_hello(98, Some(operation(2))).await, ["look at web-1"], "it has been heard");
         assert_eq!(hall.says_hello(98, Some(operation(1))).await, ["look at web-1"], "that one is known");
         hall.opened.store.delete(operation(1), Timestamp(1)).await.expect("a write");
         assert_eq!(hall.says_hello(98, Some(operation(1))).await, ["look at web-1"], "deleted, but known");

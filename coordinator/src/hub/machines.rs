@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!                    the same instance ─────────────────────────────▶ welcome, unless two starts of it take turns
-//!  hello ─▶ known? ─ another, nobody was heard lately, never seen ──▶ welcome: the machine was replaced
+//!  hello ─▶ known? ─ another, never seen, nobody was heard lately ──▶ welcome: the machine was replaced
+//!                    another, the present one was there just now ───▶ later
 //!                    another, while the present one is there ───────▶ contested: nobody is let in
 //!                    another that had spoken before ────────────────▶ contested
-//!                    one that a person has turned away ─────────────▶ refused
+//!                    another than the one that a person has named ──▶ refused
 //! ```
 //!
 //! Nothing here waits or stores; who calls makes durable what was decided before anybody is welcomed.
@@ -37,18 +38,25 @@ const RETURNS: u32 = 2;
 pub(super) struct Claim {
     /// The id that lives with the agent's store.
     pub(super) instance: InstanceId,
-    /// The start of the agent's process; empty if it does not say.
+    /// The start of the agent's process.
     pub(super) start: String,
     /// Where it connects from.
     pub(super) address: String,
 }
 
-/// The machine that holds the name's session.
+/// How the machine is that the name belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Present {
-    pub(super) instance: InstanceId,
-    /// For how long nothing was heard from it.
+    /// Whether it holds a session.
+    pub(super) connected: bool,
+    /// For how long nothing was heard from it, as far as anybody could be heard.
     pub(super) silent: Duration,
+}
+
+impl Default for Present {
+    fn default() -> Self {
+        Self { connected: false, silent: Duration::MAX }
+    }
 }
 
 /// What becomes of a hello.
@@ -58,8 +66,8 @@ pub(super) enum Verdict {
     Welcome,
     /// It is let in; the name belonged to this other machine before.
     Replaces(InstanceId),
-    /// It is not let in yet: another start of the agent with the same store was heard a moment ago. That one has ended and is
-    /// silent soon, or it is another machine.
+    /// It is not let in yet: another machine, or another start of the agent with the same store, was heard a moment ago. That
+    /// one is gone and is silent soon, or two speak for the name.
     Later,
     /// Nobody is let in: two machines speak for the name.
     Contested,
@@ -73,9 +81,10 @@ pub(super) fn judge(
     machines: &mut Machines,
     starts: &mut Starts,
     claim: &Claim,
-    present: Option<Present>,
+    present: &Present,
     now: Timestamp,
 ) -> Verdict {
+    let heard = present.silent < PRESENT;
     let had_spoken = machines.known.contains_key(&claim.instance);
     note(machines, claim, now);
     if machines.contest.is_some() {
@@ -87,7 +96,7 @@ pub(super) fn judge(
         return Verdict::Welcome;
     };
     if claim.instance == accepted {
-        let is_there = present.is_some_and(|present| present.silent < PRESENT);
+        let is_there = present.connected && heard;
         let waited = starts.waits(claim, is_there, now);
         if waited.is_some_and(|waited| waited <= PRESENT) {
             return Verdict::Later;
@@ -102,22 +111,35 @@ pub(super) fn judge(
             "two machines with one store ({accepted}) speak for {host} in turns, from {other} and {}",
             claim.address
         );
-        machines.contest = Some(Contest { since: now, text });
+        // Which of them it is makes no difference to the name: both have its id.
+        let next = format!(
+            "one of them is a copy: stop its agent, give it a name, a certificate (rfs pki issue agent NAME) and an empty store \
+             of its own, then say that the other one is {host}: rfs host accept {host} --instance {accepted}"
+        );
+        machines.contest = Some(Contest { since: now, text, next });
         return Verdict::Contested;
     }
-    if machines.known.get(&claim.instance).is_some_and(|machine| machine.refused) {
+    if machines.confirmed {
         return Verdict::Refused(accepted);
     }
-    let is_there = present.is_some_and(|present| present.silent < PRESENT);
-    if is_there || had_spoken {
+    if (present.connected && heard) || had_spoken {
         let named = |id: InstanceId| {
             let address = machines.known.get(&id).map_or("?", |machine| machine.address.as_str());
             format!("{id} from {address}")
         };
         let text =
             format!("two machines speak for {host}: {} and {}", named(accepted), named(claim.instance));
-        machines.contest = Some(Contest { since: now, text });
+        let next = format!(
+            "see the machines with: rfs host show {host}; then say which one it is: rfs host accept {host} --instance ID; \
+             the other one needs a name and a certificate of its own: rfs pki issue agent NAME"
+        );
+        machines.contest = Some(Contest { since: now, text, next });
         return Verdict::Contested;
+    }
+    if heard {
+        // It may have lost its connection for a moment. This one counts as never seen until it is let in.
+        machines.known.remove(&claim.instance);
+        return Verdict::Later;
     }
     machines.accepted = Some(claim.instance);
     machines.replaced_at = Some(now);
@@ -131,9 +153,7 @@ pub(super) fn accept(machines: &mut Machines, starts: &mut Starts, instance: Ins
     if !machines.known.contains_key(&instance) {
         return false;
     }
-    for (id, machine) in &mut machines.known {
-        machine.refused = *id != instance;
-    }
+    machines.confirmed = true;
     machines.accepted = Some(instance);
     machines.replaced_at = None;
     machines.contest = None;
@@ -142,14 +162,12 @@ pub(super) fn accept(machines: &mut Machines, starts: &mut Starts, instance: Ins
 }
 
 fn note(machines: &mut Machines, claim: &Claim, now: Timestamp) {
-    let refused = machines.known.get(&claim.instance).is_some_and(|machine| machine.refused);
-    let machine = Machine { address: claim.address.clone(), seen_at: now, refused };
+    let machine = Machine { address: claim.address.clone(), seen_at: now };
     machines.known.insert(claim.instance, machine);
     if machines.known.len() > KNOWN {
-        // One that a person has turned away is forgotten last.
         let kept = [Some(claim.instance), machines.accepted];
         let others = machines.known.iter().filter(|(id, _)| !kept.contains(&Some(**id)));
-        let oldest = others.min_by_key(|(_, machine)| (machine.refused, machine.seen_at));
+        let oldest = others.min_by_key(|(_, machine)| machine.seen_at);
         if let Some(id) = oldest.map(|(id, _)| *id) {
             machines.known.remove(&id);
         }
@@ -170,7 +188,7 @@ impl Starts {
     /// For how long a start has been told to come again; none if it may come in, as far as another one that is there goes.
     fn waits(&mut self, claim: &Claim, is_there: bool, now: Timestamp) -> Option<Duration> {
         let is_other = self.seen.back().is_some_and(|(start, _)| *start != claim.start);
-        if !is_there || !is_other || claim.start.is_empty() {
+        if !is_there || !is_other {
             self.waiting = None;
             return None;
         }
@@ -187,7 +205,7 @@ impl Starts {
     /// Notes a start. Gives where the other one is if two take turns.
     fn take(&mut self, claim: &Claim) -> Option<String> {
         let last = self.seen.back().cloned();
-        if claim.start.is_empty() || last.as_ref().is_some_and(|(start, _)| *start == claim.start) {
+        if last.as_ref().is_some_and(|(start, _)| *start == claim.start) {
             return None;
         }
         let before = self.seen.iter().position(|(start, _)| *start == claim.start);
@@ -202,18 +220,15 @@ impl Starts {
 }
 
 /// What a machine is told while two speak for the name.
-pub(super) fn contested(host: &HostId, contest: &Contest) -> Failure {
-    let next = format!(
-        "see the machines with: rfs host show {host}; then say which one it is: rfs host accept {host} --instance ID; \
-         a clone needs a name and a certificate of its own: rfs pki issue agent NAME"
-    );
-    Failure::new(Reason::HostConflict, contest.text.clone()).next(next).retry_after(ASK_AGAIN)
+pub(super) fn contested(contest: &Contest) -> Failure {
+    let Contest { text, next, .. } = contest;
+    Failure::new(Reason::HostConflict, text.clone()).next(next.clone()).retry_after(ASK_AGAIN)
 }
 
-/// What a start of an agent is told while another one with the same store is heard.
+/// What a machine is told while another one, or another start of the agent with the same store, was heard a moment ago.
 pub(super) fn later(host: &HostId) -> Failure {
-    let message = format!("another connection speaks for {host}, and was heard a moment ago");
-    let next = "it comes in once the other one is silent; two machines with one store are a conflict";
+    let message = format!("another connection spoke for {host} a moment ago");
+    let next = "it comes in once the other one is silent; if both are heard they are a conflict";
     Failure::new(Reason::HostBusy, message).next(next).retry_after(COME_AGAIN)
 }
 
@@ -240,23 +255,21 @@ mod tests {
     }
 
     /// Plays hellos such as `a1`: the machine with store `a`, and the start 1 of its agent. `(a)` before it means that the
-    /// machine with store `a` holds the session, `(a?)` that it was not heard for long. `!a`: a person accepts it.
+    /// machine with store `a` holds the session, `(a?)` that it was not heard for long, `[a]` that it lost its connection a
+    /// moment ago. `!a`: a person accepts it.
     fn play(words: &str) -> String {
         let host = HostId::new("web-1").expect("a name");
         let (mut machines, mut starts) = (Machines::default(), Starts::default());
         let mut said = Vec::new();
-        let mut present = None;
+        let mut present = Present::default();
         let mut at = 0;
         for word in words.split_whitespace() {
             at += 1;
             let letters: Vec<char> = word.chars().collect();
             match letters[..] {
-                ['(', machine, ')'] => {
-                    present = Some(Present { instance: id(machine), silent: Duration::ZERO })
-                }
-                ['(', machine, '?', ')'] => {
-                    present = Some(Present { instance: id(machine), silent: PRESENT })
-                }
+                ['(', _, ')'] => present = Present { connected: true, silent: Duration::ZERO },
+                ['(', _, '?', ')'] => present = Present { connected: true, silent: PRESENT },
+                ['[', _, ']'] => present = Present { connected: false, silent: Duration::ZERO },
                 // Time passes.
                 ['+'] => at += 11_000,
                 ['!', machine] => said.push(match accept(&mut machines, &mut starts, id(machine)) {
@@ -269,8 +282,8 @@ mod tests {
                         start: start.to_string(),
                         address: format!("10.0.0.{start}"),
                     };
-                    let verdict =
-                        judge(&host, &mut machines, &mut starts, &claim, present.take(), Timestamp(at));
+                    let present = std::mem::take(&mut present);
+                    let verdict = judge(&host, &mut machines, &mut starts, &claim, &present, Timestamp(at));
                     said.push(match verdict {
                         Verdict::Welcome => "in".to_owned(),
                         Verdict::Replaces(_) => "replaces".to_owned(),
@@ -310,6 +323,14 @@ mod tests {
         assert_eq!(play("a1 b1 b1 c1"), "in replaces in replaces");
     }
 
+    /// A cut of a moment must not give the name to whoever asks first.
+    #[test]
+    fn another_machine_that_comes_as_the_first_has_lost_its_connection_waits_until_that_is_silent() {
+        assert_eq!(play("a1 [a] b1 [a] b1 b1"), "in later later replaces");
+        assert_eq!(play("a1 [a] b1 [a] a1 (a) b1"), "in later in contested", "the first came back");
+        assert_eq!(play("a1 [a] a2"), "in in", "its agent was started again");
+    }
+
     #[test]
     fn a_machine_that_had_spoken_before_is_a_conflict_whoever_is_there() {
         assert_eq!(play("a1 b1 a1 a1 b1"), "in replaces contested contested contested");
@@ -334,9 +355,9 @@ mod tests {
         );
         assert_eq!(play("a1 !c"), "in unknown");
         assert_eq!(
-            play("a1 (a) b1 !a a1 c1"),
-            "in contested accepted in replaces",
-            "a new machine is judged anew"
+            play("a1 (a) b1 !a c1 a1 c1 !c c1 a1"),
+            "in contested accepted refused in refused accepted in refused",
+            "whoever else comes is refused, also while the right one is away"
         );
     }
 
@@ -347,11 +368,11 @@ mod tests {
         let mut hello = |machine: char, start: &str, present| {
             let claim =
                 Claim { instance: id(machine), start: start.to_owned(), address: format!("10.0.0.{start}") };
-            judge(&host, &mut machines, &mut starts, &claim, present, Timestamp(7));
+            judge(&host, &mut machines, &mut starts, &claim, &present, Timestamp(7));
             machines.contest.as_ref().map(|contest| contest.text.clone())
         };
-        assert_eq!(hello('a', "1", None), None);
-        let there = Some(Present { instance: id('a'), silent: Duration::ZERO });
+        assert_eq!(hello('a', "1", Present::default()), None);
+        let there = Present { connected: true, silent: Duration::ZERO };
         assert_eq!(
             hello('b', "2", there).expect("a contest"),
             format!("two machines speak for web-1: {} from 10.0.0.1 and {} from 10.0.0.2", id('a'), id('b'))
@@ -365,8 +386,8 @@ mod tests {
         for number in 0..100 {
             let instance = InstanceId::from_uuid(Uuid::from_u128(number));
             let claim = Claim { instance, start: "1".into(), address: "10.0.0.1".into() };
-            let present = Some(Present { instance, silent: Duration::ZERO });
-            judge(&host, &mut machines, &mut starts, &claim, present, Timestamp(7));
+            let present = Present { connected: true, silent: Duration::ZERO };
+            judge(&host, &mut machines, &mut starts, &claim, &present, Timestamp(7));
         }
         assert_eq!(machines.known.len(), KNOWN);
         assert!(machines.known.contains_key(&InstanceId::from_uuid(Uuid::from_u128(0))));

@@ -41,7 +41,7 @@ impl Hub {
         let was_contested = name.machines.contest.is_some();
         let was_known = name.machines.known.contains_key(&claim.instance);
         let Name { machines, starts, present, .. } = &mut name;
-        match machines::judge(host, machines, starts, claim, *present, now) {
+        match machines::judge(host, machines, starts, claim, present, now) {
             Verdict::Welcome => Ok(name),
             Verdict::Replaces(other) => {
                 warn!(%host, new = %claim.instance, old = %other, address = claim.address,
@@ -75,7 +75,7 @@ impl Hub {
         let Some(contest) = machines.contest.clone() else {
             return Failure::new(Reason::Internal, "a contest without a reason");
         };
-        let failure = machines::contested(host, &contest);
+        let failure = machines::contested(&contest);
         let ended = self.shared.roster.settle_name(host, machines.clone(), starts, now);
         if let Some(session) = ended {
             session.close(failure.clone());

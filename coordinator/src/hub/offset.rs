@@ -38,15 +38,16 @@ impl Offset {
         self.asked = Some((nonce, now));
     }
 
-    /// A ping is answered. An answer to another than the last one says nothing.
-    pub(super) fn answered(&mut self, nonce: u64, agent: Timestamp, now: Timestamp) {
-        let Some((_, sent)) = self.asked.take_if(|(asked, _)| *asked == nonce) else { return };
+    /// A ping is answered; gives when it went out. An answer to another than the last one says nothing.
+    pub(super) fn answered(&mut self, nonce: u64, agent: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let (_, sent) = self.asked.take_if(|(asked, _)| *asked == nonce)?;
         let round_trip = now.since(sent);
         let middle = sent.0 + (now.0 - sent.0) / 2;
         if self.samples.len() == REMEMBERED {
             self.samples.pop_front();
         }
         self.samples.push_back(Sample { ms: agent.0 - middle, round_trip });
+        Some(sent)
     }
 
     /// A point of the agent's clock by ours, as well as it can be told.

@@ -26,6 +26,8 @@ pub use card::HostCard;
 /// Every host that was ever seen, and the sessions that they hold.
 pub(super) struct Roster {
     hosts: RwLock<BTreeMap<HostId, Entry>>,
+    /// Nobody was heard before.
+    opened_at: Timestamp,
     sessions: AtomicU64,
     /// Grows with each change that somebody may want to see.
     version: watch::Sender<u64>,
@@ -75,7 +77,7 @@ struct Entry {
 pub(super) struct Name {
     pub(super) machines: Machines,
     pub(super) starts: Starts,
-    pub(super) present: Option<Present>,
+    pub(super) present: Present,
     /// A generation that the store has for the host, which may have a higher one by now; none if the host is new.
     pub(super) recorded: Option<Generation>,
 }
@@ -112,6 +114,7 @@ impl Roster {
         };
         Self {
             hosts: RwLock::new(rows.into_iter().map(entry).collect()),
+            opened_at: now,
             sessions: AtomicU64::new(0),
             version: watch::Sender::new(0),
         }
@@ -144,14 +147,13 @@ impl Roster {
     pub(super) fn name(&self, host: &HostId, now: Timestamp) -> Name {
         let hosts = self.read();
         let Some(entry) = hosts.get(host) else { return Name::default() };
-        let present = |session: &Arc<Session>| Present {
-            instance: session.claim.instance,
-            silent: now.since(session.last_heard()),
-        };
+        // One that has no connection at this moment may have lost it a moment ago.
+        let heard = entry.session.as_ref().map_or(entry.last_seen.max(self.opened_at), |is| is.last_heard());
+        let present = Present { connected: entry.session.is_some(), silent: now.since(heard) };
         Name {
             machines: entry.machines.clone(),
             starts: entry.starts.clone(),
-            present: entry.session.as_ref().map(present),
+            present,
             recorded: Some(entry.recorded),
         }
     }
@@ -283,13 +285,15 @@ impl Roster {
         let hosts = self.read();
         let Some(entry) = hosts.get(host) else { return Sighting::absent(now) };
         let session = entry.heard_session();
+        let mut reading = entry.reading.clone();
+        reading.heard_at = session.map_or(reading.heard_at, |session| session.read_up_to());
         Sighting {
             session: session.map(|session| session.number),
             instance: session.map(|session| session.claim.instance).or(entry.machines.accepted),
             accepted: session.map_or(Generation(0), |session| session.accepted),
             snapshot: session.and_then(|session| session.snapshot),
             contested: entry.machines.contest.as_ref().map(|contest| contest.text.clone()),
-            reading: entry.reading.clone(),
+            reading,
         }
     }
 
@@ -492,7 +496,12 @@ mod tests {
         assert!(sees(&roster, 1_020_500).ends_with("no observation yet"), "unknown until it says so");
         assert!(roster.observe(&back, aged(80), Timestamp(1_021_000)));
         let reading = roster.look(&web_1(), Timestamp(1_022_000)).reading;
-        assert_eq!((reading.since, reading.heard_at), (Timestamp(941_000), Timestamp(1_021_000)));
+        assert_eq!(reading.since, Timestamp(941_000));
+        assert_eq!(
+            reading.heard_at,
+            back.read_up_to(),
+            "it may have waited to be read since the session began"
+        );
         assert_eq!((reading.after.0, reading.measured_at), (4, Some(Timestamp(1_021_000))));
     }
 
@@ -502,7 +511,11 @@ mod tests {
         let held = enter(&roster, 10).session;
         roster.observe(&held, report(v1::Health::Good), Timestamp(20));
         let Name { mut machines, starts, .. } = roster.name(&web_1(), Timestamp(25));
-        let contest = crate::store::Contest { since: Timestamp(30), text: "two machines speak".into() };
+        let contest = crate::store::Contest {
+            since: Timestamp(30),
+            text: "two machines speak".into(),
+            next: String::new(),
+        };
         machines.contest = Some(contest);
         let ended = roster.settle_name(&web_1(), machines.clone(), starts.clone(), Timestamp(30));
         assert_eq!(ended.map(|session| session.number), Some(held.number));

@@ -57,6 +57,8 @@ pub(super) struct Session {
     /// Boxed, so that an idle queue is small.
     queue: mpsc::Sender<Box<CoordinatorMessage>>,
     last_heard: AtomicI64,
+    /// When the newest ping went out that is answered.
+    read_up_to: AtomicI64,
     /// Nothing was heard for so long that the host counts as not connected.
     silent: AtomicBool,
     /// Nothing is read from the agent before something else is done: what it says is not heard, and that is not its fault.
@@ -94,6 +96,7 @@ impl Session {
             questions: Questions::default(),
             queue,
             last_heard: AtomicI64::new(now.0),
+            read_up_to: AtomicI64::new(now.0),
             silent: AtomicBool::new(false),
             held_up: AtomicBool::new(false),
             holdings: Mutex::default(),
@@ -127,6 +130,13 @@ impl Session {
         let _ = self.send(Down::Ping(link::Ping { nonce }));
     }
 
+    /// A ping is answered.
+    fn answered(&self, nonce: u64, agent_time: Timestamp, now: Timestamp) {
+        if let Some(sent) = self.offset().answered(nonce, agent_time, now) {
+            self.read_up_to.fetch_max(sent.0, Ordering::SeqCst);
+        }
+    }
+
     /// Ends the session and tells the agent why.
     pub(super) fn close(&self, why: Failure) {
         if self.end.set(why).is_ok() {
@@ -142,6 +152,12 @@ impl Session {
     /// When the agent was last heard.
     pub(super) fn last_heard(&self) -> Timestamp {
         Timestamp(self.last_heard.load(Ordering::SeqCst))
+    }
+
+    /// Up to when all that the agent has said is read. What waited in a socket while nobody read it may be older than it looks;
+    /// the answer to a ping comes after it. A session begins with nothing unread.
+    pub(super) fn read_up_to(&self) -> Timestamp {
+        Timestamp(self.read_up_to.load(Ordering::SeqCst))
     }
 
     /// For how long nothing was heard, as far as anything could be: nothing could before `listening`.
@@ -274,7 +290,7 @@ async fn take(
         Some(Up::QueryResult(result)) => session.questions.answer(result),
         Some(Up::Pong(pong)) => {
             if let Some(time) = pong.agent_time {
-                session.offset().answered(pong.nonce, from_wire_time(time), now);
+                session.answered(pong.nonce, from_wire_time(time), now);
             }
         }
         Some(Up::Hello(_)) => warn!(host = %session.host, "a second hello is ignored"),
@@ -291,9 +307,13 @@ async fn take_report(
     wire: link::Report,
     now: Timestamp,
 ) -> Option<impl Future<Output = Option<u64>> + use<>> {
+    // A session that was ended speaks for nobody any more. The agent says it again when it is let in.
+    if !hub.shared.roster.holds(session) {
+        return None;
+    }
     let sequence = wire.sequence;
-    let offset = session.offset().clone();
-    let report = match convert::report(session.host.clone(), wire, |time| offset.to_ours(time), now) {
+    let (host, offset) = (session.host.clone(), session.offset().clone());
+    let report = match convert::report(host, session.claim.instance, wire, |time| offset.to_ours(time), now) {
         Ok(report) => report,
         Err(error) => {
             // Not acknowledged: the agent keeps it, and a coordinator that can read it may yet come.
@@ -379,6 +399,18 @@ mod tests {
         session.close(Failure::new(Reason::Internal, "a later one does not"));
         let told = down.next().await.expect("the end is told").expect_err("not a message");
         assert_eq!(told.message(), "the first reason counts");
+    }
+
+    #[test]
+    fn what_an_agent_said_is_as_new_as_the_newest_ping_that_it_has_answered() {
+        let (session, _queue) = session();
+        let at = |seconds: i64| Timestamp(seconds * 1000);
+        session.ping(1, at(4));
+        session.ping(2, at(100));
+        session.answered(1, at(0), at(100));
+        assert_eq!(session.read_up_to(), at(0), "the answer waited in the socket while nobody read it");
+        session.answered(2, at(0), at(101));
+        assert_eq!(session.read_up_to(), at(100), "all that was said before is read");
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub struct Machines {
     /// Since when, if the name belonged to another machine before and no person has accepted this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_at: Option<Timestamp>,
+    /// A person has said that the name belongs to the accepted machine: any other one is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
     /// Set while two machines speak for the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contest: Option<Contest>,
@@ -31,6 +34,8 @@ pub struct Contest {
     pub since: Timestamp,
     /// Which machines, in words.
     pub text: String,
+    /// What a person does about it.
+    pub next: String,
 }
 
 /// A machine that has spoken for a name.
@@ -40,7 +45,4 @@ pub struct Machine {
     pub address: String,
     /// When it last connected.
     pub seen_at: Timestamp,
-    /// A person has said that the name belongs to another machine.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub refused: bool,
 }

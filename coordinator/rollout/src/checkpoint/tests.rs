@@ -119,7 +119,15 @@ impl Play {
         };
         let operation = self.operation.id();
         let generation = step.generation(FIRST);
-        Command::Report(Report { host, operation, generation, step, answer, newest: generation })
+        Command::Report(Report {
+            host,
+            instance: None,
+            operation,
+            generation,
+            step,
+            answer,
+            newest: generation,
+        })
     }
 
     fn show(&self) -> String {

@@ -44,7 +44,11 @@ impl Draft<'_> {
         let Connected { host, instance, accepted, snapshot } = connected;
         let Some(record) = self.state.hosts.get(host) else { return };
         let changed = instance.filter(|instance| record.instance.is_some_and(|known| known != *instance));
+        // Where health is not looked at, that it is there is all that is asked of a host that has passed.
+        let doubted = self.state.request.policy.gate.ignore_health
+            && matches!(record.phase, HostPhase::Passed { doubtful_since: Some(_) });
         if !record.connected
+            || doubted
             || record.contested.is_some()
             || (record.instance.is_none() && instance.is_some())
         {
@@ -134,6 +138,10 @@ impl Draft<'_> {
     fn report(&mut self, report: &Report) {
         let at = self.now;
         let Some(record) = self.state.hosts.get(&report.host) else { return };
+        // The answer of a machine that was replaced since came late.
+        if report.instance.is_some_and(|is| record.instance.is_some_and(|known| known != is)) {
+            return;
+        }
         let mine = report.operation == self.state.id.into()
             && report.generation == report.step.generation(record.generation);
         if mine && self.overtaken(&report.host, report.newest, None) {

@@ -82,7 +82,9 @@ impl Rollback {
                 self.listening_since = at;
                 self.heard_from = *from;
                 for host in self.hosts.values_mut() {
-                    host.forget_health(at, "not heard since the coordinator was away", watches_health);
+                    // Even where health is not looked at: this may be an older copy of the history, and only the host
+                    // can say whether it has obeyed newer commands.
+                    host.forget_health(at, "not heard since the coordinator was away", true);
                 }
             }
             RollbackEvent::HostConnected { host, instance, .. } => {

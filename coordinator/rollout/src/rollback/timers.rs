@@ -1,11 +1,17 @@
 //! What is due for a host, and when: the one place that both acts on time and sets the alarm for it.
 
+use std::time::Duration;
+
 use rfs_model::{Health, HostId, Reason, Timestamp};
 
 use super::budget::{Counting, Ledger};
 use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
 use crate::host::Failure;
 use crate::request::OnUnreachable;
+
+/// How long an agent that lost its connection may take to be back: it waits for up to 10 s between two attempts, and each
+/// takes a moment.
+const RETURN: Duration = Duration::from_secs(15);
 
 /// What is due for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +87,14 @@ impl Rollback {
     }
 
     fn due_of_doubtful(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
+        let gate = &self.request.policy.gate;
+        let unheard = |what: &str| {
+            let by = self.heard_by(host, since.plus(gate.healthy_deadline));
+            (by, Due::Fail(host.ill(&format!("{what} since {since}"))))
+        };
         match host.health.health {
-            Health::Unknown | Health::Good => {
-                let deadline = since.plus(self.request.policy.gate.healthy_deadline);
-                (self.heard_by(host, deadline), Due::Fail(host.ill(&format!("health unknown since {since}"))))
-            }
+            _ if gate.ignore_health => unheard("not heard of"),
+            Health::Unknown | Health::Good => unheard("health unknown"),
             Health::Bad => (since, Due::Fail(host.ill("unhealthy again after it had passed"))),
         }
     }
@@ -106,8 +115,8 @@ impl Rollback {
             OnUnreachable::Skip => Due::Skip,
             OnUnreachable::Wait => return None,
         };
-        let since = host.connection_since.max(turn).max(self.listening_since);
-        Some((since.plus(policy.unreachable_after), due))
+        let absent = host.connection_since.max(turn).plus(policy.unreachable_after);
+        Some((absent.max(self.all_back_by()), due))
     }
 
     /// Since when the host may start; none if it may not.
@@ -131,7 +140,13 @@ impl Rollback {
     fn heard_by(&self, host: &HostRecord, time: Timestamp) -> Timestamp {
         let patience = self.request.policy.unreachable_after;
         let heard = host.connection_since.plus(patience).clamp(time, time.plus(patience));
-        heard.max(self.listening_since.plus(patience))
+        heard.max(self.all_back_by())
+    }
+
+    /// By when every host is back that can be, since the coordinator listens: as long as a policy takes to give one up, and
+    /// never less than agents may wait between two attempts to connect.
+    fn all_back_by(&self) -> Timestamp {
+        self.listening_since.plus(self.request.policy.unreachable_after.max(RETURN))
     }
 
     /// Until when a host that could start waits for its health to be heard: nobody has said how it is since it, or the
@@ -141,16 +156,15 @@ impl Rollback {
         let unheard = host.health.health == Health::Unknown && host.health.measured_at.is_none();
         let in_budget = || self.plan.groups.iter().any(|group| group.hosts.contains(name));
         let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped);
-        let since = host.connection_since.max(self.listening_since);
-        (waits && host.connected && watched && unheard && in_budget())
-            .then(|| since.plus(self.request.policy.unreachable_after))
+        let by = host.connection_since.plus(self.request.policy.unreachable_after).max(self.all_back_by());
+        (waits && host.connected && watched && unheard && in_budget()).then_some(by)
     }
 
     /// When hosts that have not started may wait no longer.
     pub(super) fn start_by(&self) -> Timestamp {
         let policy = &self.request.policy;
         let by = self.bounded_from.plus(policy.max_duration);
-        by.max(self.listening_since.plus(policy.unreachable_after))
+        by.max(self.all_back_by())
     }
 
     /// Hosts that could start if a budget did not hold them. One that shares its budget with a host that the policy waits

@@ -323,6 +323,7 @@ impl Agent {
     fn answer(&mut self, command: &HostCommand, answer: Answer) {
         let report = Report {
             host: self.host.clone(),
+            instance: Some(self.instance),
             operation: command.operation,
             generation: command.generation,
             step: command.step.kind(),

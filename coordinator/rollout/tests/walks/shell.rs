@@ -11,7 +11,7 @@ use super::hub::{Session, Welcome};
 use super::world::{Coordinator, Down, SILENT, Said, World, seconds};
 
 /// How long the hosts of an operation that is gone on with are waited for before any of them is told anything.
-const COMPARING: Duration = Duration::from_secs(5);
+const COMPARING: Duration = Duration::from_secs(12);
 /// How long a driver may take to look at a host.
 const LOOK: usize = 1_000;
 /// A standstill that is longer is noticed.
@@ -223,12 +223,10 @@ impl World {
 
     pub(super) fn hear_report(&mut self, machine: usize, report: Report) {
         let (host, generation) = (report.host.clone(), report.generation);
-        let seat = &self.seats[&host];
-        let mine = seat.serves == machine && seat.contested.is_none();
-        if !mine && self.fault != Some(Fault::OldMachineCounts) {
-            return;
-        }
         let mut report = report;
+        if self.fault == Some(Fault::OldMachineCounts) {
+            report.instance = None;
+        }
         if matches!(self.fault, Some(Fault::OldAnswersCount | Fault::RewoundUnnoticed)) {
             report.newest = report.generation;
         }

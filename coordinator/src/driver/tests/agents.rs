@@ -367,7 +367,7 @@ impl Agent {
                 };
                 self.highest = self.highest.max(generation);
                 let (host, step, newest) = (host.clone(), step.kind(), self.highest);
-                let report = Report { host, operation, generation, step, answer, newest };
+                let report = Report { host, instance: None, operation, generation, step, answer, newest };
                 self.journal.insert(generation, report.clone());
                 report
             }

@@ -143,12 +143,20 @@ impl SqliteStore {
     }
 
     pub(super) async fn newest_complete(&self) -> Result<Option<CheckpointId>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id FROM operation WHERE kind = 'checkpoint' AND complete = 1 AND lost = 0 \
-             AND deleted_at IS NULL ORDER BY sequence DESC LIMIT 1",
-        )
-        .fetch_optional(&self.readers)
-        .await?;
+        self.newest(" AND lost = 0").await
+    }
+
+    /// The newest complete checkpoint for which `also` holds.
+    async fn newest(&self, also: &str) -> Result<Option<CheckpointId>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT id FROM operation WHERE kind = 'checkpoint' AND complete = 1 AND deleted_at IS NULL",
+        );
+        let row = sql
+            .push(also)
+            .push(" ORDER BY sequence DESC LIMIT 1")
+            .build()
+            .fetch_optional(&self.readers)
+            .await?;
         row.map(|row| parsed(&row, "id")).transpose()
     }
 
@@ -176,6 +184,8 @@ impl SqliteStore {
         let mut needed: BTreeSet<CheckpointId> =
             rows.iter().map(|row| parsed(row, "id")).collect::<Result<_, _>>()?;
         needed.extend(self.newest_complete().await?);
+        // One that lost a host's snapshot is still a target for the other hosts: one host must not make the others drop theirs.
+        needed.extend(self.newest("").await?);
         Ok(needed)
     }
 

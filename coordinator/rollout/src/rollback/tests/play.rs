@@ -233,6 +233,7 @@ impl Play {
         let report = |step: StepKind, answer| {
             Command::Report(Report {
                 host: host.clone(),
+                instance: None,
                 operation: id().into(),
                 generation: step.generation(FIRST),
                 step,
