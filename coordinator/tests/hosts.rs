@@ -91,7 +91,7 @@ async fn another_start_with_the_same_store_is_a_conflict_while_both_are_heard() 
     let failure = rfs_link::Failure::from_status(&farewell);
     assert_eq!(failure.reason, Reason::HostConflict);
     assert!(failure.message.starts_with("two machines with one store"), "{}", failure.message);
-    assert!(failure.next_step().contains("clone"), "{}", failure.next_step());
+    assert!(failure.next_step().contains("is a copy"), "{}", failure.next_step());
 }
 
 #[tokio::test]

@@ -292,7 +292,7 @@ fn spread(host: &HostId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use rfs_model::{OperationId, Timestamp};
+    use rfs_model::{Clock as _, OperationId, Timestamp};
     use rfs_proto::agentlink::v1::CommandKey;
     use rfs_rollout::GENERATIONS;
 
@@ -379,21 +379,27 @@ mod tests {
 
     impl Hall {
         async fn says_hello(&mut self, generation: u64, in_flight: Option<OperationId>) -> Vec<String> {
+            let key = |id: OperationId| CommandKey { operation_id: id.to_string(), ..Default::default() };
+            self.says(|hello| {
+                (hello.generation, hello.in_flight) = (generation, in_flight.map(key));
+                hello.snapshot = "ab".repeat(32);
+            })
+            .await
+        }
+
+        async fn says(&mut self, change: impl FnOnce(&mut Hello)) -> Vec<String> {
             let host = HostId::new("web-1").expect("a name");
             let identity = Identity::Agent(host.clone());
             let addr = ([127, 0, 0, 1], 1).into();
             let peer = Peer { identity, serial: "1".into(), not_after: Timestamp(0), addr };
-            let key = |id: OperationId| CommandKey { operation_id: id.to_string(), ..Default::default() };
-            let hello = Hello {
+            let mut hello = Hello {
                 protocol: PROTOCOL,
                 host: "web-1".into(),
                 instance_id: "0193b5a0-0000-7000-8000-000000000001".into(),
                 start_id: "1".into(),
-                generation,
-                in_flight: in_flight.map(key),
-                snapshot: "ab".repeat(32),
                 ..Default::default()
             };
+            change(&mut hello);
             let refused = match self.opened.hub.door().enter(&peer, host, hello).await {
                 // A session without an end is one that goes on.
                 Ok(entered) => {
@@ -421,6 +427,36 @@ mod tests {
         async fn closes(self) {
             self.opened.store.close().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_nobody_has_accepted_takes_the_host_out_of_no_selection() {
+        let bed = Bed::new();
+        let mut hall = bed.open().await;
+        let label = |hello: &mut Hello, key: &str, value: &str| {
+            hello.labels.insert(key.into(), value.into());
+        };
+        assert_eq!(hall.says(|hello| label(hello, "role", "web")).await, ["look at web-1"]);
+        let (session, _) = hall.sessions.pop().expect("it is let in");
+        assert!(hall.opened.hub.shared.roster.leave(&session, hall.opened.clock.now()));
+        let labels = |hall: &Hall| {
+            let host = HostId::new("web-1").expect("a name");
+            hall.opened.hub.shared.roster.facts(&host).expect("it was seen").labels
+        };
+        let other = |hello: &mut Hello| {
+            hello.instance_id = "0193b5a0-0000-7000-8000-000000000002".into();
+            hello.labels = [("role".into(), "db".into()), ("zone".into(), "a".into())].into();
+        };
+        assert_eq!(hall.says(other).await, ["HOST_BUSY"], "the first may be back in a moment");
+        hall.opened.clock.advance(Duration::from_secs(11));
+        assert_eq!(hall.says(other).await, ["look at web-1"]);
+        assert_eq!(labels(&hall), [("role".into(), "web".into()), ("zone".into(), "a".into())].into());
+
+        let host = HostId::new("web-1").expect("a name");
+        let instance = "0193b5a0-0000-7000-8000-000000000002".parse().expect("an id");
+        hall.opened.hub.accept(&host, instance, "operator/alice").await.expect("it has spoken");
+        hall.says(other).await;
+        assert_eq!(labels(&hall)["role"], "db", "a person has said that it speaks for the host");
     }
 
     #[tokio::test]
