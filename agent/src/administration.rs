@@ -10,6 +10,7 @@ use rfs_store::{Cancel, DrillReport, SnapshotInfo, StoreError};
 use uuid::Uuid;
 
 use crate::commander::{Activity, Refusal, Selection, StepKind};
+use crate::component::choices::Choices;
 use crate::engine::{Engine, Order, Receipt, after, label, refuse_snapshot};
 use crate::local::{
     Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
@@ -67,8 +68,13 @@ impl Administration for Administrator {
         Ok(view(&captured.info, std::slice::from_ref(&captured.info), captured.measure.stored))
     }
 
-    fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal> {
-        self.0.plan(self.resolve(snapshot)?, selection, &Cancel::new())
+    fn plan_with(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+    ) -> Result<PlanView, Refusal> {
+        self.0.plan_with(self.resolve(snapshot)?, selection, choices, &Cancel::new())
     }
 
     fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<RestoreView, Refusal> {
@@ -82,6 +88,7 @@ impl Administration for Administrator {
             reason: format!("before restoring {}", target.0.short()),
             command: None,
             force: order.force,
+            choices: order.choices.clone(),
         };
         let shown = std::cell::Cell::new(false);
         let watch = |now| {
@@ -169,5 +176,6 @@ fn view(info: &SnapshotInfo, all: &[SnapshotInfo], stored: ByteCount) -> Snapsho
         pinned: info.marks.pinned.is_some(),
         proven: info.marks.proof.map(|proof| (proof.verified_at, proof.restore_time())),
         held: undeletable(all, info).map(|why| why.to_string()),
+        notes: info.components.iter().flat_map(|part| part.notes.iter().cloned()).collect(),
     }
 }

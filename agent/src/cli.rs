@@ -8,6 +8,7 @@
 //! - Exit codes: 0 done; 1 the operation failed, and the host is as it was; 2 usage; 3 refused; 4 not reachable; 5 a
 //!   person is needed.
 //! - `--output json` prints one document on standard output, and a failure as one document on standard error.
+//! - A result that cannot be written (a full disk, a closed pipe) is a failure too.
 //! - A failure is one line on standard error that says what and where, and one, `next:`, that says what to type.
 //! - Colours appear on terminals alone, and never when `NO_COLOR` is set.
 
@@ -58,8 +59,16 @@ pub fn main() -> ExitCode {
             }
         }
     });
+    let unwritten = output.unwritten();
     match ended {
-        Ok(exit) => exit.into(),
+        Ok(exit) => match unwritten {
+            None => exit.into(),
+            Some(error) => {
+                let message = format!("it is done, and its result could not be written: {error}");
+                output.refusal(&refuse(Reason::Io, message, "ask again with another output"));
+                Exit::Failed.into()
+            }
+        },
         Err(refusal) => {
             output.refusal(&refusal);
             table::row(refusal.reason).exit.into()

@@ -14,17 +14,21 @@
 //! - `flip`, `unflip`, `standing` and `discard` may be called again after a crash at any point of them.
 //! - A new kind is one file here, one line in [`all`], and one line in the contract suite.
 
+pub mod choices;
 mod error;
 pub mod files;
 pub mod services;
 
+use std::any::Any;
+
 use rfs_model::{ByteCount, ComponentKind, ComponentName};
+use rfs_store::restore::Moment;
 use rfs_store::{Cancel, Capture, Demand, Snapshot, Store};
 
 use crate::commander::Selection;
 use crate::config::{ComponentSpec, Config, Hook};
-use crate::host::Lead;
 use crate::local::PlanLine;
+use choices::Choices;
 
 pub use error::ComponentError;
 pub(crate) use error::{capture_reason, stage_reason, stopped_reason, store_reason};
@@ -40,6 +44,16 @@ pub trait Component: Send + Sync {
 
     /// Puts the present state into the snapshot that is being made.
     fn capture(&self, capture: &Capture, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError>;
+
+    /// Says what must be decided before it can be captured at all.
+    fn check(&self) -> Result<(), ComponentError> {
+        Ok(())
+    }
+
+    /// The same component, which also looks at what the snapshot was taken with; none where there is nothing more to look at.
+    fn widened(&self, _target: &Snapshot) -> Result<Option<Box<dyn Component>>, ComponentError> {
+        Ok(None)
+    }
 
     /// Looks at the present state and keeps nothing of it.
     fn observe(&self, store: &Store, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError>;
@@ -76,7 +90,12 @@ pub trait Present: Send {
     fn measure(&self) -> Measure;
 
     /// What would bring this state to the target's. Pure.
-    fn plan(&self, target: &Snapshot, selection: &Selection) -> Result<Box<dyn Planned>, ComponentError>;
+    fn plan(
+        &self,
+        target: &Snapshot,
+        selection: &Selection,
+        choices: &Choices,
+    ) -> Result<Box<dyn Planned>, ComponentError>;
 }
 
 /// How large a captured state is.
@@ -111,8 +130,19 @@ pub trait Planned: Send {
     /// The first steps, at most `limit`, one line each.
     fn lines(&self, limit: usize) -> Vec<PlanLine>;
 
-    /// What exists now and not at the target: at most `limit` of them, and how many there are.
-    fn losses(&self, limit: usize) -> (Vec<String>, u64);
+    /// What exists now and not at the target, and goes: at most `limit` of them by name.
+    fn losses(&self, _limit: usize) -> Losses {
+        Losses::default()
+    }
+
+    /// What a person must know of the plan, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Of a second plan: which of its differences were written since a moment, and which were there before. `staged` is what
+    /// was flipped.
+    fn left(&self, staged: Option<&dyn Staged>, since: Moment) -> Result<Left, ComponentError>;
 
     /// From which state to which it brings a service; none if it is not one.
     fn turn(&self) -> Option<services::Turn> {
@@ -123,13 +153,38 @@ pub trait Planned: Send {
     fn stage(&self, store: &Store, label: &str, cancel: &Cancel) -> Result<Box<dyn Staged>, ComponentError>;
 }
 
+/// What exists now and not at the target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// How many entries.
+    pub count: u64,
+    /// How long their content is.
+    pub bytes: ByteCount,
+    /// The first of them.
+    pub first: Vec<String>,
+}
+
+/// Differences that a second plan found, by when they came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Left {
+    /// Written since.
+    pub written: Vec<String>,
+    /// There before, so that the target is not reached.
+    pub differs: Vec<String>,
+}
+
 /// New content that lies ready.
-pub trait Staged: Send {
+pub trait Staged: Any + Send {
     /// What the journal keeps: [`Component::staged`] reads it.
     fn journalled(&self) -> Result<String, ComponentError>;
 
     /// How many steps it takes.
     fn step_count(&self) -> u64;
+
+    /// Finds the live state to be what was staged for. All that is flipped together begins before the first is flipped.
+    fn begin(&self) -> Result<(), ComponentError> {
+        Ok(())
+    }
 
     /// Exchanges it with the live state.
     fn flip(&self) -> Result<(), ComponentError>;
@@ -164,9 +219,10 @@ pub fn all(config: &Config) -> Vec<Box<dyn Component>> {
     for component in &config.components {
         let name = component.name.clone();
         components.push(match &component.spec {
-            ComponentSpec::Files(spec) => Box::new(files::Files::new(name, spec)),
+            ComponentSpec::Files(spec) => Box::new(files::Files::new(name, spec, config.own_files())),
             ComponentSpec::Services(spec) => {
-                Box::new(services::Service::new(name, spec, Lead::of(&config.store)))
+                let roots = config.roots_used_by(spec);
+                Box::new(services::Service::new(name, spec, &config.store, roots))
             }
         });
     }

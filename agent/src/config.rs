@@ -103,10 +103,37 @@ pub struct FilesConfig {
     pub exclude: Vec<String>,
     /// Absolute globs of what may be captured and is never changed by a restore.
     pub never_restore: BTreeSet<String>,
+    /// What happens to what exists now and not in the snapshot, by pattern; removed where none holds it.
+    pub extras: Vec<ExtrasRule>,
+    /// What is mounted beneath a path is left out.
+    pub one_file_system: bool,
+    /// Whether what is behind a path that is a link is captured too; none: such a path is refused.
+    pub follow_roots: Option<bool>,
     /// Run before a checkpoint's cut.
     pub quiesce: Option<Hook>,
     /// Run after a checkpoint's cut, however it went.
     pub resume: Option<Hook>,
+}
+
+/// What happens to extras that a pattern holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtrasRule {
+    /// The pattern, as `exclude` has them.
+    pub pattern: String,
+    /// What happens to them.
+    pub extras: Extras,
+}
+
+/// What a restore does with what exists now and not in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extras {
+    /// It goes, and the backup keeps it.
+    Remove,
+    /// It stays where it is.
+    Keep,
+    /// The restore is refused, unless a person accepts its loss.
+    Refuse,
 }
 
 /// A service that is started and stopped by commands.
@@ -208,6 +235,22 @@ impl Config {
     /// The component of that name.
     pub fn component(&self, name: &ComponentName) -> Option<&ComponentConfig> {
         self.components.iter().find(|component| component.name == *name)
+    }
+
+    /// The agent's own folders and files.
+    pub(crate) fn own_files(&self) -> Vec<PathBuf> {
+        let tls = self.link.iter().flat_map(|link| [&link.ca, &link.certificate, &link.key]);
+        tls.chain([&self.store, &self.path]).cloned().collect()
+    }
+
+    /// The paths of the files that a service uses.
+    pub(crate) fn roots_used_by(&self, service: &ServicesConfig) -> Vec<PathBuf> {
+        let used = |name: &ComponentName| service.uses.as_ref().is_none_or(|uses| uses.contains(name));
+        let files = self.components.iter().filter_map(|component| match &component.spec {
+            ComponentSpec::Files(files) if used(&component.name) => Some(&files.paths),
+            ComponentSpec::Files(_) | ComponentSpec::Services(_) => None,
+        });
+        files.flatten().cloned().collect()
     }
 }
 

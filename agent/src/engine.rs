@@ -49,6 +49,7 @@ use rfs_store::journal::{Journal, JournalError, NewRun};
 use rfs_store::{Cancel, Snapshot, Store, StoreError, StoreOptions};
 
 use crate::commander::{Inconsistent, Refusal, Selection};
+use crate::component::choices::Choices;
 use crate::component::{self, Component, store_reason};
 use crate::config::Config;
 use crate::host::Lead;
@@ -57,7 +58,7 @@ use board::Board;
 use cause::{Cause, refuse, refuse_for};
 use checkpoint::Checkpoint;
 use collector::Wakes;
-use run::{Goal, Ready, Run, Tally};
+use run::{Found, Goal, Ready, Run, Tally};
 
 pub use capture::Captured;
 pub use clocks::Clocks;
@@ -65,7 +66,7 @@ pub(crate) use clocks::after;
 pub use collector::Collector;
 pub use health::{LocalHealth, NoLocalHealth, Unhealthy};
 pub use phase::{Direction, Phase, UnknownPhase};
-pub use receipt::{Downtime, Failure, Receipt, Span};
+pub use receipt::{Downtime, Failure, Listed, Receipt, Span};
 pub use run::Asked;
 
 /// The host's engine. Holds the store's lock for as long as it lives.
@@ -123,6 +124,8 @@ pub struct Order {
     pub command: Option<Asked>,
     /// Also on a host that is inconsistent.
     pub force: bool,
+    /// What a person decided for it.
+    pub choices: Choices,
 }
 
 impl Engine {
@@ -226,11 +229,31 @@ impl Engine {
         selection: &Selection,
         cancel: &Cancel,
     ) -> Result<PlanView, Refusal> {
+        self.plan_with(target, selection, &Choices::default(), cancel)
+    }
+
+    /// What a restore would do, with what a person has decided for it. Changes nothing.
+    pub fn plan_with(
+        &self,
+        target: SnapshotId,
+        selection: &Selection,
+        choices: &Choices,
+        cancel: &Cancel,
+    ) -> Result<PlanView, Refusal> {
+        check_choices(choices)?;
         let snapshot = self.snapshot(target)?;
         let chosen = choice::choose(&self.components, &self.config, &snapshot, selection)?;
-        let planned = choice::observe(&chosen, &self.store, cancel)
-            .and_then(|present| choice::plan(&self.components, present, &snapshot, selection, cancel));
-        Ok(planned.map_err(|cause| cause.refusal())?.view())
+        let asked = choice::Asked { target: &snapshot, selection, choices };
+        let planned = choice::observe(&chosen, &self.store, asked, cancel)
+            .and_then(|present| choice::plan(&self.components, present, asked, &self.store, cancel));
+        match planned {
+            Ok(plan) => Ok(plan.view()),
+            // A person sees it beside the plans of other hosts, with what accepts it.
+            Err(cause) if cause.is_obstacle() => {
+                Ok(PlanView { obstacle: Some(cause.refusal()), ..PlanView::default() })
+            }
+            Err(cause) => Err(cause.refusal()),
+        }
     }
 
     /// Restores. An error means that nothing was begun; a restore that was begun always has a receipt.
@@ -243,6 +266,7 @@ impl Engine {
         if let (Some(held), false) = (&held, order.force) {
             return Err(refuse_held(held));
         }
+        check_choices(&order.choices)?;
         let snapshot = self.snapshot(order.target)?;
         let chosen = choice::choose(&self.components, &self.config, &snapshot, &order.selection)?;
         let now = self.clock.now();
@@ -255,6 +279,7 @@ impl Engine {
             selection: order.selection,
             reason: order.reason,
             command: order.command,
+            choices: order.choices,
         };
         let new =
             NewRun { operation: order.operation, started_at: now, deadline: now.plus(left), body: goal };
@@ -281,6 +306,8 @@ impl Engine {
             spans: vec![Span { phase: Phase::Accepted, at: now, took: Duration::ZERO }],
             stopped: BTreeMap::new(),
             downtime: Vec::new(),
+            found: Found::default(),
+            flipped_at: None,
             watch,
         };
         let receipt = forward::restore(run, &snapshot, &chosen);
@@ -395,6 +422,11 @@ pub(crate) fn refuse_snapshot(error: &StoreError) -> Refusal {
         }
         _ => refuse_for(reason, message),
     }
+}
+
+/// Refuses patterns that mean nothing, before anything is begun.
+fn check_choices(choices: &Choices) -> Result<(), Refusal> {
+    choices.check().map_err(|error| refuse_for(Reason::InvalidArgument, error.to_string()))
 }
 
 fn refuse_held(held: &Inconsistent) -> Refusal {

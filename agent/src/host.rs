@@ -13,6 +13,7 @@
 //! Invariant: no secret is in an argument or in the environment, and no output is logged; it is returned, and cut.
 
 mod lead;
+pub(crate) mod processes;
 
 use std::fmt;
 use std::fs::File;

@@ -155,6 +155,18 @@ pub(super) struct Restore {
     /// Restore this absolute path alone, with all beneath it; may be repeated
     #[arg(long = "path", value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+    /// Of what the snapshot does not have, leave in place what matches; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) keep: Vec<String>,
+    /// Accept the loss of what matches, where the component refuses it; or a path on another file system; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) accept_loss: Vec<String>,
+    /// End a service's processes where its own command does not stop it
+    #[arg(long)]
+    pub(super) force_stop: bool,
+    /// Do not ask before something is removed
+    #[arg(long, short = 'y')]
+    pub(super) yes: bool,
     /// Print what would be done, and touch nothing
     #[arg(long)]
     pub(super) plan: bool,

@@ -22,6 +22,7 @@ pub(super) fn run(config: &Config, arguments: &arguments::Capture, output: &Outp
     output.heading(format_args!("{} captured", snapshot.id.0.short()));
     output.field("holds", format_args!("{} entries, {}", Count(snapshot.entries), snapshot.bytes));
     output.field("stored", format_args!("{} that were new", snapshot.stored));
+    output.notes(&snapshot.notes);
     output.field("took", Length(begun.elapsed()));
     output.field("restore", format_args!("rfs-agent restore {} --plan", snapshot.id.0.short()));
     Ok(Exit::Done)

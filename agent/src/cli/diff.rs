@@ -12,6 +12,7 @@ use super::Ended;
 use super::output::Output;
 use super::words::counted;
 use crate::commander::{Refusal, Selection};
+use crate::component::choices::Choices;
 use crate::component::{self, capture_reason, files_spec};
 use crate::config::{ComponentSpec, Config};
 use crate::engine::cause::refuse_for;
@@ -122,7 +123,8 @@ fn live(config: &Config, store: &Store, first: SnapshotId, lines: &mut Vec<Line>
         }
         let failed = |error: component::ComponentError| refuse_for(error.reason(), Chain(&error).to_string());
         let present = component.observe(store, &Cancel::new()).map_err(failed)?;
-        let turn = present.plan(&snapshot, &Selection::default()).map_err(failed)?.turn();
+        let turn =
+            present.plan(&snapshot, &Selection::default(), &Choices::default()).map_err(failed)?.turn();
         if let Some(turn) = turn.filter(|turn| turn.before != turn.after) {
             let now = if turn.before { "runs now" } else { "does not run now" };
             lines.push(whole("changed", name, vec![now.to_owned()]));

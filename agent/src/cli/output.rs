@@ -1,7 +1,8 @@
 //! Prints results: text with colours for terminals, or JSON.
 
+use std::cell::RefCell;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use rfs_model::Standing;
@@ -14,6 +15,8 @@ use crate::local::Progress;
 /// Where results go.
 pub(super) struct Output {
     format: Format,
+    /// The first result that could not be written.
+    unwritten: RefCell<Option<io::Error>>,
 }
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -23,7 +26,19 @@ const STRONG: Style = Style::new().bold();
 
 impl Output {
     pub(super) fn new(format: Format) -> Self {
-        Self { format }
+        Self { format, unwritten: RefCell::default() }
+    }
+
+    /// Why a result did not reach its reader, if that is so: whoever waits for it must not take silence for success.
+    pub(super) fn unwritten(&self) -> Option<io::Error> {
+        self.note(anstream::stdout().flush());
+        self.unwritten.take()
+    }
+
+    fn note(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            self.unwritten.borrow_mut().get_or_insert(error);
+        }
     }
 
     pub(super) fn is_json(&self) -> bool {
@@ -35,14 +50,35 @@ impl Output {
         self.line(format_args!("{document:#}"));
     }
 
-    /// Prints a line. A reader that has enough, such as `head`, is no failure.
+    /// Prints a line.
     pub(super) fn line(&self, line: impl Display) {
-        let _ = writeln!(anstream::stdout(), "{line}");
+        if self.unwritten.borrow().is_none() {
+            self.note(writeln!(anstream::stdout(), "{line}"));
+        }
     }
 
     /// Prints a name and a value, aligned with others.
     pub(super) fn field(&self, name: &str, value: impl Display) {
         self.line(format_args!("  {DIM}{name:<10}{DIM:#} {value}"));
+    }
+
+    /// Prints what a person must know, one line each.
+    pub(super) fn notes(&self, notes: &[String]) {
+        for note in notes {
+            self.field("note", note);
+        }
+    }
+
+    /// Asks on the terminal; a no where there is none to answer.
+    pub(super) fn asks(&self, question: &str) -> bool {
+        let _ = write!(anstream::stderr(), "{STRONG}{question}{STRONG:#} [y/N] ");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Whether a person sits there, who can be asked.
+    pub(super) fn can_ask(&self) -> bool {
+        !self.is_json() && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// Prints a line that stands above others.

@@ -36,6 +36,7 @@ pub(super) fn run(config: &Config) -> Ended {
             tracing::warn!(%operation, standing = %receipt.standing, "the interrupted restore was brought to an end");
         }
         let instance = engine.instance()?;
+        engine.check_components()?;
         let engine = Arc::new(engine);
         let commander = Commander::start(engine.clone())
             .map_err(|error| rfs_link::Failure::new(Reason::Io, rfs_link::Chain(&error).to_string()))?;

@@ -20,7 +20,14 @@ pub(super) fn run(config: &Config, command: &arguments::Snapshots, output: &Outp
         arguments::Snapshots::Show { snapshot, entries } => {
             let store = door::look(&config.store)?;
             let id = resolve(&store, snapshot)?;
-            show(&store.snapshot(id).map_err(|error| refuse_snapshot(&error))?, *entries, output)
+            let expiry = store.expiry(&config.retention.keep).map_err(|error| refuse_snapshot(&error))?;
+            let kept = match expiry.staying.into_iter().find(|(info, _)| info.id == id) {
+                Some((_, why)) => why.to_string(),
+                None if config.retention.pinned.contains(&id) => "the configuration pins it".to_owned(),
+                None => "no rule keeps it; the next collection removes it".to_owned(),
+            };
+            let snapshot = store.snapshot(id).map_err(|error| refuse_snapshot(&error))?;
+            show(&snapshot, &kept, *entries, output)
         }
         arguments::Snapshots::Diff { snapshot, other } => {
             let store = door::look(&config.store)?;
@@ -98,10 +105,11 @@ pub(super) fn document(snapshot: &SnapshotView) -> Value {
         "verify_time": snapshot.proven.map(|(at, _)| at.to_string()),
         "restore_seconds": snapshot.proven.map(|(_, took)| took.as_secs_f64()),
         "held": snapshot.held,
+        "notes": snapshot.notes,
     })
 }
 
-fn show(snapshot: &Snapshot, with_entries: bool, output: &Output) -> Ended {
+fn show(snapshot: &Snapshot, kept: &str, with_entries: bool, output: &Output) -> Ended {
     let info = snapshot.info().map_err(|error| refuse_snapshot(&error))?;
     let (kind, reason) = label::read(&info.label);
     let mut entries = Vec::new();
@@ -124,7 +132,7 @@ fn show(snapshot: &Snapshot, with_entries: bool, output: &Output) -> Ended {
     }
     if output.is_json() {
         let parts = info.components.iter().map(|part| {
-            json!({ "name": part.name, "kind": part.kind, "entries": part.entries, "bytes": part.size.0 })
+            json!({ "name": part.name, "kind": part.kind, "entries": part.entries, "bytes": part.size.0, "notes": part.notes })
         });
         let listed =
             entries.iter().map(|(path, mode, what)| json!({ "path": path, "mode": mode, "what": what }));
@@ -138,6 +146,7 @@ fn show(snapshot: &Snapshot, with_entries: bool, output: &Output) -> Ended {
             "components": parts.collect::<Vec<_>>(),
             "pinned": info.marks.pinned,
             "in_use": info.marks.in_use,
+            "kept": kept,
             "verify_time": info.marks.proof.map(|proof| proof.verified_at.to_string()),
             "restore_seconds": info.marks.proof.map(|proof| proof.restore_time().as_secs_f64()),
             "entries": with_entries.then(|| listed.collect::<Vec<_>>()),
@@ -152,10 +161,14 @@ fn show(snapshot: &Snapshot, with_entries: bool, output: &Output) -> Ended {
     if let Some(operation) = info.operation {
         output.field("operation", operation);
     }
+    output.field("stays", kept);
     for (i, part) in info.components.iter().enumerate() {
         let title = if i == 0 { "components" } else { "" };
         let entries = counted(part.entries, "entry", "entries");
         output.field(title, format_args!("{} ({}), {entries}, {}", part.name, part.kind, part.size));
+    }
+    for part in &info.components {
+        output.notes(&part.notes);
     }
     if let Some(proof) = info.marks.proof {
         let took = Length(proof.restore_time());

@@ -65,8 +65,28 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub components: BTreeSet<ComponentName>,
     /// Absolute paths within the chosen `files` components; none means all.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "paths")]
     pub paths: BTreeSet<PathBuf>,
+}
+
+/// Paths in a journal: text that loses no byte, whatever a name is made of.
+mod paths {
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::PathBuf;
+
+    use rfs_store::text::ByteText;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(paths: &BTreeSet<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(paths.iter().map(|path| ByteText::from(path.as_os_str().as_bytes())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<PathBuf>, D::Error> {
+        let texts = Vec::<ByteText>::deserialize(from)?;
+        Ok(texts.into_iter().map(|text| PathBuf::from(OsString::from_vec(text.0))).collect())
+    }
 }
 
 impl Selection {

@@ -66,7 +66,7 @@ pub enum Outcome {
     /// `Abandon`: everything that was quiet runs again, and nothing is held.
     Abandoned,
     /// `Apply` or `Revert`: the restore ended; the receipt says where the host stands.
-    Restored(Receipt),
+    Restored(Box<Receipt>),
     /// `Cancel`: nothing of the operation is running any more.
     Cancelled {
         /// Where the host stands with regard to the operation.

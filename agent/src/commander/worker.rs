@@ -11,6 +11,7 @@ use rfs_model::{OperationId, Reason, RestoreNumber, SnapshotId, Standing};
 use rfs_store::journal::{CommandKey, JournalError, StoredCommand};
 
 use super::{Activity, Command, Job, Outcome, Refusal, Selection, Step, StepKind};
+use crate::component::choices::Choices;
 use crate::engine::cause::{refuse, refuse_for};
 use crate::engine::{Asked, Engine, Order, Receipt, after};
 use crate::local::Progress;
@@ -177,6 +178,7 @@ impl Worker {
             reason: command.body.reason.clone(),
             command: Some(asked),
             force: false,
+            choices: Choices::default(),
         };
         let watch = |progress| {
             self.show(command, Some(progress));
@@ -188,7 +190,7 @@ impl Worker {
             }
         };
         match self.engine.restore(order, &watch) {
-            Ok(receipt) => Outcome::Restored(receipt),
+            Ok(receipt) => Outcome::Restored(Box::new(receipt)),
             Err(refusal) => Outcome::Refused(refusal),
         }
     }
@@ -206,7 +208,7 @@ impl Worker {
         let asked = Asked { step: command.body.step.kind(), generation: command.key.generation };
         let receipts = self.engine.receipts_of(command.key.operation)?;
         let mine = receipts.into_iter().rev().find(|(by, _)| *by == Some(asked));
-        Ok(mine.map(|(_, receipt)| Outcome::Restored(receipt)))
+        Ok(mine.map(|(_, receipt)| Outcome::Restored(Box::new(receipt))))
     }
 
     /// Nothing of the operation runs now: the worker is here, and not there.

@@ -2,6 +2,7 @@
 
 use rfs_model::{ComponentName, Reason};
 use rfs_store::restore::{DiscardError, FlipError, PatternError, PlanError, StageError};
+use rfs_store::text::ByteText;
 use rfs_store::{CaptureError, Stopped, StoreError};
 
 use crate::host::RunError;
@@ -40,6 +41,68 @@ pub enum ComponentError {
         component: ComponentName,
         /// Why.
         source: PatternError,
+    },
+    /// The snapshot and the configuration have no path in common.
+    #[error("{component} has no path in common with the snapshot")]
+    NothingInCommon {
+        /// Which component.
+        component: ComponentName,
+    },
+    /// A root is a link, and nobody has said what is meant.
+    #[error(
+        "{path} of {component} is a symbolic link; write follow_roots = true to capture what is behind it too, or follow_roots = false to capture the link alone"
+    )]
+    LinkRoot {
+        /// Which component.
+        component: ComponentName,
+        /// The link.
+        path: ByteText,
+    },
+    /// A path is on another file system than when the snapshot was taken.
+    #[error(
+        "{path} of {component} was {then} when the snapshot was taken, and is {now} now; mount what belongs there, or accept it with --accept-loss {path}"
+    )]
+    OtherFileSystem {
+        /// Which component.
+        component: ComponentName,
+        /// The path.
+        path: ByteText,
+        /// Its file system then.
+        then: String,
+        /// Its file system now.
+        now: String,
+    },
+    /// A live path cannot be changed before its mark is taken away.
+    #[error("{path} of {component} is marked immutable or append-only; clear it with `chattr -i -a`")]
+    Bound {
+        /// Which component.
+        component: ComponentName,
+        /// The path.
+        path: ByteText,
+    },
+    /// Something is mounted over what the snapshot has.
+    #[error(
+        "{path} of {component} is a mount now, and the snapshot has {count} entries beneath it; unmount it, or leave them out with --accept-loss {path}"
+    )]
+    Covered {
+        /// Which component.
+        component: ComponentName,
+        /// The mount.
+        path: ByteText,
+        /// How many entries of the snapshot cannot be reached.
+        count: u64,
+    },
+    /// The restore would remove what the component does not give up.
+    #[error(
+        "{component} refuses the loss of {count} entries that the snapshot does not have, first: {first}; keep them with --keep {first}, or accept it with --accept-loss {first}"
+    )]
+    Loss {
+        /// Which component.
+        component: ComponentName,
+        /// The first of them.
+        first: String,
+        /// How many.
+        count: u64,
     },
     /// New content could not be written.
     #[error("{component} could not be staged")]
@@ -85,6 +148,16 @@ pub enum ComponentError {
         /// `still` or `not`.
         not: &'static str,
     },
+    /// A service was to be ended by its processes, and runs on.
+    #[error(
+        "{component} still runs, although {count} of its processes were found and ended; stop it by hand"
+    )]
+    NotEnded {
+        /// Which component.
+        component: ComponentName,
+        /// How many were found.
+        count: u64,
+    },
     /// What was written earlier cannot be read back.
     #[error("the {what} of {component} is not readable")]
     Unreadable {
@@ -115,6 +188,12 @@ impl ComponentError {
                 | PlanError::Device { .. } => Reason::InvalidArgument,
             },
             Self::Selection { .. } => Reason::InvalidArgument,
+            Self::NothingInCommon { .. } => Reason::PathOutsideComponent,
+            Self::Bound { .. } => Reason::Io,
+            Self::LinkRoot { .. } => Reason::InvalidArgument,
+            Self::OtherFileSystem { .. } | Self::Covered { .. } | Self::Loss { .. } => {
+                Reason::LossNotAccepted
+            }
             Self::Stage { source, .. } => stage_reason(source),
             Self::Flip { source, .. } => match source {
                 FlipError::Changed { .. } => Reason::FileUnstable,
@@ -129,8 +208,32 @@ impl ComponentError {
             Self::Command { source: RunError::Stopped { source, .. }, .. } | Self::Stopped(source) => {
                 stopped_reason(*source)
             }
-            Self::Command { .. } | Self::Contradiction { .. } => Reason::CommandFailed,
+            Self::Command { .. } | Self::Contradiction { .. } | Self::NotEnded { .. } => {
+                Reason::CommandFailed
+            }
             Self::Unreadable { .. } => Reason::StoreDamaged,
+        }
+    }
+
+    /// Whether a person must decide or do something first, which a plan can say.
+    pub(crate) fn is_obstacle(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherFileSystem { .. } | Self::Covered { .. } | Self::Loss { .. } | Self::Bound { .. }
+        )
+    }
+
+    /// Whether the work was stopped, so that no other way should be tried.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self, Self::Stopped(_) | Self::Command { source: RunError::Stopped { .. }, .. })
+    }
+
+    /// Whether a service could not be asked or stopped by its own commands.
+    pub(crate) fn is_not_obeyed(&self) -> bool {
+        match self {
+            Self::Command { done, .. } => matches!(*done, "asked" | "stopped") && !self.is_stopped(),
+            Self::Contradiction { not, .. } => *not == "still",
+            _ => false,
         }
     }
 
@@ -139,7 +242,7 @@ impl ComponentError {
         matches!(
             self,
             Self::Flip { source: FlipError::Changed { .. }, .. }
-                | Self::Stage { source: StageError::Changed { .. }, .. }
+                | Self::Stage { source: StageError::Changed { .. } | StageError::Unmanaged { .. }, .. }
                 | Self::Capture { source: CaptureError::Unstable { .. }, .. }
         )
     }

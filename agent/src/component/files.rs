@@ -1,7 +1,12 @@
 //! Trees of files: captured into the store, restored by exchange.
 
+mod extras;
+mod taken;
+
+use std::any::Any;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -11,32 +16,41 @@ use rfs_model::{ByteCount, ComponentKind, ComponentName};
 use rfs_store::restore::{
     self, Change, FilesPlan, FilesStanding, PathSet, Progress, Rules, StagingName, Unmanaged,
 };
-use rfs_store::text::encode;
-use rfs_store::{Cancel, Capture, Demand, FilesSpec, Snapshot, Store, Tree};
+use rfs_store::text::{ByteText, encode};
+use rfs_store::{Cancel, Capture, CaptureError, Demand, EntryKind, FilesSpec, Met, Snapshot, Store, Tree};
 use serde::{Deserialize, Serialize};
 
-use super::{Component, ComponentError, Hooks, Measure, Planned, Present, Side, Staged};
+use super::choices::{Choices, literal};
+use super::{Component, ComponentError, Hooks, Left, Losses, Measure, Planned, Present, Side, Staged};
 use crate::commander::Selection;
 use crate::config::{FilesConfig, Hook};
 use crate::local::PlanLine;
+use extras::Policy;
+use restore::Moment;
 
 /// Trees of files.
 #[derive(Debug, Clone)]
 pub struct Files(Arc<Spec>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Spec {
     name: ComponentName,
     files: FilesSpec,
     /// What no restore touches: what the configuration says, and what is not captured.
     protect: PathSet,
+    extras: Policy,
+    /// Whether what is behind a root that is a link is captured too; none: such a root must be decided first.
+    follow: Option<bool>,
+    own: Vec<PathBuf>,
     quiesce: Option<Hook>,
     resume: Option<Hook>,
 }
 
 impl Files {
     /// The component of that name.
-    pub fn new(name: ComponentName, config: &FilesConfig) -> Self {
+    ///
+    /// `own` are the agent's own folders and files, to which no link of a root may lead.
+    pub fn new(name: ComponentName, config: &FilesConfig, own: Vec<PathBuf>) -> Self {
         let files = files_spec(config);
         let patterns: Vec<&String> = config.never_restore.iter().chain(&config.exclude).collect();
         let protect = PathSet::new(&patterns).expect("the configuration was judged");
@@ -44,6 +58,9 @@ impl Files {
             name,
             files,
             protect,
+            extras: Policy::new(&config.extras),
+            follow: config.follow_roots,
+            own,
             quiesce: config.quiesce.clone(),
             resume: config.resume.clone(),
         }))
@@ -52,7 +69,8 @@ impl Files {
 
 /// What the store keeps of a component.
 pub(crate) fn files_spec(config: &FilesConfig) -> FilesSpec {
-    FilesSpec { paths: config.paths.clone(), exclude: config.exclude.clone() }
+    let (paths, exclude) = (config.paths.clone(), config.exclude.clone());
+    FilesSpec { paths, exclude, mounts: !config.one_file_system, behind: Vec::new() }
 }
 
 impl Component for Files {
@@ -65,20 +83,53 @@ impl Component for Files {
     }
 
     fn capture(&self, capture: &Capture, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
-        let (tree, stats) = capture
-            .files(&self.0.name, &self.0.files, cancel)
+        let (tree, met, stats) = capture
+            .files_met(&self.0.name, &self.0.followed()?, cancel)
             .map_err(|source| ComponentError::Capture { component: self.0.name.clone(), source })?;
         let (bytes, stored) = (ByteCount(stats.size), ByteCount(stats.bytes_stored));
         let measure = Measure { entries: stats.entries, bytes, stored };
-        Ok(Box::new(Now { spec: self.0.clone(), tree, measure }))
+        Ok(Box::new(Now { spec: self.0.clone(), tree, met, measure }))
+    }
+
+    fn check(&self) -> Result<(), ComponentError> {
+        let link = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+        match (self.0.follow, self.0.files.paths.iter().find(link)) {
+            (None, Some(path)) => Err(ComponentError::LinkRoot {
+                component: self.0.name.clone(),
+                path: ByteText::from(path.as_os_str().as_bytes()),
+            }),
+            (_, _) => Ok(()),
+        }
+    }
+
+    fn widened(&self, target: &Snapshot) -> Result<Option<Box<dyn Component>>, ComponentError> {
+        let recall = |source| ComponentError::Recall { component: self.0.name.clone(), source };
+        let taken = target.taken(&self.0.name).map_err(recall)?;
+        let is_link =
+            |link: &ByteText| self.0.files.paths.iter().any(|path| path.as_os_str().as_bytes() == link.0);
+        let behind = taken.into_iter().flat_map(|taken| &taken.roots).filter_map(|root| {
+            let link = root.behind.as_ref().filter(|link| is_link(link) && self.0.follow == Some(true))?;
+            let path = |text: &ByteText| PathBuf::from(OsStr::from_bytes(&text.0));
+            Some((path(&root.path), path(link)))
+        });
+        let behind: Vec<_> = behind.collect();
+        if behind.is_empty() {
+            return Ok(None);
+        }
+        let mut files = self.0.files.clone();
+        for (path, link) in behind {
+            add_behind(&mut files, path, link);
+        }
+        Ok(Some(Box::new(Self(Arc::new(Spec { files, ..(*self.0).clone() })))))
     }
 
     fn observe(&self, store: &Store, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
-        let tree = store
-            .scan(&self.0.files, cancel)
+        let (tree, met) = store
+            .look(&self.0.followed()?, cancel)
             .map_err(|source| ComponentError::Capture { component: self.0.name.clone(), source })?;
         let entries = tree.roots.iter().map(|root| root.entries.len() as u64).sum();
-        Ok(Box::new(Now { spec: self.0.clone(), tree, measure: Measure { entries, ..Measure::default() } }))
+        let measure = Measure { entries, ..Measure::default() };
+        Ok(Box::new(Now { spec: self.0.clone(), tree, met, measure }))
     }
 
     fn staged(&self, journalled: &str) -> Result<Box<dyn Staged>, ComponentError> {
@@ -97,7 +148,40 @@ impl Component for Files {
     }
 }
 
+/// Adds a path that was found behind a link, unless it is among the paths already.
+fn add_behind(files: &mut FilesSpec, path: PathBuf, link: PathBuf) {
+    let meets = |known: &PathBuf| path.starts_with(known) || known.starts_with(&path);
+    if !files.paths.iter().any(meets) {
+        files.paths.push(path.clone());
+        files.behind.push((path, link));
+    }
+}
+
 impl Spec {
+    /// What is captured, with what is behind roots that are links now, where that is followed.
+    fn followed(&self) -> Result<FilesSpec, ComponentError> {
+        let mut files = self.files.clone();
+        if self.follow != Some(true) {
+            return Ok(files);
+        }
+        for link in &self.files.paths {
+            if !link.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+                continue;
+            }
+            // A link that leads nowhere has nothing behind it.
+            let Ok(path) = link.canonicalize() else { continue };
+            if self.own.iter().any(|own| own.starts_with(&path) || path.starts_with(own)) {
+                let source = CaptureError::BadPath {
+                    path: link.clone(),
+                    reason: "it is a link to the agent's own files",
+                };
+                return Err(ComponentError::Capture { component: self.name.clone(), source });
+            }
+            add_behind(&mut files, path, link.clone());
+        }
+        Ok(files)
+    }
+
     /// The selected paths that lie in this component, or hold it.
     fn selected(&self, selection: &Selection) -> Result<restore::Selection, restore::PatternError> {
         let mine = |path: &&PathBuf| {
@@ -116,24 +200,11 @@ impl Spec {
     }
 }
 
-/// A path as a pattern that means this path alone.
-fn literal(path: &Path) -> String {
-    let mut text = String::new();
-    for character in encode(path.as_os_str().as_bytes()).chars() {
-        match character {
-            '*' | '?' | '[' | ']' | '{' | '}' | '\\' => {
-                text.push_str(&format!("%{:02X}", u32::from(character)))
-            }
-            other => text.push(other),
-        }
-    }
-    text
-}
-
 /// The trees at one moment.
 struct Now {
     spec: Arc<Spec>,
     tree: Tree,
+    met: Met,
     measure: Measure,
 }
 
@@ -142,18 +213,94 @@ impl Present for Now {
         self.measure
     }
 
-    fn plan(&self, target: &Snapshot, selection: &Selection) -> Result<Box<dyn Planned>, ComponentError> {
+    fn plan(
+        &self,
+        target: &Snapshot,
+        selection: &Selection,
+        choices: &Choices,
+    ) -> Result<Box<dyn Planned>, ComponentError> {
         let name = &self.spec.name;
-        let target =
-            target.tree(name).map_err(|source| ComponentError::Recall { component: name.clone(), source })?;
-        let selection = self
-            .spec
-            .selected(selection)
-            .map_err(|source| ComponentError::Selection { component: name.clone(), source })?;
-        let rules = Rules { selection, protect: self.spec.protect.clone(), devices: false };
-        let plan = restore::plan(&self.tree, &target, &rules)
+        let recall = |source| ComponentError::Recall { component: name.clone(), source };
+        let pattern = |source| ComponentError::Selection { component: name.clone(), source };
+        let taken = target.taken(name).map_err(recall)?;
+        let tree = target.tree(name).map_err(recall)?;
+        let accepted = choices.accepted().map_err(pattern)?;
+        let common = taken::common(name, (&self.tree, &self.met), (tree, taken), &accepted)?;
+        let rules = Rules {
+            selection: self.spec.selected(selection).map_err(pattern)?,
+            protect: self.spec.protect.clone().with(&common.protect),
+            devices: false,
+            keep: self.spec.extras.keep(name, choices)?,
+            as_is: self.met.mounts().filter(|mount| mount.taken_in).map(|mount| mount.path.clone()).collect(),
+            stays: self.met.roots.iter().flat_map(|root| root.passed.iter().cloned()).collect(),
+        };
+        let plan = restore::plan(&common.current, &common.target, &rules)
             .map_err(|source| ComponentError::Plan { component: name.clone(), source })?;
-        Ok(Box::new(Difference { spec: self.spec.clone(), plan }))
+        self.spec.extras.check(name, &plan, &accepted)?;
+        if let Some(path) = plan.bound(&common.current) {
+            return Err(ComponentError::Bound { component: name.clone(), path: ByteText(path) });
+        }
+        let mut notes = common.notes;
+        notes.extend(held(&rules.stays, &common.current, &common.target));
+        notes.extend(kept(&rules.keep, &common.current, &common.target));
+        Ok(Box::new(Difference { spec: self.spec.clone(), plan, notes }))
+    }
+}
+
+/// How many notes of one kind are told.
+const TOLD: usize = 20;
+
+/// What is excluded and holds a folder that the target does not have.
+fn held(stays: &[ByteText], current: &Tree, target: &Tree) -> Vec<String> {
+    let has = |tree: &Tree, path: &[u8]| {
+        tree.roots.iter().any(|root| {
+            let beneath = path.strip_prefix(&root.path[..]).and_then(|rest| match rest {
+                b"" => Some(&b""[..]),
+                rest => rest.strip_prefix(b"/"),
+            });
+            beneath.is_some_and(|path| {
+                root.entries.binary_search_by(|entry| entry.path.as_slice().cmp(path)).is_ok()
+            })
+        })
+    };
+    let folder =
+        |path: &ByteText| path.0.iter().rposition(|byte| *byte == b'/').map(|at| path.0[..at].to_vec());
+    let holding = stays
+        .iter()
+        .filter(|path| folder(path).is_some_and(|folder| has(current, &folder) && !has(target, &folder)));
+    holding
+        .take(TOLD)
+        .map(|path| format!("{path} is excluded and stays, with the folders above it"))
+        .collect()
+}
+
+/// What the target does not have, and what is kept all the same.
+fn kept(keep: &PathSet, current: &Tree, target: &Tree) -> Option<String> {
+    if keep.is_empty() {
+        return None;
+    }
+    let mut extras = current.roots.iter().zip(&target.roots).flat_map(|(now, then)| {
+        let extra = |entry: &&rfs_store::Entry| {
+            then.entries.binary_search_by(|other| other.path.cmp(&entry.path)).is_err()
+        };
+        now.entries
+            .iter()
+            .filter(extra)
+            .map(move |entry| join(&now.path, &entry.path))
+            .filter(|path| keep.holds(&now.path, path))
+    });
+    let first = extras.next()?;
+    let more = extras.count();
+    Some(match more {
+        0 => format!("{} is not in the snapshot and is kept", encode(&first)),
+        more => format!("{} and {more} more are not in the snapshot and are kept", encode(&first)),
+    })
+}
+
+fn join(root: &[u8], path: &[u8]) -> Vec<u8> {
+    match path.is_empty() {
+        true => root.to_vec(),
+        false => [root.strip_suffix(b"/").unwrap_or(root), b"/", path].concat(),
     }
 }
 
@@ -161,6 +308,7 @@ impl Present for Now {
 struct Difference {
     spec: Arc<Spec>,
     plan: FilesPlan,
+    notes: Vec<String>,
 }
 
 impl Planned for Difference {
@@ -187,9 +335,31 @@ impl Planned for Difference {
         self.plan.steps().iter().take(limit).map(line).collect()
     }
 
-    fn losses(&self, limit: usize) -> (Vec<String>, u64) {
-        let shown = self.plan.deleted().take(limit).map(|path| encode(&path).into_owned()).collect();
-        (shown, self.plan.deleted().count() as u64)
+    fn losses(&self, limit: usize) -> Losses {
+        let roots: Vec<&[u8]> = self.plan.roots().collect();
+        let mut losses = Losses::default();
+        for (root, entry) in self.plan.lost() {
+            losses.count += 1;
+            if let EntryKind::File { size, .. } = entry.kind {
+                losses.bytes.0 += size;
+            }
+            if losses.first.len() < limit {
+                losses.first.push(encode(&join(roots[root], &entry.path)).into_owned());
+            }
+        }
+        losses
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    fn left(&self, staged: Option<&dyn Staged>, since: Moment) -> Result<Left, ComponentError> {
+        let staged = staged.and_then(|staged| (staged as &dyn Any).downcast_ref::<Ready>());
+        let left = restore::left_since(&self.plan, staged.map(|ready| &ready.kept.staged), since)
+            .map_err(|source| ComponentError::Flip { component: self.spec.name.clone(), source })?;
+        let text = |paths: Vec<ByteText>| paths.iter().map(ToString::to_string).collect();
+        Ok(Left { written: text(left.written), differs: text(left.differs) })
     }
 
     fn stage(&self, store: &Store, label: &str, cancel: &Cancel) -> Result<Box<dyn Staged>, ComponentError> {
@@ -276,6 +446,10 @@ impl Staged for Ready {
 
     fn step_count(&self) -> u64 {
         self.kept.steps
+    }
+
+    fn begin(&self) -> Result<(), ComponentError> {
+        restore::begin(&self.kept.staged).map_err(|error| self.flip_error(error))
     }
 
     fn flip(&self) -> Result<(), ComponentError> {

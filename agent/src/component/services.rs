@@ -3,20 +3,29 @@
 //! A service is started and stopped by commands of the configuration. Its state is one bit, which its status command
 //! tells: exit code 0 is running; 1, 2 and 3 are not running (as init scripts say it); everything else is no answer.
 //!
+//! A release may have broken these commands. Then there are further ways: see [`ways`].
+//!
 //! Invariant: a service is only said to run, or to be down, when its status command has said so after the last command.
 
+mod ways;
+
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rfs_model::{ByteCount, ComponentKind, ComponentName};
+use rfs_store::restore::Moment;
 use rfs_store::{Cancel, Capture, Snapshot, Store};
 use serde::{Deserialize, Serialize};
 
-use super::{Component, ComponentError, Measure, Planned, Present, Side, Staged};
+use super::choices::Choices;
+use super::{Component, ComponentError, Left, Measure, Planned, Present, Side, Staged};
 use crate::commander::Selection;
-use crate::config::ServicesConfig;
-use crate::host::{self, Exit, Lead, RunError};
+use crate::config::{Hook, ServicesConfig};
+use crate::host::{self, Exit, Lead, RunError, processes};
 use crate::local::PlanLine;
+
+pub use ways::Ways;
 
 /// One service.
 #[derive(Debug, Clone)]
@@ -24,6 +33,10 @@ pub struct Service {
     name: ComponentName,
     config: ServicesConfig,
     lead: Lead,
+    /// The files that it uses.
+    roots: Vec<PathBuf>,
+    /// The store of this agent, which tells its services from another agent's.
+    store: String,
 }
 
 /// Whether a service runs; what a snapshot holds of it.
@@ -39,8 +52,9 @@ const ASK_LAST: Duration = Duration::from_millis(250);
 
 impl Service {
     /// The service of that name.
-    pub fn new(name: ComponentName, config: &ServicesConfig, lead: Lead) -> Self {
-        Self { name, config: config.clone(), lead }
+    pub fn new(name: ComponentName, config: &ServicesConfig, store: &Path, roots: Vec<PathBuf>) -> Self {
+        let (lead, store) = (Lead::of(store), store.to_string_lossy().into_owned());
+        Self { name, config: config.clone(), lead, roots, store }
     }
 
     /// Whether a change of any of these components concerns it.
@@ -53,16 +67,90 @@ impl Service {
 
     /// Asks whether it runs.
     pub fn is_running(&self, cancel: &Cancel) -> Result<bool, ComponentError> {
+        self.ask(&self.config.status, cancel)
+    }
+
+    fn ask(&self, status: &Hook, cancel: &Cancel) -> Result<bool, ComponentError> {
         let failed = |source| ComponentError::Command { component: self.name.clone(), done: "asked", source };
-        let finished = host::run(&self.config.status, &self.environment(), cancel).map_err(failed)?;
+        let finished = host::run(status, &self.environment(), cancel).map_err(failed)?;
         match finished.exit {
             Exit::Code(0) => Ok(true),
             Exit::Code(1..=3) => Ok(false),
             exit => {
-                let program = self.config.status.program.to_string();
+                let program = status.program.to_string();
                 Err(failed(RunError::Failed { program, exit, output: finished.output }))
             }
         }
+    }
+
+    /// Asks whether it runs, in further ways if its own command gives no answer.
+    pub fn is_running_by(&self, ways: &Ways<'_>, cancel: &Cancel) -> Result<bool, ComponentError> {
+        let error = match self.is_running(cancel) {
+            Err(error) if !error.is_stopped() => error,
+            answered => return answered,
+        };
+        tracing::warn!(service = %self.name, error = %rfs_link::Chain(&error), "its status command gives no answer");
+        let captured = ways.as_captured(&self.config.status).map(|status| self.ask(&status, cancel));
+        match captured {
+            Some(Ok(running)) => Ok(running),
+            Some(Err(_)) | None if ways.force => Ok(!processes::find(&self.mark()).is_empty()),
+            Some(Err(_)) | None => Err(error),
+        }
+    }
+
+    /// Stops it, in further ways if its own command does not.
+    pub fn stop_by(&self, ways: &Ways<'_>, cancel: &Cancel) -> Result<(), ComponentError> {
+        let error = match self.stop(cancel) {
+            Err(error) if !error.is_stopped() => error,
+            stopped => return stopped,
+        };
+        tracing::warn!(service = %self.name, error = %rfs_link::Chain(&error), "its own command does not stop it");
+        if let Some(stop) = ways.as_captured(&self.config.stop) {
+            match self.bring_with(&stop, false, &|| self.is_running_by(ways, cancel), cancel) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_stopped() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(service = %self.name, error = %rfs_link::Chain(&error), "nor does it as it was captured");
+                }
+            }
+        }
+        match ways.force {
+            true => self.end_processes(ways, cancel),
+            // It may have stopped, and only its status could not be asked.
+            false => match self.is_running_by(ways, cancel) {
+                Ok(false) => Ok(()),
+                Ok(true) | Err(_) => Err(error),
+            },
+        }
+    }
+
+    /// Brings it up or down from wherever it is, in further ways where it must be stopped.
+    pub fn ensure_by(&self, up: bool, ways: &Ways<'_>, cancel: &Cancel) -> Result<(), ComponentError> {
+        match (self.is_running_by(ways, cancel)? == up, up) {
+            (true, _) => Ok(()),
+            (false, true) => self.start(cancel),
+            (false, false) => self.stop_by(ways, cancel),
+        }
+    }
+
+    fn end_processes(&self, ways: &Ways<'_>, cancel: &Cancel) -> Result<(), ComponentError> {
+        let (count, still) = processes::end(&self.mark(), self.config.stop.timeout);
+        tracing::warn!(service = %self.name, count, "its processes were ended");
+        let asked = Instant::now();
+        let mut pause = ASK_FIRST;
+        // What says whether it runs may be told late.
+        while !still.is_empty() || self.is_running_by(ways, cancel)? {
+            if !still.is_empty() || asked.elapsed() >= self.config.status.timeout {
+                return Err(ComponentError::NotEnded { component: self.name.clone(), count: count as u64 });
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(ASK_LAST);
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> processes::Mark<'_> {
+        processes::Mark { environment: self.environment(), roots: &self.roots }
     }
 
     /// Stops it, and returns when it says that it is down.
@@ -84,15 +172,23 @@ impl Service {
     }
 
     fn bring(&self, up: bool, cancel: &Cancel) -> Result<(), ComponentError> {
-        let (hook, done, not) = match up {
-            true => (&self.config.start, "started", "not"),
-            false => (&self.config.stop, "stopped", "still"),
-        };
+        let hook = if up { &self.config.start } else { &self.config.stop };
+        self.bring_with(hook, up, &|| self.is_running(cancel), cancel)
+    }
+
+    fn bring_with(
+        &self,
+        hook: &Hook,
+        up: bool,
+        is_running: &dyn Fn() -> Result<bool, ComponentError>,
+        cancel: &Cancel,
+    ) -> Result<(), ComponentError> {
+        let (done, not) = if up { ("started", "not") } else { ("stopped", "still") };
         let asked = Instant::now();
         host::run_well(hook, &self.environment(), cancel, &self.lead)
             .map_err(|source| ComponentError::Command { component: self.name.clone(), done, source })?;
         let mut pause = ASK_FIRST;
-        while self.is_running(cancel)? != up {
+        while is_running()? != up {
             if asked.elapsed() >= hook.timeout {
                 return Err(ComponentError::Contradiction { component: self.name.clone(), done, not });
             }
@@ -109,11 +205,20 @@ impl Service {
         capture.value(&self.name, ComponentKind::Services, &bytes).map_err(|source| {
             ComponentError::Capture { component: self.name.clone(), source: source.into() }
         })?;
+        if !running {
+            capture.note(&self.name, format!("{} is not running", self.name));
+        }
         Ok(Box::new(Now { service: self.clone(), state }))
     }
 
-    fn environment(&self) -> [(&str, &str); 1] {
-        [("RFS_COMPONENT", self.name.as_str())]
+    /// Its state, asked for in further ways if its own command gives no answer.
+    pub fn observe_by(&self, ways: &Ways<'_>, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
+        let state = Running { running: self.is_running_by(ways, cancel)? };
+        Ok(Box::new(Now { service: self.clone(), state }))
+    }
+
+    fn environment(&self) -> [(&str, &str); 2] {
+        [("RFS_COMPONENT", self.name.as_str()), ("RFS_STORE", &self.store)]
     }
 
     fn unreadable(&self, what: &'static str) -> impl FnOnce(serde_json::Error) -> ComponentError + use<> {
@@ -165,7 +270,12 @@ impl Present for Now {
         Measure { entries: 1, ..Measure::default() }
     }
 
-    fn plan(&self, target: &Snapshot, _selection: &Selection) -> Result<Box<dyn Planned>, ComponentError> {
+    fn plan(
+        &self,
+        target: &Snapshot,
+        _selection: &Selection,
+        _choices: &Choices,
+    ) -> Result<Box<dyn Planned>, ComponentError> {
         let service = self.service.clone();
         let recall = |source| ComponentError::Recall { component: service.name.clone(), source };
         let bytes = target.value(&service.name).map_err(recall)?;
@@ -212,8 +322,18 @@ impl Planned for Ready {
         [line].into_iter().take(limit).collect()
     }
 
-    fn losses(&self, _limit: usize) -> (Vec<String>, u64) {
-        (Vec::new(), 0)
+    fn left(&self, _staged: Option<&dyn Staged>, _since: Moment) -> Result<Left, ComponentError> {
+        Ok(Left { written: Vec::new(), differs: self.lines(1).into_iter().map(|line| line.text).collect() })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        match (self.turn.before, self.turn.after) {
+            (true, false) => {
+                let name = &self.service.name;
+                vec![format!("{name} was not running when the snapshot was taken, and will be stopped")]
+            }
+            (true, true) | (false, _) => Vec::new(),
+        }
     }
 
     fn turn(&self) -> Option<Turn> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use toml::Spanned;
 
+use super::Extras;
 use super::program::Program;
 
 #[derive(Debug, serde::Deserialize)]
@@ -71,6 +72,7 @@ pub(super) struct Retention {
     pub(super) keep_daily: Option<Spanned<u32>>,
     pub(super) keep_weekly: Option<Spanned<u32>>,
     pub(super) keep_monthly: Option<Spanned<u32>>,
+    pub(super) keep_backups: Option<Spanned<u32>>,
     pub(super) pinned: Option<Vec<Spanned<String>>>,
     pub(super) automatic: Option<bool>,
     pub(super) collect_every: Option<Time>,
@@ -86,6 +88,9 @@ pub(super) struct Component {
     pub(super) paths: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) exclude: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) never_restore: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) extras: Option<Spanned<ExtrasKey>>,
+    pub(super) one_file_system: Option<Spanned<bool>>,
+    pub(super) follow_roots: Option<Spanned<bool>>,
     pub(super) quiesce: Option<Spanned<Program>>,
     pub(super) quiesce_timeout: Option<Spanned<Time>>,
     pub(super) resume: Option<Spanned<Program>>,
@@ -93,6 +98,17 @@ pub(super) struct Component {
     pub(super) units: Option<Spanned<Vec<String>>>,
     pub(super) uses: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) commands: Option<Spanned<Commands>>,
+}
+
+/// One word for all extras, or one for each pattern.
+#[derive(Debug, serde::Deserialize)]
+#[serde(
+    untagged,
+    expecting = "\"remove\", \"keep\" or \"refuse\", or a table of patterns such as { \"uploads/**\" = \"keep\" }"
+)]
+pub(super) enum ExtrasKey {
+    All(Extras),
+    Each(BTreeMap<String, Extras>),
 }
 
 #[derive(Debug, serde::Deserialize)]

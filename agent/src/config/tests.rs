@@ -151,7 +151,7 @@ fn programs_globs_and_times_are_checked_before_they_are_needed() {
 #[test]
 fn what_is_kept_has_defaults_and_bounds() {
     let config = judge(GOOD).expect("a file of an earlier version");
-    let usual = KeepPolicy { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0 };
+    let usual = KeepPolicy { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0, backups: 10 };
     assert_eq!((config.retention.keep, config.retention.automatic), (usual, true));
     assert_eq!((config.reserve, config.clones), (ReserveRule::Usual, true));
     let with = |keys: &str| judge(&format!("{GOOD}\n[retention]\n{keys}"));

@@ -15,6 +15,7 @@ use super::cause::Cause;
 use super::phase::{Direction, Phase};
 use super::receipt::{Failure, Receipt};
 use super::run::{FAILURE, Run, as_json};
+use crate::component::services::Ways;
 
 /// The waits between tries; a disk or a service may need a moment.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
@@ -51,6 +52,8 @@ fn returned(run: &mut Run<'_>, facts: &[(&str, String)], is_flipped: bool) -> Re
 /// Stops what the change touches. One that does not stop is named: its files can be put back under it, but it must be
 /// stopped before it is as it was.
 fn stop(run: &mut Run<'_>) -> BTreeSet<ComponentName> {
+    let target = run.engine.store.snapshot(run.goal.target).ok();
+    let ways = Ways::new(&run.engine.store, target.as_ref(), run.goal.choices.force_stop);
     let mut running = BTreeSet::new();
     for index in (0..run.ready.services.len()).rev() {
         let (service, name, turn) = &run.ready.services[index];
@@ -58,7 +61,7 @@ fn stop(run: &mut Run<'_>) -> BTreeSet<ComponentName> {
         if before {
             run.going_down(&name);
         }
-        if let Err(error) = service.ensure(false, &Cancel::new()) {
+        if let Err(error) = service.ensure_by(false, &ways, &Cancel::new()) {
             tracing::error!(service = %name, error = %Chain(&error), "does not stop on the way back");
             running.insert(name);
         }
@@ -79,14 +82,16 @@ pub(super) fn put_back(run: &mut Run<'_>) -> Result<(), Cause> {
 
 /// Brings each service to what it was.
 fn start(run: &mut Run<'_>, running: &BTreeSet<ComponentName>) -> Result<(), Cause> {
+    let target = run.engine.store.snapshot(run.goal.target).ok();
+    let ways = Ways::new(&run.engine.store, target.as_ref(), run.goal.choices.force_stop);
     for index in 0..run.ready.services.len() {
         let (service, name, turn) = &run.ready.services[index];
         let (service, name, before) = (*service, name.clone(), turn.before);
         persist(|| {
             if running.contains(&name) {
-                service.ensure(false, &Cancel::new())?;
+                service.ensure_by(false, &ways, &Cancel::new())?;
             }
-            Ok(service.ensure(before, &Cancel::new())?)
+            Ok(service.ensure_by(before, &ways, &Cancel::new())?)
         })?;
         if before {
             run.came_up(&name);

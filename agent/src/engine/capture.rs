@@ -25,7 +25,25 @@ pub struct Captured {
     pub took: Duration,
 }
 
+/// Refuses what must be decided before it can be captured.
+pub(super) fn check(chosen: &[&dyn Component]) -> Result<(), Refusal> {
+    chosen.iter().try_for_each(|component| component.check()).map_err(|error| Cause::from(error).refusal())
+}
+
 impl Engine {
+    /// Refuses a configuration that leaves undecided what is captured, as long as nothing was. Once there are snapshots to go
+    /// back to, the host can be reached, and only captures are refused.
+    pub fn check_components(&self) -> Result<(), Refusal> {
+        let all: Vec<&dyn Component> = self.components.iter().map(AsRef::as_ref).collect();
+        let Err(refusal) = check(&all) else { return Ok(()) };
+        let has_snapshots = self.store.snapshots().is_ok_and(|snapshots| !snapshots.is_empty());
+        if !has_snapshots {
+            return Err(refusal);
+        }
+        tracing::error!(error = refusal.message, "nothing can be captured until this is decided");
+        Ok(())
+    }
+
     /// Captures the components; none means all. They are made quiet for it, and resume, however it goes.
     pub fn capture(
         &self,
@@ -37,6 +55,7 @@ impl Engine {
         let _alone = self.alone()?;
         self.is_free_for(operation)?;
         let chosen = self.chosen(components)?;
+        check(&chosen)?;
         let until = after(self.config.max_restore_time);
         let quiet = self.quiesce(&chosen, operation, until, cancel);
         let cut = || self.cut(&chosen, SnapshotKind::Local, reason, None, cancel);

@@ -3,6 +3,7 @@
 use rfs_link::{Chain, status};
 use rfs_model::{ComponentName, Reason};
 use rfs_store::journal::JournalError;
+use rfs_store::restore::FlipError;
 use rfs_store::{Stopped, StoreError};
 
 use super::phase::Phase;
@@ -32,6 +33,21 @@ pub(super) enum Cause {
         /// The first of them.
         first: String,
     },
+    /// Something was written while the restore was at work, and before any service was started.
+    #[error(
+        "{component} was written to while it was restored, in {count} places, first: {first}; stop what writes there, or exclude the path"
+    )]
+    Moved {
+        /// Which component.
+        component: ComponentName,
+        /// In how many places.
+        count: u64,
+        /// The first of them.
+        first: String,
+    },
+    /// The kernel could not be asked for its time.
+    #[error("the moment of the flip cannot be told")]
+    Moment(#[source] FlipError),
     /// It was asked to stop, or its time was up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -51,6 +67,8 @@ impl Cause {
             Self::Journal(error) => journal_reason(error),
             Self::Store(error) => store_reason(error),
             Self::Differs { .. } => Reason::VerificationFailed,
+            Self::Moved { .. } => Reason::FileUnstable,
+            Self::Moment(_) => Reason::Io,
             Self::Stopped(stopped) => stopped_reason(*stopped),
             Self::Interrupted(_) => Reason::Interrupted,
             #[cfg(feature = "failpoints")]
@@ -60,7 +78,11 @@ impl Cause {
 
     /// Whether the live state moved on between the plan and the exchange, so that a new plan may succeed.
     pub(super) fn is_moved_on(&self) -> bool {
-        matches!(self, Self::Component(error) if error.is_moved_on())
+        match self {
+            Self::Component(error) => error.is_moved_on(),
+            Self::Moved { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the store has lost what the target needs.
@@ -68,6 +90,11 @@ impl Cause {
         let reads =
             matches!(self, Self::Component(ComponentError::Stage { .. } | ComponentError::Recall { .. }));
         reads && self.reason() == Reason::StoreDamaged
+    }
+
+    /// Whether a person must decide or do something first, which a plan can say.
+    pub(super) fn is_obstacle(&self) -> bool {
+        matches!(self, Self::Component(error) if error.is_obstacle())
     }
 
     /// The cause as a receipt keeps it.
@@ -78,6 +105,9 @@ impl Cause {
                 "if a service writes there when it starts, exclude these paths from the component, capture again, and retry"
             }
             Self::Interrupted(_) => "restore again",
+            Self::Component(error) if error.is_not_obeyed() => {
+                "repair its command, or have the service's processes ended with: rfs-agent restore SNAPSHOT --force-stop"
+            }
             _ if reason == Reason::NoSpace => {
                 "free space on the named file system; what the store can give back is shown by: rfs-agent collect --dry-run; how much stays in reserve is said by reserve under [store] in the configuration"
             }

@@ -48,6 +48,7 @@ impl Engine {
         }
         self.give_up_other_checkpoint(operation)?;
         let chosen = self.chosen(&selection.components)?;
+        super::capture::check(&chosen)?;
         let cancel = Cancel::at(until);
         let components = chosen.iter().map(|component| component.name().clone()).collect();
         let ahead = ByteCount(0);

@@ -7,13 +7,29 @@ use rfs_store::{Cancel, Snapshot, Store};
 
 use super::cause::{Cause, refuse, refuse_for};
 use crate::commander::{Refusal, Selection};
-use crate::component::services::{Service, Turn};
-use crate::component::{Component, Planned, Present};
+use crate::component::choices::Choices;
+use crate::component::services::{Service, Turn, Ways};
+use crate::component::{Component, Losses, Planned, Present};
 use crate::config::{ComponentSpec, Config};
 use crate::local::{PlanLine, PlanView};
 
 /// The components that a restore concerns, in the order in which it changes them.
 pub(super) type Chosen<'e> = Vec<&'e dyn Component>;
+
+/// What is asked for: the target, which part of it, and what a person decided.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) target: &'a Snapshot,
+    pub(super) selection: &'a Selection,
+    pub(super) choices: &'a Choices,
+}
+
+impl<'a> Asked<'a> {
+    /// How services are asked and stopped.
+    pub(super) fn ways(&self, store: &'a Store) -> Ways<'a> {
+        Ways::new(store, Some(self.target), self.choices.force_stop)
+    }
+}
 
 /// The components that were looked at, each with its state at that moment.
 pub(super) type States<'e> = Vec<(&'e dyn Component, Box<dyn Present>)>;
@@ -80,20 +96,23 @@ pub(super) struct Plan<'e> {
     pub(super) changes: Vec<(&'e dyn Component, Box<dyn Planned>)>,
     /// The services that the change touches, in the order in which they start.
     pub(super) services: Vec<(&'e Service, &'e ComponentName, Turn)>,
+    /// What a person must know of it.
+    pub(super) notes: Vec<String>,
 }
 
 /// Plans for components that were looked at.
 pub(super) fn plan<'e>(
     components: &'e [Box<dyn Component>],
     present: States<'e>,
-    snapshot: &Snapshot,
-    selection: &Selection,
+    asked: Asked<'_>,
+    store: &Store,
     cancel: &Cancel,
 ) -> Result<Plan<'e>, Cause> {
-    let mut changes = Vec::new();
+    let (mut changes, mut notes) = (Vec::new(), Vec::new());
     let mut turns: Vec<(&ComponentName, Turn)> = Vec::new();
     for (component, state) in present {
-        let planned = state.plan(snapshot, selection)?;
+        let planned = state.plan(asked.target, asked.selection, asked.choices)?;
+        notes.extend(planned.notes());
         match planned.turn() {
             Some(turn) => turns.push((component.name(), turn)),
             None if planned.step_count() > 0 => changes.push((component, planned)),
@@ -112,25 +131,53 @@ pub(super) fn plan<'e>(
             Some(turn) if touched || turn.before != turn.after => turn,
             // A service that was not chosen is stopped for the change, and runs again if it ran.
             None if touched => {
-                let running = service.is_running(cancel)?;
+                let running = service.is_running_by(&asked.ways(store), cancel)?;
                 Turn { before: running, after: running }
             }
             Some(_) | None => continue,
         };
         services.push((service, name, turn));
     }
-    Ok(Plan { changes, services })
+    Ok(Plan { changes, services, notes })
 }
 
 /// Looks at the present state of the chosen components.
-pub(super) fn observe<'e>(chosen: &Chosen<'e>, store: &Store, cancel: &Cancel) -> Result<States<'e>, Cause> {
-    chosen.iter().map(|component| Ok((*component, component.observe(store, cancel)?))).collect()
+pub(super) fn observe<'e>(
+    chosen: &Chosen<'e>,
+    store: &Store,
+    asked: Asked<'_>,
+    cancel: &Cancel,
+) -> Result<States<'e>, Cause> {
+    let ways = asked.ways(store);
+    let look = |component: &&'e dyn Component| {
+        let state = match component.service() {
+            Some(service) => service.observe_by(&ways, cancel)?,
+            None => {
+                let widened = component.widened(asked.target)?;
+                widened.as_deref().unwrap_or(*component).observe(store, cancel)?
+            }
+        };
+        Ok((*component, state))
+    };
+    chosen.iter().map(look).collect()
 }
 
 /// How many lines of a plan a person is shown.
 const SHOWN: usize = 1000;
 
 impl Plan<'_> {
+    /// What exists now and not at the target, of all components, with the first names.
+    pub(super) fn losses(&self, limit: usize) -> Losses {
+        let mut all = Losses::default();
+        for (_, planned) in &self.changes {
+            let losses = planned.losses(limit.saturating_sub(all.first.len()));
+            all.count += losses.count;
+            all.bytes.0 += losses.bytes.0;
+            all.first.extend(losses.first);
+        }
+        all
+    }
+
     /// The plan in words, in the order in which the executor takes the steps.
     pub(super) fn view(&self) -> PlanView {
         let mut view = PlanView { step_count: 0, ..PlanView::default() };
@@ -153,9 +200,10 @@ impl Plan<'_> {
             view.steps.extend(planned.lines(SHOWN.saturating_sub(view.steps.len())));
             view.step_count += planned.step_count();
             view.bytes.0 += planned.bytes().0;
-            let (losses, count) = planned.losses(SHOWN.saturating_sub(view.losses.len()));
-            view.losses.extend(losses);
-            view.loss_count += count;
+            let losses = planned.losses(SHOWN.saturating_sub(view.losses.len()));
+            view.losses.extend(losses.first);
+            view.loss_count += losses.count;
+            view.loss_bytes.0 += losses.bytes.0;
         }
         for (_, name, turn) in &self.services {
             if turn.after {
@@ -169,6 +217,7 @@ impl Plan<'_> {
                 });
             }
         }
+        view.notes = self.notes.clone();
         view.services = self.services.iter().map(|(_, name, _)| (*name).clone()).collect();
         view
     }

@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use rfs_model::Standing;
+use rfs_store::restore::Moment;
 use rfs_store::{Snapshot, SnapshotNote};
 
 use super::cause::Cause;
-use super::choice::{self, Chosen, Plan, States};
+use super::choice::{self, Asked, Chosen, Plan, States};
 use super::keep::backup_holder;
 use super::phase::Phase;
-use super::receipt::Receipt;
-use super::run::{Run, Turns};
+use super::receipt::{Listed, Receipt};
+use super::run::{Found, Run, Turns};
 use super::{back, label};
-use crate::component::services::Turn;
+use crate::component::services::{Turn, Ways};
 use crate::local::SnapshotKind;
 
 /// How long an administrator's restore waits for the host's checks to be good once the target is reached.
@@ -57,7 +58,7 @@ fn forward<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
         return run.mark(Phase::Committed, &[]).map_err(at(Phase::Staging));
     }
     let facts = run.facts().map_err(at(Phase::Staging))?;
-    run.arrow(Phase::Quiescing, &facts, quiesce).map_err(at(Phase::Quiescing))?;
+    run.arrow(Phase::Quiescing, &facts, |run| quiesce(run, target)).map_err(at(Phase::Quiescing))?;
     if !is_staged {
         settle(run, target, chosen).map_err(at(Phase::Settling))?;
     }
@@ -65,14 +66,33 @@ fn forward<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
         Err(cause) if is_staged && cause.is_moved_on() => {
             tracing::info!(cause = %rfs_link::Chain(&cause), "staging again with services stopped");
             settle(run, target, chosen).map_err(at(Phase::Settling))?;
+            is_staged = false;
             flip(run).map_err(at(Phase::Flipping))?;
         }
         flipped => flipped.map_err(at(Phase::Flipping))?,
     }
-    run.engine.store.seal_proofs();
-    run.arrow_while_down(Phase::Starting, start).map_err(at(Phase::Starting))?;
-    run.arrow(Phase::Verifying, &[], |run| verify(run, target, chosen)).map_err(at(Phase::Verifying))?;
+    match prove(run, target, chosen) {
+        // What a service writes as it stops may be where nothing was to be changed.
+        Err((cause, _)) if is_staged && cause.is_moved_on() => {
+            tracing::info!(cause = %rfs_link::Chain(&cause), "staging again with services stopped");
+            settle(run, target, chosen).map_err(at(Phase::Settling))?;
+            flip(run).map_err(at(Phase::Flipping))?;
+            prove(run, target, chosen)?;
+        }
+        proved => proved?,
+    }
     run.mark(Phase::Committed, &[]).map_err(at(Phase::Verifying))
+}
+
+/// Starts services, and proves that the target was reached before they were.
+fn prove<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Failed> {
+    run.engine.store.seal_proofs();
+    // What a service wrote as it stopped is told from what it writes as it starts.
+    let reached = run.flipped_at.take().map_or_else(Moment::now, Moment::next);
+    let reached = reached.map_err(|error| (Cause::Moment(error), Phase::Flipping))?;
+    run.arrow_while_down(Phase::Starting, start).map_err(|cause| (cause, Phase::Starting))?;
+    run.arrow(Phase::Verifying, &[], |run| verify(run, target, chosen, reached))
+        .map_err(|cause| (cause, Phase::Verifying))
 }
 
 /// Backs up and stages, while services still run.
@@ -89,6 +109,9 @@ fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
     run.hold_target()?;
     let engine = run.engine;
     let capture = engine.store.begin()?;
+    let (selection, choices) = (&run.goal.selection, &run.goal.choices);
+    let asked = Asked { target, selection, choices };
+    let ways = asked.ways(&engine.store);
     let mut states: States<'e> = Vec::new();
     for component in chosen {
         run.cancel.check()?;
@@ -96,11 +119,19 @@ fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
         let known = run.ready.services.iter().find(|(_, name, _)| name == component.name());
         let state = match (component.service(), known) {
             (Some(service), Some((_, _, turn))) => service.capture_as(turn.before, &capture)?,
-            _ => component.capture(&capture, &run.cancel)?,
+            (Some(service), None) => {
+                service.capture_as(service.is_running_by(&ways, &run.cancel)?, &capture)?
+            }
+            _ => {
+                let widened = component.widened(target)?;
+                widened.as_deref().unwrap_or(*component).capture(&capture, &run.cancel)?
+            }
         };
         states.push((*component, state));
     }
-    let plan = choice::plan(&engine.components, states, target, &run.goal.selection, &run.cancel)?;
+    let plan = choice::plan(&engine.components, states, asked, &engine.store, &run.cancel)?;
+    let lost = plan.losses(Listed::NAMED).into();
+    run.found = Found { lost, written: Listed::default(), notes: plan.notes.clone() };
     let staged = plan.changes.iter().flat_map(|(_, planned)| planned.room());
     let demands: Vec<_> = staged.chain([engine.store.commit_room()]).collect();
     match run.stopped.is_empty() {
@@ -147,13 +178,18 @@ fn stage<'e>(run: &mut Run<'e>, plan: Plan<'e>) -> Result<(), Cause> {
 fn all_services<'e>(run: &Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<Turns<'e>, Cause> {
     let engine = run.engine;
     let names = chosen.iter().map(|component| component.name().clone()).collect();
+    let ways = Ways::new(&engine.store, Some(target), run.goal.choices.force_stop);
     let mut found = Vec::new();
     for component in &engine.components {
         let Some(service) = component.service().filter(|service| service.uses(&names)) else { continue };
-        let running = service.is_running(&run.cancel)?;
+        let running = service.is_running_by(&ways, &run.cancel)?;
         let mut turn = Turn { before: running, after: running };
         if names.contains(component.name()) {
-            let planned = component.observe(&engine.store, &run.cancel)?.plan(target, &run.goal.selection)?;
+            let planned = service.observe_by(&ways, &run.cancel)?.plan(
+                target,
+                &run.goal.selection,
+                &run.goal.choices,
+            )?;
             turn = planned.turn().unwrap_or(turn);
         }
         found.push((service, component.name().clone(), turn));
@@ -162,14 +198,15 @@ fn all_services<'e>(run: &Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Re
 }
 
 /// Stops the services that the change touches, the last to start first.
-fn quiesce(run: &mut Run<'_>) -> Result<(), Cause> {
+fn quiesce(run: &mut Run<'_>, target: &Snapshot) -> Result<(), Cause> {
+    let ways = Ways::new(&run.engine.store, Some(target), run.goal.choices.force_stop);
     for index in (0..run.ready.services.len()).rev() {
         let (service, name, turn) = &run.ready.services[index];
         let (service, name, before) = (*service, name.clone(), turn.before);
         if before && !run.stopped.contains_key(&name) {
             run.cancel.check()?;
             run.going_down(&name);
-            service.stop(&run.cancel)?;
+            service.stop_by(&ways, &run.cancel)?;
         }
     }
     run.cancel.check()?;
@@ -179,6 +216,10 @@ fn quiesce(run: &mut Run<'_>) -> Result<(), Cause> {
 /// Exchanges what is staged with what is live.
 fn flip(run: &mut Run<'_>) -> Result<(), Cause> {
     run.arrow_while_down(Phase::Flipping, |run| {
+        run.flipped_at = Some(Moment::now().map_err(Cause::Moment)?);
+        for (_, staged) in &run.ready.changes {
+            staged.begin()?;
+        }
         for index in 0..run.ready.changes.len() {
             let (_, staged) = &run.ready.changes[index];
             staged.flip()?;
@@ -191,6 +232,7 @@ fn flip(run: &mut Run<'_>) -> Result<(), Cause> {
 /// Puts the live state back, and backs it up and stages it again, now that nobody writes.
 fn settle<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Cause> {
     run.arrow(Phase::Settling, &[], |run| {
+        stop_again(run, target)?;
         back::put_back(run)?;
         for (_, staged) in &run.ready.changes {
             staged.discard()?;
@@ -203,8 +245,22 @@ fn settle<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Resu
         let plan = back_up(run, target, chosen)?;
         stage(run, plan)?;
         run.note_facts()?;
-        quiesce(run)
+        quiesce(run, target)
     })
+}
+
+/// Stops what was started already.
+fn stop_again(run: &mut Run<'_>, target: &Snapshot) -> Result<(), Cause> {
+    let ways = Ways::new(&run.engine.store, Some(target), run.goal.choices.force_stop);
+    for index in (0..run.ready.services.len()).rev() {
+        let (service, name, _) = &run.ready.services[index];
+        let (service, name) = (*service, name.clone());
+        if !run.stopped.contains_key(&name) && service.is_running_by(&ways, &run.cancel)? {
+            run.going_down(&name);
+            service.stop_by(&ways, &run.cancel)?;
+        }
+    }
+    Ok(())
 }
 
 fn start(run: &mut Run<'_>) -> Result<(), Cause> {
@@ -225,18 +281,35 @@ fn start(run: &mut Run<'_>) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Proves that the host is at the target.
-fn verify<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Result<(), Cause> {
+/// Proves that the host reached the target, and names what was written since.
+fn verify<'e>(
+    run: &mut Run<'e>,
+    target: &Snapshot,
+    chosen: &Chosen<'e>,
+    reached: Moment,
+) -> Result<(), Cause> {
     let engine = run.engine;
-    for (component, state) in choice::observe(chosen, &engine.store, &run.cancel)? {
-        let left = state.plan(target, &run.goal.selection)?;
-        let count = left.step_count();
-        if count > 0 {
-            let first =
-                left.lines(1).pop().map_or_else(|| "the times of a folder".to_owned(), |line| line.text);
-            return Err(Cause::Differs { component: component.name().clone(), count, first });
+    let mut written = Listed::default();
+    let (selection, choices) = (&run.goal.selection, &run.goal.choices);
+    let asked = Asked { target, selection, choices };
+    for (component, state) in choice::observe(chosen, &engine.store, asked, &run.cancel)? {
+        let second = state.plan(target, selection, choices)?;
+        if second.is_empty() {
+            continue;
         }
+        let name = component.name();
+        let staged = run.ready.changes.iter().find(|(ready, _)| ready.name() == name);
+        let left = second.left(staged.map(|(_, staged)| &**staged), reached)?;
+        if let Some(first) = left.differs.first() {
+            let (component, count, first) = (name.clone(), left.differs.len() as u64, first.clone());
+            return Err(match second.turn() {
+                Some(_) => Cause::Differs { component, count, first },
+                None => Cause::Moved { component, count, first },
+            });
+        }
+        written.add(left.written);
     }
+    run.found.written = written;
     for (service, name, turn) in &run.ready.services {
         if service.is_running(&run.cancel)? != turn.after {
             let first = format!("it {} running", if turn.after { "is not" } else { "is" });

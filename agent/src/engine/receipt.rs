@@ -6,6 +6,7 @@ use rfs_model::{ByteCount, ComponentName, Reason, RestoreNumber, SnapshotId, Sta
 use serde::{Deserialize, Serialize};
 
 use super::phase::Phase;
+use crate::component::Losses;
 
 /// What a restore did to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +36,52 @@ pub struct Receipt {
     pub taken_back: u64,
     /// Bytes that were staged.
     pub staged: ByteCount,
+    /// What existed and is not at the target: it went, and the backup has it.
+    #[serde(default, skip_serializing_if = "Listed::is_empty")]
+    pub lost: Listed,
+    /// What was written after services were started; it is no difference.
+    #[serde(default, skip_serializing_if = "Listed::is_empty")]
+    pub written: Listed,
+    /// What a person must know, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Why the host is not at the target; none when it is.
     pub failure: Option<Failure>,
+}
+
+/// Some paths, of which the first are named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listed {
+    /// How many.
+    pub count: u64,
+    /// How long their content is, where that is known.
+    pub bytes: ByteCount,
+    /// The first of them.
+    pub first: Vec<String>,
+}
+
+impl Listed {
+    /// How many a receipt names.
+    pub(super) const NAMED: usize = 20;
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds paths whose content is not counted.
+    pub(super) fn add(&mut self, paths: Vec<String>) {
+        self.count += paths.len() as u64;
+        let room = Self::NAMED.saturating_sub(self.first.len());
+        self.first.extend(paths.into_iter().take(room));
+    }
+}
+
+impl From<Losses> for Listed {
+    fn from(Losses { count, bytes, first }: Losses) -> Self {
+        Self { count, bytes, first }
+    }
 }
 
 /// Why a restore did not reach its target.

@@ -43,6 +43,8 @@ pub(super) fn recover(
         tally: facts.as_ref().map(|facts| facts.tally).unwrap_or_default(),
         stopped: BTreeMap::new(),
         downtime: Vec::new(),
+        found: facts.as_ref().map(|facts| facts.found.clone()).unwrap_or_default(),
+        flipped_at: None,
         spans,
         watch,
     };

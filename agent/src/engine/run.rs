@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rfs_model::{ByteCount, ComponentName, Generation, OperationId, SnapshotId, Standing, Timestamp};
 use rfs_store::Cancel;
 use rfs_store::journal::RunId;
+use rfs_store::restore::Moment;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
@@ -13,8 +14,9 @@ use super::cause::Cause;
 use super::failpoint::{self, Edge};
 use super::keep::{backup_holder, target_holder};
 use super::phase::Phase;
-use super::receipt::{Downtime, Failure, Receipt, Span};
+use super::receipt::{Downtime, Failure, Listed, Receipt, Span};
 use crate::commander::{Selection, StepKind};
+use crate::component::choices::Choices;
 use crate::component::services::{Service, Turn};
 use crate::component::{Component, Staged};
 use crate::local::Progress;
@@ -28,6 +30,9 @@ pub(super) struct Goal {
     /// The command that asked for it; none for an administrator on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) command: Option<Asked>,
+    /// What a person decided.
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub(super) choices: Choices,
 }
 
 /// Which command of an operation asked for a restore.
@@ -55,7 +60,22 @@ pub(super) struct Run<'e> {
     pub(super) spans: Vec<Span>,
     pub(super) stopped: BTreeMap<ComponentName, Instant>,
     pub(super) downtime: Vec<Downtime>,
+    pub(super) found: Found,
+    /// When services were down and the flip began.
+    pub(super) flipped_at: Option<Moment>,
     pub(super) watch: &'e dyn Fn(Progress),
+}
+
+/// What is told of a restore beside its steps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Found {
+    /// What the target does not have, and what goes.
+    pub(super) lost: Listed,
+    /// What was written after services were started.
+    pub(super) written: Listed,
+    /// What a person must know of it.
+    pub(super) notes: Vec<String>,
 }
 
 /// What lies ready to be flipped.
@@ -86,6 +106,8 @@ pub(super) struct Facts {
     pub(super) tally: Tally,
     pub(super) changes: Vec<(ComponentName, String)>,
     pub(super) services: Vec<(ComponentName, Turn)>,
+    #[serde(default)]
+    pub(super) found: Found,
 }
 
 /// The names of facts in the journal.
@@ -227,6 +249,7 @@ impl<'e> Run<'e> {
             tally: self.tally,
             changes: self.ready.changes.iter().map(change).collect::<Result<_, _>>()?,
             services: self.ready.services.iter().map(|(_, name, turn)| (name.clone(), *turn)).collect(),
+            found: self.found.clone(),
         };
         Ok(vec![(FACTS, as_json(&facts))])
     }
@@ -284,6 +307,9 @@ impl<'e> Run<'e> {
             applied: self.tally.applied,
             taken_back: self.tally.taken_back,
             staged: self.tally.staged,
+            lost: self.found.lost.clone(),
+            written: self.found.written.clone(),
+            notes: self.found.notes.clone(),
             failure,
         }
     }

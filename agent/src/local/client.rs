@@ -16,6 +16,7 @@ use super::contract::{
     SnapshotView,
 };
 use crate::commander::{Refusal, Selection};
+use crate::component::choices::Choices;
 use crate::wire;
 
 /// A connection to the daemon of this host, for code without a runtime.
@@ -86,12 +87,26 @@ impl Administration for LocalClient {
         wire::read_snapshot(&snapshot).map_err(unreadable)
     }
 
-    fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal> {
+    fn plan_with(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+    ) -> Result<PlanView, Refusal> {
         let request = local::PlanRestoreRequest {
             snapshot: snapshot.to_owned(),
             selection: Some(wire::write_selection(selection)),
+            choices: Some(wire::write_choices(choices)),
         };
-        let plan = self.call(async |mut client| client.plan_restore(request).await)?;
+        let mut messages = self.call(async |mut client| client.plan_restore(request).await)?;
+        let mut next = || self.runtime.block_on(messages.message()).map_err(|status| self.refusal(&status));
+        let Some(mut plan) = next()? else {
+            let failure = Failure::new(Reason::Unreachable, "the agent ended before it had a plan");
+            return Err(failure.next("see: rfs-agent status").into());
+        };
+        while let Some(further) = next()? {
+            wire::join_plan(&mut plan, further);
+        }
         wire::read_plan(plan).map_err(unreadable)
     }
 
@@ -101,6 +116,7 @@ impl Administration for LocalClient {
             selection: Some(wire::write_selection(&order.selection)),
             timeout: order.timeout.map(convert::to_wire_duration),
             force: order.force,
+            choices: Some(wire::write_choices(&order.choices)),
         };
         let mut messages = self.call(async |mut client| client.restore(request).await)?;
         loop {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rfs_model::{ByteCount, ComponentKind, ComponentName, OperationId, SnapshotId, Standing, Timestamp};
 
 use crate::commander::{Refusal, Selection};
-use crate::engine::{Phase, Receipt};
+use crate::component::choices::Choices;
+use crate::engine::{Listed, Phase, Receipt};
 
 /// The host, as an administrator sees it. Implemented by the engine, and by the client of the daemon's socket.
 ///
@@ -20,7 +21,17 @@ pub trait Administration: Send + Sync {
     fn capture(&self, components: &BTreeSet<ComponentName>, reason: &str) -> Result<SnapshotView, Refusal>;
 
     /// What a restore of `snapshot`, an id or its unambiguous beginning, would do. Changes nothing.
-    fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal>;
+    fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal> {
+        self.plan_with(snapshot, selection, &Choices::default())
+    }
+
+    /// The same, with what a person has decided for the restore.
+    fn plan_with(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+    ) -> Result<PlanView, Refusal>;
 
     /// Restores, and returns when it has ended; `progress` is called at each phase and now and then in between.
     ///
@@ -60,6 +71,8 @@ pub struct RestoreOrder {
     pub timeout: Option<Duration>,
     /// Also on a host that is inconsistent: this is the way out of it.
     pub force: bool,
+    /// What a person decided for it.
+    pub choices: Choices,
 }
 
 /// How far a restore is.
@@ -100,6 +113,8 @@ pub struct SnapshotView {
     pub proven: Option<(Timestamp, Duration)>,
     /// Why it may not be deleted; none when it may be.
     pub held: Option<String>,
+    /// What a person must know who trusts it, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What a snapshot was made for.
@@ -181,6 +196,10 @@ pub struct PlanView {
     pub losses: Vec<String>,
     /// How many such things there are.
     pub loss_count: u64,
+    /// How long their content is.
+    pub loss_bytes: ByteCount,
+    /// What a person must know of it, one sentence each.
+    pub notes: Vec<String>,
     /// Why the host cannot comply.
     pub obstacle: Option<Refusal>,
 }
@@ -213,6 +232,12 @@ pub struct RestoreView {
     pub steps: u64,
     /// Bytes that were written.
     pub bytes: ByteCount,
+    /// What existed and is not in the snapshot: it went, and the backup has it.
+    pub lost: Listed,
+    /// What was written after services were started; it is no difference.
+    pub written: Listed,
+    /// What a person must know, one sentence each.
+    pub notes: Vec<String>,
     /// Why the host is not at the target; none when it is.
     pub failure: Option<Refusal>,
 }
@@ -231,6 +256,9 @@ impl From<&Receipt> for RestoreView {
             phases: receipt.phases.iter().map(|span| (span.phase, span.took)).collect(),
             steps: receipt.applied,
             bytes: receipt.staged,
+            lost: receipt.lost.clone(),
+            written: receipt.written.clone(),
+            notes: receipt.notes.clone(),
             failure,
         }
     }

@@ -174,15 +174,20 @@ impl LocalService for LocalHost {
         Ok(Response::new(wire::write_snapshot(&snapshot)))
     }
 
+    type PlanRestoreStream = Pin<Box<dyn Stream<Item = Result<v1::HostPlan, Status>> + Send>>;
+
     async fn plan_restore(
         &self,
         request: Request<local::PlanRestoreRequest>,
-    ) -> Result<Response<v1::HostPlan>, Status> {
+    ) -> Result<Response<Self::PlanRestoreStream>, Status> {
         let request = request.into_inner();
         let selection = wire::read_selection("selection", request.selection.as_ref()).map_err(invalid)?;
         let administration = self.administration.clone();
-        let plan = blocking(move || administration.plan(&request.snapshot, &selection)).await?;
-        Ok(Response::new(wire::write_plan(self.about.host.as_str(), &plan)))
+        let choices = wire::read_choices(request.choices);
+        let plan =
+            blocking(move || administration.plan_with(&request.snapshot, &selection, &choices)).await?;
+        let messages = wire::split_plan(wire::write_whole_plan(self.about.host.as_str(), &plan));
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok)))))
     }
 
     type RestoreStream = Pin<Box<dyn Stream<Item = Result<local::RestoreProgress, Status>> + Send>>;
@@ -311,6 +316,7 @@ fn read_order(request: local::RestoreRequest) -> Result<RestoreOrder, FieldError
         selection: wire::read_selection("selection", request.selection.as_ref())?,
         timeout: timeout.filter(|timeout| !timeout.is_zero()),
         force: request.force,
+        choices: wire::read_choices(request.choices),
     })
 }
 

@@ -1,11 +1,14 @@
 //! Commands, as they arrive.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use rfs_model::{Generation, OperationId};
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::convert::{self, FieldError, parse, required};
 use rfs_proto::v1;
+use rfs_store::text::{decode, encode};
 
 use crate::commander::{Activity, Command, Selection, Step, StepKind};
 
@@ -82,7 +85,9 @@ pub(crate) fn read_selection(path: &str, wire: Option<&v1::Selection>) -> Result
     let component = |(i, name): (usize, &String)| parse(&format!("{path}.components[{i}]"), name);
     let absolute = |(i, text): (usize, &String)| {
         let path = format!("{path}.paths[{i}]");
-        let place = PathBuf::from(text);
+        let bytes = decode(text)
+            .ok_or_else(|| FieldError::new(path.clone(), "has a % that is no escape; write %25"))?;
+        let place = PathBuf::from(OsString::from_vec(bytes));
         if place.is_absolute() { Ok(place) } else { Err(FieldError::new(path, "must be absolute")) }
     };
     Ok(Selection {
@@ -95,7 +100,7 @@ pub(crate) fn read_selection(path: &str, wire: Option<&v1::Selection>) -> Result
 pub(crate) fn write_selection(selection: &Selection) -> v1::Selection {
     v1::Selection {
         components: selection.components.iter().map(ToString::to_string).collect(),
-        paths: selection.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        paths: selection.paths.iter().map(|path| encode(path.as_os_str().as_bytes()).into_owned()).collect(),
     }
 }
 

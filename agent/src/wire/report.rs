@@ -11,7 +11,8 @@ use rfs_proto::v1;
 
 use super::command::write_key;
 use crate::commander::{Outcome, Refusal, Report};
-use crate::engine::{Failure, Phase, Receipt, Span};
+use crate::component::choices::Choices;
+use crate::engine::{Failure, Listed, Phase, Receipt, Span};
 use crate::local::RestoreView;
 
 /// Writes a report; `now` is the moment of sending.
@@ -112,7 +113,34 @@ pub(crate) fn write_restore(view: &RestoreView) -> local::RestoreResult {
         steps: view.steps,
         bytes: view.bytes.0,
         failure: view.failure.as_ref().map(write_refusal),
+        lost: Some(write_listed(&view.lost)),
+        written: Some(write_listed(&view.written)),
+        notes: view.notes.clone(),
     }
+}
+
+fn write_listed(listed: &Listed) -> local::ListedPaths {
+    local::ListedPaths { count: listed.count, bytes: listed.bytes.0, first: listed.first.clone() }
+}
+
+fn read_listed(wire: Option<local::ListedPaths>) -> Listed {
+    let local::ListedPaths { count, bytes, first } = wire.unwrap_or_default();
+    Listed { count, bytes: ByteCount(bytes), first }
+}
+
+/// Writes what a person decided for a restore.
+pub(crate) fn write_choices(choices: &Choices) -> local::RestoreChoices {
+    local::RestoreChoices {
+        keep: choices.keep.clone(),
+        accept_loss: choices.accept_loss.clone(),
+        force_stop: choices.force_stop,
+    }
+}
+
+/// Reads what a person decided for a restore; absent means nothing.
+pub(crate) fn read_choices(wire: Option<local::RestoreChoices>) -> Choices {
+    let local::RestoreChoices { keep, accept_loss, force_stop } = wire.unwrap_or_default();
+    Choices { keep, accept_loss, force_stop }
 }
 
 /// Reads how a restore ended.
@@ -132,5 +160,8 @@ pub(crate) fn read_restore(wire: local::RestoreResult) -> Result<RestoreView, Fi
         steps: wire.steps,
         bytes: ByteCount(wire.bytes),
         failure: wire.failure.map(read_refusal),
+        lost: read_listed(wire.lost),
+        written: read_listed(wire.written),
+        notes: wire.notes,
     })
 }

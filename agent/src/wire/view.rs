@@ -94,6 +94,7 @@ pub(crate) fn write_snapshot(view: &SnapshotView) -> local::Snapshot {
         verify_time: view.proven.map(|(at, _)| convert::to_wire_time(at)),
         restore_duration: view.proven.map(|(_, took)| convert::to_wire_duration(took)),
         held: view.held.clone().unwrap_or_default(),
+        notes: view.notes.clone(),
     }
 }
 
@@ -135,14 +136,20 @@ pub(crate) fn read_snapshot(wire: &local::Snapshot) -> Result<SnapshotView, Fiel
             })
             .transpose()?,
         held: Some(wire.held.clone()).filter(|why| !why.is_empty()),
+        notes: wire.notes.clone(),
     })
 }
 
 /// How many steps and losses a message holds at most; the counts are whole.
 const SHOWN: usize = 1000;
 
-/// Writes a plan of the host of that name.
+/// Writes a plan of the host of that name as one message, cut to what such a message may have; the counts are whole.
 pub(crate) fn write_plan(host: &str, plan: &PlanView) -> v1::HostPlan {
+    split_plan(write_whole_plan(host, plan)).swap_remove(0)
+}
+
+/// Writes a plan of the host of that name, however long it is.
+pub(crate) fn write_whole_plan(host: &str, plan: &PlanView) -> v1::HostPlan {
     let step = |line: &PlanLine| v1::PlanStep {
         component: line.component.to_string(),
         action: line.action.clone(),
@@ -158,7 +165,42 @@ pub(crate) fn write_plan(host: &str, plan: &PlanView) -> v1::HostPlan {
         losses: plan.losses.iter().take(SHOWN).cloned().collect(),
         loss_count: plan.loss_count,
         failure: plan.obstacle.as_ref().map(write_refusal),
+        loss_bytes: plan.loss_bytes.0,
+        notes: plan.notes.clone(),
     }
+}
+
+/// How long the text in one message may be: well below what a message may have.
+const MESSAGE: usize = 1 << 20;
+
+/// A plan as messages of a size that every client takes. All but the first carry further steps and losses alone.
+pub(crate) fn split_plan(plan: v1::HostPlan) -> Vec<v1::HostPlan> {
+    let v1::HostPlan { steps, losses, .. } = plan;
+    let mut messages = vec![v1::HostPlan { steps: Vec::new(), losses: Vec::new(), ..plan }];
+    let mut room = MESSAGE;
+    let mut next = |messages: &mut Vec<v1::HostPlan>, size: usize| {
+        if size > room {
+            messages.push(v1::HostPlan::default());
+            room = MESSAGE;
+        }
+        room = room.saturating_sub(size);
+        messages.len() - 1
+    };
+    for step in steps {
+        let at = next(&mut messages, step.description.len() + 64);
+        messages[at].steps.push(step);
+    }
+    for loss in losses {
+        let at = next(&mut messages, loss.len() + 16);
+        messages[at].losses.push(loss);
+    }
+    messages
+}
+
+/// Puts a further message of a plan to the first.
+pub(crate) fn join_plan(plan: &mut v1::HostPlan, further: v1::HostPlan) {
+    plan.steps.extend(further.steps);
+    plan.losses.extend(further.losses);
 }
 
 /// Reads a plan.
@@ -179,6 +221,41 @@ pub(crate) fn read_plan(wire: v1::HostPlan) -> Result<PlanView, FieldError> {
         services: wire.services.iter().enumerate().map(service).collect::<Result<_, _>>()?,
         losses: wire.losses,
         loss_count: wire.loss_count,
+        loss_bytes: ByteCount(wire.loss_bytes),
+        notes: wire.notes,
         obstacle: wire.failure.map(read_refusal),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_any_size_travels_in_messages_that_every_client_takes() {
+        let step = |number: usize| v1::PlanStep {
+            description: format!("{number}{}", "d".repeat(4000)),
+            ..Default::default()
+        };
+        let plan = v1::HostPlan {
+            host: "web-1".to_owned(),
+            steps: (0..1000).map(step).collect(),
+            step_count: 1000,
+            losses: (0..1000).map(|number| format!("{number}{}", "l".repeat(4000))).collect(),
+            notes: vec!["a note".to_owned()],
+            ..Default::default()
+        };
+        let mut messages = split_plan(plan.clone()).into_iter();
+        let mut joined = messages.next().expect("the first");
+        let mut count = 1;
+        for message in messages {
+            let text: usize = message.steps.iter().map(|step| step.description.len()).sum::<usize>()
+                + message.losses.iter().map(String::len).sum::<usize>();
+            assert!(text <= MESSAGE);
+            count += 1;
+            join_plan(&mut joined, message);
+        }
+        assert_eq!(joined, plan);
+        assert!(count > 5, "{count}");
+    }
 }

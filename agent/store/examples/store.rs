@@ -20,7 +20,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let store = Store::open(Path::new(path), Arc::new(SystemClock))?;
     let opened = begun.elapsed();
-    let spec = FilesSpec { paths: rest.iter().map(PathBuf::from).collect(), exclude: Vec::new() };
+    let spec = FilesSpec {
+        paths: rest.iter().map(PathBuf::from).collect(),
+        exclude: Vec::new(),
+        ..FilesSpec::default()
+    };
     let figures = match step.as_str() {
         "capture" => capture(&store, &spec)?,
         "scan" => format!(
@@ -84,7 +88,8 @@ fn restore(store: &Store, folder: &str) -> Outcome {
     }
     let paths = target.roots.iter().map(|root| Ok(PathBuf::from(String::from_utf8(root.path.clone())?)));
     let paths: Vec<PathBuf> = paths.collect::<Result<_, std::string::FromUtf8Error>>()?;
-    let present = store.scan(&FilesSpec { paths, exclude: Vec::new() }, &Cancel::new())?;
+    let present =
+        store.scan(&FilesSpec { paths, exclude: Vec::new(), ..FilesSpec::default() }, &Cancel::new())?;
     let rules = restore::Rules { devices: true, ..restore::Rules::default() };
     let plan = restore::plan(&present, &target, &rules)?;
     let steps = plan.steps().len();

@@ -15,6 +15,7 @@ use crate::content::Sink;
 use crate::error::{CaptureError, StoreError};
 use crate::files;
 use crate::manifest::{Component, Content, Manifest, SnapshotNote};
+use crate::met::Met;
 use crate::objects::Keeper;
 use crate::pack::LARGEST_OBJECT;
 use crate::scan::{CaptureStats, Scan};
@@ -48,6 +49,16 @@ impl Capture {
         spec: &FilesSpec,
         cancel: &Cancel,
     ) -> Result<(Tree, CaptureStats), CaptureError> {
+        self.files_met(name, spec, cancel).map(|(tree, _, stats)| (tree, stats))
+    }
+
+    /// The same, and returns what was met beside the entries too.
+    pub fn files_met(
+        &self,
+        name: &ComponentName,
+        spec: &FilesSpec,
+        cancel: &Cancel,
+    ) -> Result<(Tree, Met, CaptureStats), CaptureError> {
         let scope = Scope::new(spec)?;
         let counts = || {
             let keeper = &self.keeper;
@@ -55,21 +66,32 @@ impl Capture {
         };
         let caches = Some((self.store.layout.cache.as_path(), true));
         let before = counts();
-        let (tree, mut stats) =
+        let (tree, met, mut stats) =
             Scan { scope: &scope, caches, sink: &self.keeper, proofs: None, cancel }.run()?;
         let content = Content::Tree(keep_tree(&tree, &self.keeper)?);
         let after = counts();
         (stats.objects_new, stats.bytes_stored) = (after.0 - before.0, after.1 - before.1);
         let size = ByteCount(stats.size);
-        self.add(name, Component { kind: ComponentKind::Files, entries: stats.entries, size, content })?;
-        Ok((tree, stats))
+        let (kind, entries) = (ComponentKind::Files, stats.entries);
+        let taken = Some(met.clone());
+        self.add(name, Component { kind, entries, size, content, taken, notes: met.notes() })?;
+        Ok((tree, met, stats))
+    }
+
+    /// Says something of a component that was captured, for whoever trusts the snapshot.
+    pub fn note(&self, name: &ComponentName, note: String) {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = components.get_mut(name) {
+            component.notes.push(note);
+        }
     }
 
     /// Keeps a component's state that is not files.
     pub fn value(&self, name: &ComponentName, kind: ComponentKind, bytes: &[u8]) -> Result<(), StoreError> {
         let pieces = bytes.chunks(PIECE).map(|piece| self.keeper.keep(piece)).collect::<Result<_, _>>()?;
         let size = ByteCount(bytes.len() as u64);
-        self.add(name, Component { kind, entries: 0, size, content: Content::Value(pieces) })
+        let content = Content::Value(pieces);
+        self.add(name, Component { kind, entries: 0, size, content, taken: None, notes: Vec::new() })
     }
 
     /// Makes the snapshot durable; when this returns, it survives a power cut.

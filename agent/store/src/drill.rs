@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::diff::{FileDiff, diff_trees};
 use crate::error::{CaptureError, StoreError};
 use crate::files;
+use crate::flags;
 use crate::restore::{
     self, Contents, DiscardError, FlipError, PlanError, Progress, Rules, StageError, StagingName, Unmanaged,
 };
@@ -145,7 +146,7 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<Duration, DrillError> {
         let paths = target.roots.iter().map(|root| PathBuf::from(std::ffi::OsStr::from_bytes(&root.path)));
-        let spec = FilesSpec { paths: paths.collect(), exclude: Vec::new() };
+        let spec = FilesSpec { paths: paths.collect(), exclude: Vec::new(), ..FilesSpec::default() };
         let begun = Instant::now();
         let plan =
             restore::plan(&self.scan(&spec, cancel)?, target, &Rules { devices: true, ..Rules::default() })?;
@@ -185,6 +186,11 @@ fn moved(snapshot: &Snapshot, name: &ComponentName, scratch: &Path) -> Result<Tr
     for (i, root) in tree.roots.into_iter().enumerate() {
         // Numbers of equal length keep the order of the roots.
         let path = folder.join(format!("{i:06}"));
+        let mut root = root;
+        for entry in &mut root.entries {
+            // Flags would bind what must be removed again, and not every file system has them.
+            entry.meta.xattrs.retain(|(name, _)| name != flags::NAME);
+        }
         roots.push(Root { path: path.as_os_str().as_bytes().to_vec(), entries: root.entries });
     }
     Ok(Tree { roots })

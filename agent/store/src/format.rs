@@ -97,7 +97,15 @@
 //! components  { NAME: { kind: "files" | "services",
 //!                       entries: how many files, folders, links and nodes; 0 for a value
 //!                       size: bytes of content, each inode counted once
-//!                       content: { "tree": DIGEST } or { "value": [DIGEST, …] } } }
+//!                       content: { "tree": DIGEST } or { "value": [DIGEST, …] }
+//!                       notes: sentences for whoever trusts the snapshot; may be left out
+//!                       taken: what files were captured with; may be left out, as older snapshots do:
+//!                         { exclude: [PATTERN, …]
+//!                           roots: [ { path: TEXT
+//!                                      state: "absent" | "empty" | "folder" | "file" | { "link": TEXT }
+//!                                      file_system: { kind, mounted_at: TEXT, number }; where nothing stood, of the folder above
+//!                                      mounts: [ { path: TEXT, kind, taken_in: whether its content was captured }, … ]
+//!                                      behind: the link among the roots through which it was found } ] } } }
 //! ```
 //! A snapshot is there once its manifest is; it is gone when that is removed.
 //!
@@ -124,8 +132,8 @@
 //! ```
 //! Entries are in the order of their paths as bytes, over all segments of a root; a folder comes before what is in it, and
 //! whoever restores a tree refuses it where that is not so. Attributes that XFS shows twice (`trusted.SGI_ACL_…`) may stand in
-//! older trees, and are passed over. A
-//! path is names of 1 to 255 bytes with `/` between them, none of them `.` or `..`, none with a zero byte. No extent is
+//! older trees, and are passed over. The attribute
+//! `inode.flags` stands for the flags that `chattr` sets, its value for their letters in the order of their codes. A path is names of 1 to 255 bytes with `/` between them, none of them `.` or `..`, none with a zero byte. No extent is
 //! empty, none of data is longer than an object may be, and together they are as long as the file, which is below 2^63. Files of a component with the same link number are one inode. The
 //! whole paths of a segment are together at most 2 MiB longer than the segment.
 //!

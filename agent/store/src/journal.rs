@@ -93,7 +93,23 @@ pub enum JournalError {
 
 impl Journal {
     /// Opens the journal in the store's folder, and makes it if there is none. The caller holds the store's lock.
+    ///
+    /// On a full disk the kept space is given up first; where there is none any more, no file is made beside the journal.
     pub fn open(store: &Path) -> Result<Self, JournalError> {
+        match Self::open_shared(store, true) {
+            Err(JournalError::NoSpace(_)) => {
+                tracing::warn!("the disk is full; the journal uses the space that was kept for it");
+                let _ = std::fs::remove_file(store.join(BALLAST));
+                match Self::open_shared(store, true) {
+                    Err(JournalError::NoSpace(_)) => Self::open_shared(store, false),
+                    opened => opened,
+                }
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_shared(store: &Path, is_shared: bool) -> Result<Self, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -101,6 +117,10 @@ impl Journal {
         private(&path)?;
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(Duration::from_secs(5))?;
+        if !is_shared {
+            // What readers share is then in memory.
+            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
@@ -187,7 +207,7 @@ impl Journal {
         }
         let filled = File::create(&self.ballast).and_then(|mut file| file.write_all(&vec![0; BALLAST_BYTES]));
         match filled {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 let _ = std::fs::remove_file(&self.ballast);
                 tracing::warn!("the disk is full; no space can be kept for the journal");
                 Ok(())
@@ -243,10 +263,23 @@ where
     text.parse().map_err(|source: T::Err| JournalError::Damaged { what: what.into(), source: source.into() })
 }
 
+const SHMSIZE: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+const SHMOPEN: i32 = rusqlite::ffi::SQLITE_IOERR_SHMOPEN;
+
+fn extended(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl From<rusqlite::Error> for JournalError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::NoSpace(error),
+            // The index of the log cannot grow, or cannot be made.
+            Some(_) if matches!(extended(&error), Some(SHMSIZE | SHMOPEN)) => Self::NoSpace(error),
             _ => Self::Database(error),
         }
     }

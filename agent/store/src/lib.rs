@@ -24,6 +24,7 @@ pub mod diff;
 mod drill;
 mod error;
 mod files;
+mod flags;
 pub mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -33,6 +34,7 @@ pub mod journal;
 mod layout;
 mod manifest;
 mod marks;
+mod met;
 mod objects;
 mod pack;
 mod proofs;
@@ -61,10 +63,11 @@ pub use error::{CaptureError, StoreError};
 pub use layout::FORMAT;
 pub use manifest::SnapshotNote;
 pub use marks::{Marks, Proof};
+pub use met::{FileSystem, Met, MetMount, MetRoot, RootState};
 pub use repair::RepairReport;
 pub use retention::{KeepPolicy, Kept, NEWEST_CHECKPOINT};
 pub use scan::CaptureStats;
-pub use snapshot::{ComponentInfo, Snapshot, SnapshotInfo};
+pub use snapshot::{BACKUP_LABEL, ComponentInfo, Snapshot, SnapshotInfo};
 pub use space::{Demand, ReserveRule};
 pub use spec::{FilesSpec, STAGING_PREFIX, Scope};
 pub use store::{Store, StoreOptions};

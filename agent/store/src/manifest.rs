@@ -8,6 +8,7 @@ use rfs_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::layout::FORMAT;
+use crate::met::Met;
 
 /// What the caller says about a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,12 @@ pub(crate) struct Component {
     /// The length of all content.
     pub(crate) size: ByteCount,
     pub(crate) content: Content,
+    /// What files were captured with. Snapshots of earlier days do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) taken: Option<Met>,
+    /// What a person must know who trusts the snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
 }
 
 /// Where a component's content is.

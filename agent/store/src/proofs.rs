@@ -133,7 +133,7 @@ mod tests {
 
         /// Whether a scan takes what is said, and does not read the file.
         fn is_believed(&self) -> bool {
-            let spec = FilesSpec { paths: vec![self.live()], exclude: Vec::new() };
+            let spec = FilesSpec { paths: vec![self.live()], exclude: Vec::new(), ..FilesSpec::default() };
             let tree = self.store.scan(&spec, &Cancel::new()).expect("scans");
             matches!(&tree.roots[0].entries[0].kind, EntryKind::File { content, .. } if content[..] == SAID)
         }

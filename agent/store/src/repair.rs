@@ -99,7 +99,7 @@ impl Store {
                 break;
             }
             let scope = Scope::new(spec)?;
-            let (tree, _) =
+            let (tree, _, _) =
                 Scan { scope: &scope, caches: None, sink: &salvage, proofs: None, cancel }.run()?;
             keep_tree(&tree, &salvage)?;
         }

@@ -24,17 +24,20 @@ pub struct KeepPolicy {
     pub weekly: u32,
     /// The last of each of so many calendar months (UTC) that have one.
     pub monthly: u32,
+    /// The last so many backups, which restores take by themselves. No other rule counts them, so that many restores push
+    /// nothing else out.
+    pub backups: u32,
 }
 
 impl Default for KeepPolicy {
     fn default() -> Self {
-        Self { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0 }
+        Self { last: 10, hourly: 24, daily: 7, weekly: 4, monthly: 0, backups: 10 }
     }
 }
 
 impl KeepPolicy {
     /// Keeps what may not be deleted, and nothing else.
-    pub const NOTHING: Self = Self { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0 };
+    pub const NOTHING: Self = Self { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, backups: 0 };
 }
 
 /// Who holds the newest complete checkpoint: see [`crate::Store::hold_checkpoint`].
@@ -87,22 +90,27 @@ pub fn kept(snapshots: &[SnapshotInfo], policy: &KeepPolicy) -> BTreeMap<Snapsho
     // The epoch was a Thursday.
     let week = |at: Timestamp| (at.0.div_euclid(DAY) + 3).div_euclid(7);
     let month = |at: Timestamp| month_of(at.0.div_euclid(DAY));
-    let mut number = 0;
-    let mut each = |_| {
-        number += 1;
-        number
+    let counter = || {
+        let mut number = 0;
+        move |_| {
+            number += 1;
+            number
+        }
     };
-    let rules: [(&'static str, u32, &mut dyn FnMut(Timestamp) -> i64); 5] = [
-        ("last", policy.last, &mut each),
-        ("hourly", policy.hourly, &mut { hour }),
-        ("daily", policy.daily, &mut { day }),
-        ("weekly", policy.weekly, &mut { week }),
-        ("monthly", policy.monthly, &mut { month }),
+    let (mut each, mut each_backup) = (counter(), counter());
+    type Period<'p> = &'p mut dyn FnMut(Timestamp) -> i64;
+    let rules: [(&'static str, u32, bool, Period<'_>); 6] = [
+        ("last", policy.last, false, &mut each),
+        ("hourly", policy.hourly, false, &mut { hour }),
+        ("daily", policy.daily, false, &mut { day }),
+        ("weekly", policy.weekly, false, &mut { week }),
+        ("monthly", policy.monthly, false, &mut { month }),
+        ("backups", policy.backups, true, &mut each_backup),
     ];
-    for (rule, count, period) in rules {
+    for (rule, count, of_backups, period) in rules {
         let mut left = count;
         let mut before = None;
-        for snapshot in snapshots.iter().rev() {
+        for snapshot in snapshots.iter().rev().filter(|snapshot| snapshot.is_backup() == of_backups) {
             let period = Some(period(snapshot.taken_at));
             if left == 0 || period == before {
                 continue;
@@ -156,7 +164,7 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    /// Snapshots that were taken at these hours since a Monday; `p` pinned, `u` in use, `v` proven.
+    /// Snapshots that were taken at these hours since a Monday; `b` a backup, `p` pinned, `u` in use, `v` proven.
     fn check(taken: &[(i64, &str)], policy: KeepPolicy, expected: &str) {
         let monday = 4 * 24 * HOUR;
         let snapshots: Vec<_> = taken
@@ -167,7 +175,7 @@ mod tests {
                 sequence: i as u64,
                 host: HostId::new("web-1").expect("a name"),
                 taken_at: Timestamp(monday + hours * HOUR),
-                label: String::new(),
+                label: if marks.contains('b') { "backup: before release 7".into() } else { String::new() },
                 operation: None,
                 components: Vec::new(),
                 marks: Marks {
@@ -208,6 +216,23 @@ mod tests {
             &taken,
             KeepPolicy { weekly: 9, ..none },
             "3: it is kept by the rule weekly | 4: it is the newest",
+        );
+    }
+
+    #[test]
+    fn backups_have_a_count_of_their_own_and_push_nothing_out() {
+        let policy = KeepPolicy { last: 2, backups: 1, ..KeepPolicy::NOTHING };
+        let taken = [(0, ""), (1, ""), (2, ""), (3, "b"), (4, "b"), (5, "b"), (6, "b")];
+        check(
+            &taken,
+            policy,
+            "1: it is kept by the rule last | 2: it is kept by the rule last | 6: it is the newest",
+        );
+        check(
+            &taken,
+            KeepPolicy { backups: 3, hourly: 1, ..KeepPolicy::NOTHING },
+            "2: it is kept by the rule hourly | 4: it is kept by the rule backups | 5: it is kept by the rule backups | \
+             6: it is the newest",
         );
     }
 

@@ -16,10 +16,12 @@ use crate::cache::{self, Cache, CacheWriter, Grain, Trust};
 use crate::cancel::Cancel;
 use crate::content::Sink;
 use crate::error::CaptureError;
+use crate::met::{FileSystem, Met, MetMount, MetRoot, RootState};
 use crate::proofs::Proofs;
 use crate::spec::Scope;
+use crate::text::ByteText;
 use crate::tree::{EntryKind, Root, Tree};
-use crate::walk::{self, Found, Listing, Live, LiveRoot, Xattrs};
+use crate::walk::{self, Found, Listing, Live, LiveRoot, Mounts, Xattrs};
 
 use assemble::Links;
 use reading::Reading;
@@ -66,9 +68,75 @@ pub(crate) struct Walked {
     changed: bool,
 }
 
+impl Walked {
+    fn met(&self, mounts: &Mounts) -> MetRoot {
+        let root = self.root.path.as_os_str().as_encoded_bytes();
+        let beneath = |folder: &[u8], name: &[u8]| {
+            ByteText(walk::join(root.strip_suffix(b"/").unwrap_or(root), &walk::join(folder, name)))
+        };
+        let kind = |mount: u64| mounts.kind(mount);
+        let mut met = MetRoot {
+            path: ByteText::from(root),
+            state: self.state(),
+            file_system: Some(file_system(&self.root, &self.top, mounts)),
+            mounts: Vec::new(),
+            passed: Vec::new(),
+            behind: None,
+        };
+        // On which mount each listed folder is.
+        let mut at = vec![self.top.mount; self.listings.len()];
+        for child in self.listings.iter().flatten().flat_map(|listing| &listing.children) {
+            if let Some(below) = child.below {
+                at[below.listing as usize] = child.live.mount;
+            }
+        }
+        for (number, listing) in self.listings.iter().enumerate() {
+            let Some(listing) = listing else { continue };
+            met.passed.extend(listing.excluded.iter().map(|name| beneath(&listing.path, name)));
+            let over_files = listing.covered.iter().map(|(name, mount)| (&name[..], *mount, false));
+            let mounted = |child: &&walk::Child| child.below.is_some() && child.live.mount != at[number];
+            let over_folders = listing.children.iter().filter(mounted).map(|child| {
+                let taken_in = child.below.is_some_and(|below| !below.mounted);
+                (listing.name(child), child.live.mount, taken_in)
+            });
+            met.mounts.extend(over_files.chain(over_folders).map(|(name, mount, taken_in)| {
+                let path = beneath(&listing.path, name);
+                MetMount { path, kind: kind(mount), taken_in }
+            }));
+        }
+        met.passed.sort();
+        met.mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        met
+    }
+
+    fn state(&self) -> RootState {
+        match (&self.itself, self.top.found) {
+            (Some((_, EntryKind::Symlink(to))), _) => RootState::Link(ByteText(to.clone())),
+            (_, Found::Directory) => {
+                let first = self.listings.first().and_then(Option::as_ref);
+                let is_empty =
+                    first.is_some_and(|first| first.children.is_empty() && first.excluded.is_none());
+                if is_empty { RootState::Empty } else { RootState::Folder }
+            }
+            _ => RootState::File,
+        }
+    }
+}
+
+fn file_system(root: &LiveRoot, live: &Live, mounts: &Mounts) -> FileSystem {
+    let mounted_at = mounts.get(live.mount).map(|mount| ByteText(mount.point.clone())).unwrap_or_default();
+    FileSystem { kind: mounts.kind(live.mount), mounted_at, number: root.file_system() }
+}
+
+/// The file system of the nearest folder that is there above a path where nothing is: the path would be made on it.
+fn file_system_above(path: &Path, mounts: &Mounts) -> Option<FileSystem> {
+    let (root, live) = path.ancestors().skip(1).find_map(|above| LiveRoot::open(above).ok().flatten())?;
+    Some(file_system(&root, &live, mounts))
+}
+
 impl Scan<'_> {
     /// Scans all roots.
-    pub(crate) fn run(&self) -> Result<(Tree, CaptureStats), CaptureError> {
+    pub(crate) fn run(&self) -> Result<(Tree, Met, CaptureStats), CaptureError> {
         let mut roots = Vec::new();
         for root in self.scope.roots() {
             roots.push(self.walk(root)?);
@@ -82,6 +150,7 @@ impl Scan<'_> {
             links.count(walked);
             self.write_cache(walked);
         }
+        let met = self.met(&roots);
         let mut tree = Tree::default();
         for (walked, path) in roots.into_iter().zip(self.scope.roots()) {
             let path = path.as_os_str().as_encoded_bytes().to_vec();
@@ -89,12 +158,38 @@ impl Scan<'_> {
             tree.roots.push(Root { path, entries });
         }
         let (entries, size) = crate::segment::totals(&tree);
-        Ok((tree, CaptureStats { entries, size, files_read, bytes_read, ..CaptureStats::default() }))
+        Ok((tree, met, CaptureStats { entries, size, files_read, bytes_read, ..CaptureStats::default() }))
+    }
+
+    /// What was met beside the entries.
+    fn met(&self, roots: &[Option<Walked>]) -> Met {
+        let mounts = Mounts::now();
+        let root = |(walked, path): (&Option<Walked>, &std::path::PathBuf)| match walked {
+            Some(walked) => MetRoot {
+                behind: self
+                    .scope
+                    .link_to(path)
+                    .map(|link| ByteText::from(link.as_os_str().as_encoded_bytes())),
+                ..walked.met(&mounts)
+            },
+            None => MetRoot {
+                path: ByteText::from(path.as_os_str().as_encoded_bytes()),
+                state: RootState::Absent,
+                file_system: file_system_above(path, &mounts),
+                mounts: Vec::new(),
+                passed: Vec::new(),
+                behind: None,
+            },
+        };
+        let roots = roots.iter().zip(self.scope.roots()).map(root).collect();
+        Met { exclude: self.scope.exclude().to_vec(), roots }
     }
 
     fn walk(&self, path: &Path) -> Result<Option<Walked>, CaptureError> {
-        let Some((root, top)) = LiveRoot::open(path)? else { return Ok(None) };
-        let grain = root.grain();
+        let Some((mut root, top)) = LiveRoot::open(path)? else { return Ok(None) };
+        root.crosses = self.scope.takes_mounts_in();
+        // What is mounted beneath may tell times apart less finely than the root does.
+        let grain = if root.crosses { Grain::Steps } else { root.grain() };
         let trust = Trust::now(grain);
         let cache = self
             .caches

@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::layout;
 use crate::manifest::{Component, Content, Manifest};
 use crate::marks::Marks;
+use crate::met::Met;
 use crate::segment;
 use crate::store::Inner;
 use crate::tree::{Root, Tree};
@@ -48,15 +49,26 @@ pub struct ComponentInfo {
     pub entries: u64,
     /// The length of all content.
     pub size: ByteCount,
+    /// What a person must know who trusts the snapshot.
+    pub notes: Vec<String>,
 }
 
+/// What the label of a backup begins with: of a snapshot that a restore takes by itself.
+pub const BACKUP_LABEL: &str = "backup:";
+
 impl SnapshotInfo {
+    /// Whether a restore took it by itself, as its way back.
+    pub fn is_backup(&self) -> bool {
+        self.label.starts_with(BACKUP_LABEL)
+    }
+
     pub(crate) fn new(id: SnapshotId, manifest: &Manifest, marks: Marks) -> Self {
         let components = manifest.components.iter().map(|(name, component)| ComponentInfo {
             name: name.clone(),
             kind: component.kind,
             entries: component.entries,
             size: component.size,
+            notes: component.notes.clone(),
         });
         Self {
             id,
@@ -105,6 +117,16 @@ impl Snapshot {
             Component { content: Content::Tree(list), .. } => read_tree(&self.store, list),
             Component { content: Content::Value(_), .. } => Err(self.unknown(name)),
         }
+    }
+
+    /// What the files of a component were captured with; none where the snapshot does not say.
+    pub fn taken(&self, name: &ComponentName) -> Result<Option<&Met>, StoreError> {
+        Ok(self.component(name)?.taken.as_ref())
+    }
+
+    /// What a person must know of a component who trusts the snapshot.
+    pub fn notes(&self, name: &ComponentName) -> Result<&[String], StoreError> {
+        Ok(&self.component(name)?.notes)
     }
 
     /// The state of a component that is not files.

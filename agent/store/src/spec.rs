@@ -15,6 +15,10 @@ pub struct FilesSpec {
     /// Patterns of what is left out, with everything beneath it. One that begins with `/` is compared with the absolute
     /// path, any other with the path beneath its root: `**/*.log`, `cache/**`, `/srv/site/tmp`.
     pub exclude: Vec<String>,
+    /// What is mounted beneath a path is its content too.
+    pub mounts: bool,
+    /// Paths among these that were found behind a link, each with the link.
+    pub behind: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A spec that was checked.
@@ -23,6 +27,9 @@ pub struct Scope {
     roots: Vec<PathBuf>,
     relative: GlobSet,
     absolute: GlobSet,
+    exclude: Vec<String>,
+    mounts: bool,
+    behind: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Scope {
@@ -31,12 +38,29 @@ impl Scope {
         let roots = check_roots(&spec.paths)?;
         let (absolute, relative): (Vec<_>, Vec<_>) =
             spec.exclude.iter().partition(|pattern| pattern.starts_with('/'));
-        Ok(Self { roots, relative: globs(&relative)?, absolute: globs(&absolute)? })
+        let exclude = spec.exclude.clone();
+        let (relative, absolute) = (globs(&relative)?, globs(&absolute)?);
+        Ok(Self { roots, relative, absolute, exclude, mounts: spec.mounts, behind: spec.behind.clone() })
     }
 
     /// The roots, sorted.
     pub fn roots(&self) -> &[PathBuf] {
         &self.roots
+    }
+
+    /// The patterns, as they were written.
+    pub(crate) fn exclude(&self) -> &[String] {
+        &self.exclude
+    }
+
+    /// Whether mounts beneath a root are its content.
+    pub(crate) fn takes_mounts_in(&self) -> bool {
+        self.mounts
+    }
+
+    /// The link through which a root was found, if it was.
+    pub(crate) fn link_to(&self, root: &Path) -> Option<&Path> {
+        self.behind.iter().find(|(path, _)| path == root).map(|(_, link)| link.as_path())
     }
 
     pub(crate) fn has_patterns(&self) -> bool {
@@ -107,7 +131,7 @@ mod tests {
 
     fn check(exclude: &[&str], path: &str, expected: bool) {
         let exclude = exclude.iter().map(ToString::to_string).collect();
-        let spec = FilesSpec { paths: vec!["/srv/site".into()], exclude };
+        let spec = FilesSpec { paths: vec!["/srv/site".into()], exclude, ..FilesSpec::default() };
         let scope = Scope::new(&spec).expect("a valid spec");
         assert_eq!(
             scope.excludes_beneath(Path::new("/srv/site"), path.as_bytes()),
@@ -136,7 +160,11 @@ mod tests {
     #[test]
     fn a_path_that_cannot_be_a_root_is_named() {
         let check = |paths: &[&str], expected: &str| {
-            let spec = FilesSpec { paths: paths.iter().map(PathBuf::from).collect(), exclude: Vec::new() };
+            let spec = FilesSpec {
+                paths: paths.iter().map(PathBuf::from).collect(),
+                exclude: Vec::new(),
+                ..FilesSpec::default()
+            };
             let error = Scope::new(&spec).expect_err("not a valid spec");
             assert_eq!(error.to_string(), expected);
         };

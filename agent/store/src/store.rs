@@ -17,6 +17,7 @@ use crate::content::NameOnly;
 use crate::error::{CaptureError, StoreError};
 use crate::index::Index;
 use crate::layout::Layout;
+use crate::met::Met;
 use crate::objects::Uses;
 use crate::pack::PackFiles;
 use crate::proofs::Proofs;
@@ -147,10 +148,17 @@ impl Store {
 
     /// The live state as a tree, to be compared with a snapshot's. Stores nothing.
     pub fn scan(&self, spec: &FilesSpec, cancel: &Cancel) -> Result<Tree, CaptureError> {
+        self.look(spec, cancel).map(|(tree, _)| tree)
+    }
+
+    /// The live state as a tree, with what was met beside its entries. Stores nothing.
+    pub fn look(&self, spec: &FilesSpec, cancel: &Cancel) -> Result<(Tree, Met), CaptureError> {
         let scope = Scope::new(spec)?;
         let may_write = self.0.layout.require_writable().is_ok();
         let caches = Some((self.0.layout.cache.as_path(), may_write));
-        Ok(Scan { scope: &scope, caches, sink: &NameOnly, proofs: Some(&self.0.proofs), cancel }.run()?.0)
+        let proofs = Some(&self.0.proofs);
+        let (tree, met, _) = Scan { scope: &scope, caches, sink: &NameOnly, proofs, cancel }.run()?;
+        Ok((tree, met))
     }
 
     /// Every snapshot, the oldest first. One whose manifest is damaged is left out: verify names it.

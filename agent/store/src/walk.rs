@@ -12,6 +12,7 @@
 
 mod beneath;
 mod list;
+mod mounts;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +30,7 @@ use crate::spec::Scope;
 
 pub(crate) use beneath::{Found, Live, LiveRoot, Parent, Xattrs, is_shadow, join, xattrs_of};
 pub(crate) use list::{Below, Child, Listing, content_is_known};
+pub(crate) use mounts::Mounts;
 
 /// What a walk goes by.
 #[derive(Clone, Copy)]
@@ -58,6 +60,7 @@ pub(crate) fn walk(
     let below = Below {
         listing: 0,
         mounted: false,
+        mount: top.mount,
         group: cached.map(|cached| cached.at),
         trusted: cached.is_some_and(|cached| !cached.young && cached.live.is(top)),
     };

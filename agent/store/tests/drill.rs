@@ -22,7 +22,9 @@ fn a_drill_restores_compares_and_records_the_proof() {
     let store = open(&dir.path().join("store"));
     let making = store.begin().expect("begins");
     let paths = vec![live.clone(), dir.path().join("single"), dir.path().join("absent")];
-    making.files(&site(), &FilesSpec { paths, exclude: Vec::new() }, &Cancel::new()).expect("captures");
+    making
+        .files(&site(), &FilesSpec { paths, exclude: Vec::new(), ..FilesSpec::default() }, &Cancel::new())
+        .expect("captures");
     let services = ComponentName::new("app").expect("a name");
     making.value(&services, ComponentKind::Services, b"running").expect("keeps");
     let id = making.commit(common::note("test")).expect("commits").id;

@@ -5,4 +5,5 @@ mod host;
 mod answers;
 mod keeping;
 mod killed;
+mod losses;
 mod moments;

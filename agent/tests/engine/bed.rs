@@ -186,6 +186,7 @@ pub(crate) fn order(target: SnapshotId, selection: Selection) -> Order {
         reason: "test".into(),
         command: None,
         force: false,
+        choices: Default::default(),
     }
 }
 

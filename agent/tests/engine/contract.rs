@@ -1,6 +1,7 @@
 //! What every kind of component must keep: a plan after a flip is empty, and an unflip brings back what was.
 
 use rfs_agent::commander::Selection;
+use rfs_agent::component::choices::Choices;
 use rfs_agent::component::{self, Component, Side};
 use rfs_model::ComponentKind;
 use rfs_store::{Cancel, Snapshot, SnapshotNote, Store};
@@ -34,12 +35,16 @@ fn check(kind: ComponentKind) {
 
     let target = captured(&store, component.as_ref(), &bed);
     let wanted = bed.state();
-    assert_eq!(observe().plan(&target, &all).expect("plans").step_count(), 0, "{kind}: nothing has changed");
+    assert_eq!(
+        observe().plan(&target, &all, &Choices::default()).expect("plans").step_count(),
+        0,
+        "{kind}: nothing has changed"
+    );
 
     change(kind, &bed);
     let before = bed.state();
     assert_ne!(before, wanted, "{kind}: the change changes something");
-    let plan = observe().plan(&target, &all).expect("plans");
+    let plan = observe().plan(&target, &all, &Choices::default()).expect("plans");
     assert!(plan.step_count() > 0, "{kind}");
     assert_eq!(plan.lines(1000).len() as u64, plan.step_count(), "{kind}: a line for each step");
     assert!(plan.lines(1).len() <= 1, "{kind}: no more lines than asked for");
@@ -55,7 +60,11 @@ fn check(kind: ComponentKind) {
         journalled.flip().expect("flips");
         assert_eq!(bed.state(), wanted, "{kind}");
         assert_eq!(staged.standing().expect("stands"), Side::Target, "{kind}");
-        assert_eq!(observe().plan(&target, &all).expect("plans").step_count(), 0, "{kind}: at the target");
+        assert_eq!(
+            observe().plan(&target, &all, &Choices::default()).expect("plans").step_count(),
+            0,
+            "{kind}: at the target"
+        );
     }
     for _ in 0..2 {
         journalled.unflip().expect("flips back");

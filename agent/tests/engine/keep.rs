@@ -13,8 +13,7 @@ use rfs_store::{Cancel, Share};
 
 use crate::bed::{Bed, capture, everything, operation, order, restore, try_restore, until};
 
-const KEEP_ONE: &str =
-    "[retention]\nkeep_last = 1\nkeep_hourly = 0\nkeep_daily = 0\nkeep_weekly = 0\nautomatic = false\n";
+const KEEP_ONE: &str = "[retention]\nkeep_last = 1\nkeep_hourly = 0\nkeep_daily = 0\nkeep_weekly = 0\nkeep_backups = 0\nautomatic = false\n";
 
 fn bed(retention: &str) -> Bed {
     let mut bed = Bed::new();

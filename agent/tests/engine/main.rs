@@ -5,8 +5,10 @@ mod bed;
 mod contract;
 
 mod back;
+mod ordinary;
 mod restore;
 mod space;
+mod taken;
 
 mod keep;
 

@@ -12,16 +12,16 @@ use rfs_store::Cancel;
 use crate::bed::{Bed, capture, everything, operation, restore};
 
 /// A file system of its own, unmounted when dropped.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
     /// None where the user may not mount; that is said.
-    fn new(path: &Path, size: &str) -> Option<Self> {
+    pub(crate) fn new(path: &Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(path).expect("writable");
         let options = format!("size={size},mode=0755");
         let mounted = shell(&format!("mount -t tmpfs -o {options} rfs-test {}", path.display()));
         if !mounted {
-            eprintln!("skipped: full disks: this user may not mount a tmpfs");
+            eprintln!("skipped: this user may not mount a tmpfs");
             return None;
         }
         Some(Self(path.to_owned()))

@@ -245,7 +245,7 @@ impl Campaign {
         let mut target = store.snapshot(info.id).and_then(|snapshot| snapshot.tree(&Host::component()));
         let roots = target.as_mut().map(|tree| moved(tree, &self.scratch)).unwrap_or_default();
         let target = target.unwrap_or_else(|error| panic!("{when}: {}: {error}", info.id));
-        let spec = FilesSpec { paths: roots, exclude: Vec::new() };
+        let spec = FilesSpec { paths: roots, exclude: Vec::new(), ..FilesSpec::default() };
         let present = store.scan(&spec, &Cancel::new()).expect("scans");
         let plan = plan(&present, &target, &Rules::default()).expect("a plan");
         let name = StagingName::new("compare").expect("a name");

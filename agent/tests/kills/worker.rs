@@ -131,6 +131,7 @@ impl Writer {
             reason: here.to_string(),
             command: None,
             force: false,
+            choices: Default::default(),
         };
         let receipt =
             match engine.restore(order, &|progress| say(&format!("phase {}", progress.phase.as_str()))) {

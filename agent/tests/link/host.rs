@@ -10,6 +10,7 @@ use rfs_agent::commander::{
     Activity, Command, HostState, Intake, IntakeError, Outcome, Refusal, Report, ReportSequence, Selection,
     StepKind,
 };
+use rfs_agent::component::choices::Choices;
 use rfs_agent::engine::Phase;
 use rfs_agent::health::HostHealth;
 use rfs_agent::local::{
@@ -161,6 +162,7 @@ pub(crate) fn snapshot(n: u8) -> SnapshotView {
         entries: 3,
         pinned: n == 1,
         proven: n.is_multiple_of(3).then_some((Timestamp(5000), std::time::Duration::from_millis(70))),
+        notes: vec![format!("note {n}")],
         held: (n == 1).then(|| "it is pinned: the audit".to_owned()),
     }
 }
@@ -190,6 +192,8 @@ pub(crate) fn plan() -> PlanView {
         services: vec!["app".parse().expect("a valid name")],
         losses: vec!["/srv/site/new.html".to_owned()],
         loss_count: 1,
+        loss_bytes: ByteCount(5),
+        notes: vec!["app was not running".to_owned()],
         obstacle: None,
     }
 }
@@ -202,6 +206,13 @@ pub(crate) fn restored() -> RestoreView {
         phases: vec![(Phase::Flipping, std::time::Duration::from_millis(7))],
         steps: 4,
         bytes: ByteCount(77),
+        lost: rfs_agent::engine::Listed {
+            count: 2,
+            bytes: ByteCount(9),
+            first: vec!["/srv/site/new".to_owned()],
+        },
+        written: rfs_agent::engine::Listed { count: 1, ..Default::default() },
+        notes: vec!["/srv/site/data is a mount".to_owned()],
         failure: None,
     }
 }
@@ -248,7 +259,12 @@ impl Administration for Played {
         Ok(SnapshotView { reason: reason.to_owned(), ..snapshot(3) })
     }
 
-    fn plan(&self, snapshot: &str, selection: &Selection) -> Result<PlanView, Refusal> {
+    fn plan_with(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        _choices: &Choices,
+    ) -> Result<PlanView, Refusal> {
         if snapshot == "absent" {
             return Err(unknown_snapshot(snapshot));
         }

@@ -121,6 +121,7 @@ fn order(snapshot: &str) -> RestoreOrder {
         selection: Selection::default(),
         timeout: None,
         force: false,
+        choices: Default::default(),
     }
 }
 

@@ -213,8 +213,13 @@ async fn a_local_restore_makes_health_begin_anew_and_the_next_hello_names_its_ta
     let running = real.start();
     let mut session = real.coordinator.session().await;
     while session.health().await.health() != v1::Health::Good {}
-    let order =
-        RestoreOrder { snapshot: good.clone(), selection: Default::default(), timeout: None, force: false };
+    let order = RestoreOrder {
+        snapshot: good.clone(),
+        selection: Default::default(),
+        timeout: None,
+        force: false,
+        choices: Default::default(),
+    };
     real.ask(move |host| host.restore(&order, &|_| {})).await.expect("restores");
     let mut unknown = false;
     loop {

@@ -12,9 +12,9 @@ use toml::Spanned;
 
 use super::Judge;
 use crate::config::program::Program;
-use crate::config::raw::{Component, Time};
+use crate::config::raw::{Component, ExtrasKey, Time};
 use crate::config::source::Complaint;
-use crate::config::{ComponentConfig, ComponentSpec, FilesConfig, Hook, ServicesConfig};
+use crate::config::{ComponentConfig, ComponentSpec, Extras, ExtrasRule, FilesConfig, Hook, ServicesConfig};
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -67,6 +67,9 @@ impl Judge<'_> {
             ("paths", Files, raw.paths.as_ref().map(Spanned::span)),
             ("exclude", Files, raw.exclude.as_ref().map(Spanned::span)),
             ("never_restore", Files, raw.never_restore.as_ref().map(Spanned::span)),
+            ("one_file_system", Files, raw.one_file_system.as_ref().map(Spanned::span)),
+            ("follow_roots", Files, raw.follow_roots.as_ref().map(Spanned::span)),
+            ("extras", Files, raw.extras.as_ref().map(Spanned::span)),
             ("quiesce", Files, raw.quiesce.as_ref().map(Spanned::span)),
             ("quiesce_timeout", Files, raw.quiesce_timeout.as_ref().map(Spanned::span)),
             ("resume", Files, raw.resume.as_ref().map(Spanned::span)),
@@ -130,9 +133,30 @@ impl Judge<'_> {
             paths,
             exclude,
             never_restore,
+            extras: self.extras(raw)?,
+            one_file_system: raw.one_file_system.as_ref().is_none_or(|one| *one.get_ref()),
+            follow_roots: raw.follow_roots.as_ref().map(|follow| *follow.get_ref()),
             quiesce: self.hook(raw.quiesce.as_ref(), raw.quiesce_timeout.as_ref(), "quiesce")?,
             resume: self.hook(raw.resume.as_ref(), raw.resume_timeout.as_ref(), "resume")?,
         })
+    }
+
+    fn extras(&self, raw: &Component) -> Result<Vec<ExtrasRule>, Complaint> {
+        let Some(written) = &raw.extras else { return Ok(Vec::new()) };
+        let rules: Vec<ExtrasRule> = match written.get_ref() {
+            ExtrasKey::All(extras) => vec![ExtrasRule { pattern: "**".to_owned(), extras: *extras }],
+            ExtrasKey::Each(rules) => {
+                let rule = |(pattern, extras): (&String, &Extras)| ExtrasRule {
+                    pattern: pattern.clone(),
+                    extras: *extras,
+                };
+                rules.iter().map(rule).collect()
+            }
+        };
+        for rule in &rules {
+            PathSet::new(&[&rule.pattern]).map_err(|e| self.at(written.span(), e.to_string()))?;
+        }
+        Ok(rules)
     }
 
     /// Refuses a path that meets the store or another component's path.

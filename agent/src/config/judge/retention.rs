@@ -25,8 +25,10 @@ impl Judge<'_> {
             daily: count(&raw.keep_daily, usual.daily),
             weekly: count(&raw.keep_weekly, usual.weekly),
             monthly: count(&raw.keep_monthly, usual.monthly),
+            backups: count(&raw.keep_backups, usual.backups),
         };
-        if let (KeepPolicy::NOTHING, Some(last)) = (keep, &raw.keep_last) {
+        let without_backups = KeepPolicy { backups: 0, ..keep };
+        if let (KeepPolicy::NOTHING, Some(last)) = (without_backups, &raw.keep_last) {
             let message = "every rule keeps 0 snapshots, so that hardly one would be left to go back to; write keep_last = 1 or more";
             return Err(self.at(last.span(), message));
         }

@@ -11,12 +11,17 @@ use super::flip::ask;
 use super::look::{FORMAT, look_at};
 use super::meta::{Held, HeldKind, get_attribute, set, settings};
 use super::staged::Adjust;
+use crate::flags;
 use crate::tree::Meta;
 
 /// The entry must be the one that was staged for.
 pub(super) fn check_adjust(bench: &mut Bench<'_>, adjust: &Adjust, fresh: bool) -> Result<(), FlipError> {
     match bench.look(&adjust.at)? {
-        Some(found) if found.inode == adjust.inode && (!fresh || found.ctime == adjust.ctime) => Ok(()),
+        Some(found)
+            if found.inode == adjust.inode && (!fresh || adjust.restless || found.ctime == adjust.ctime) =>
+        {
+            Ok(())
+        }
         Some(_) | None => Err(FlipError::Changed { path: bench.shown(&adjust.at) }),
     }
 }
@@ -88,7 +93,9 @@ fn attribute_changes<'a>(old: &'a Meta, new: &'a Meta) -> Vec<AttributeChange<'a
     };
     let gone = old.xattrs.iter().filter(|(name, _)| value(new, name).is_none());
     let names = gone.chain(&new.xattrs).map(|(name, _)| name.as_slice());
+    // Flags are bits of an inode, and are asked for in another way; whether a change of them is done need not be known.
     names
+        .filter(|name| *name != flags::NAME)
         .map(|name| AttributeChange { name, old: value(old, name), new: value(new, name) })
         .filter(|change| change.old != change.new)
         .collect()

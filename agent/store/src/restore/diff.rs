@@ -20,6 +20,20 @@ pub struct Rules {
     pub protect: PathSet,
     /// Device files may be created.
     pub devices: bool,
+    /// Of what the target does not have, this stays.
+    pub keep: PathSet,
+    /// Absolute paths of live things that are no entries, such as files that the component excludes: they stay, with the
+    /// folders above them.
+    pub stays: Vec<ByteText>,
+    /// Absolute paths whose own metadata stays, such as those of mounts: what is beneath them is brought to the target.
+    pub as_is: Vec<ByteText>,
+}
+
+impl Rules {
+    /// Whether names that are none of the restore's may come and go in a folder, so that its time says nothing.
+    fn is_restless(&self, root: &[u8], folder: &[u8]) -> bool {
+        self.protect.may_match_in(root, folder) || self.keep.may_match_in(root, folder)
+    }
 }
 
 /// Plans what brings `current`, a scan of the live trees, to `target`. Pure: touches nothing.
@@ -35,10 +49,10 @@ pub fn plan(current: &Tree, target: &Tree, rules: &Rules) -> Result<FilesPlan, P
         wants.push(wanted(current, target, rules)?);
     }
     for (at, root) in current.roots.iter().enumerate() {
-        Comparison { root: at, path: &root.path, current: &root.entries, wanted: &wants[at] }
+        Comparison { root: at, path: &root.path, current: &root.entries, wanted: &wants[at], rules }
             .add_to(&mut draft);
     }
-    draft.settle_links(current, &wants);
+    draft.settle_links(current, &wants, rules);
     let plan = draft.finish(current, &wants);
     match plan.steps.iter().find_map(|step| device_in(&plan, step)) {
         Some(path) if !rules.devices => Err(PlanError::Device { path: ByteText(path) }),
@@ -60,6 +74,7 @@ struct Comparison<'a> {
     path: &'a [u8],
     current: &'a [Entry],
     wanted: &'a [Wanted<'a>],
+    rules: &'a Rules,
 }
 
 /// A plan in the making.
@@ -70,6 +85,8 @@ struct Draft<'a> {
     names: Vec<Name>,
     pairs: Vec<(&'a Entry, &'a Entry)>,
     donors: BTreeMap<u32, Donor>,
+    /// Folders whose time alone differs and says nothing: it is put right beside other steps, and is none itself.
+    restless: Vec<FolderTime>,
 }
 
 impl<'a> Comparison<'a> {
@@ -130,8 +147,19 @@ impl<'a> Comparison<'a> {
             _ if new.kept => {}
             (before, after) if !same_kind(before, after) => draft.steps.push(self.replace(old, new.entry)),
             _ if !same_meta(old, new.entry) => {
+                let restless = is_folder(new.entry) && self.rules.is_restless(self.path, &old.path);
+                if restless && differs_in_time_alone(&old.meta, &new.entry.meta) {
+                    let at = self.place(&old.path);
+                    let (old, new) = (mtime(&old.meta), mtime(&new.entry.meta));
+                    draft.restless.push(FolderTime { at, old, new });
+                    return;
+                }
                 let names = vec![self.place(&old.path)];
-                draft.steps.push(self.step(&old.path, adjust(old, new.entry, names, 1)));
+                let mut change = adjust(old, new.entry, names, 1);
+                if let Change::Adjust(adjustment) = &mut change {
+                    adjustment.restless = restless;
+                }
+                draft.steps.push(self.step(&old.path, change));
             }
             _ => {}
         }
@@ -203,7 +231,8 @@ fn same_meta(old: &Entry, new: &Entry) -> bool {
 }
 
 fn adjust(old: &Entry, new: &Entry, names: Vec<Place>, links: u32) -> Change {
-    Change::Adjust(Box::new(Adjustment { old: old.meta.clone(), new: new.clone(), names, links }))
+    let (old, new) = (old.meta.clone(), new.clone());
+    Change::Adjust(Box::new(Adjustment { old, new, names, links, restless: false }))
 }
 
 fn donor(at: Place, entry: &Entry) -> Donor {
@@ -221,7 +250,7 @@ fn donor(at: Place, entry: &Entry) -> Donor {
 
 impl Draft<'_> {
     /// Decides which inodes with several names stay, and makes steps of the rest.
-    fn settle_links(&mut self, current: &Tree, wants: &[Vec<Wanted<'_>>]) {
+    fn settle_links(&mut self, current: &Tree, wants: &[Vec<Wanted<'_>>], rules: &Rules) {
         let stays = staying(&self.names);
         let links = count_links(current);
         let mut adjusted: HashMap<&Present, usize> = HashMap::new();
@@ -235,6 +264,7 @@ impl Draft<'_> {
                 path: &current.roots[root].path,
                 current: &current.roots[root].entries,
                 wanted: &wants[root],
+                rules,
             };
             if !stays {
                 self.steps.push(comparison.replace(old, new));
@@ -262,7 +292,11 @@ impl Draft<'_> {
     }
 
     fn finish(mut self, current: &Tree, wants: &[Vec<Wanted<'_>>]) -> FilesPlan {
-        let folders = self.folders(current, wants);
+        let mut folders = self.folders(current, wants);
+        if !self.steps.is_empty() {
+            let restless = std::mem::take(&mut self.restless);
+            folders.extend(restless.into_iter().map(|folder| (folder.at.clone(), folder)));
+        }
         self.steps.retain(|step| !only_disturbed(step, &folders));
         let mut plan = FilesPlan {
             roots: current.roots.iter().map(|root| ByteText(root.path.clone())).collect(),
@@ -297,9 +331,11 @@ impl Draft<'_> {
 fn only_disturbed(step: &Step, folders: &BTreeMap<Place, FolderTime>) -> bool {
     let Change::Adjust(adjustment) = &step.change else { return false };
     let Adjustment { old, new, .. } = &**adjustment;
-    let timed =
-        Meta { mtime_seconds: new.meta.mtime_seconds, mtime_nanos: new.meta.mtime_nanos, ..old.clone() };
-    is_folder(new) && timed == new.meta && folders.contains_key(&step.at)
+    is_folder(new) && differs_in_time_alone(old, &new.meta) && folders.contains_key(&step.at)
+}
+
+fn differs_in_time_alone(old: &Meta, new: &Meta) -> bool {
+    Meta { mtime_seconds: new.mtime_seconds, mtime_nanos: new.mtime_nanos, ..old.clone() } == *new
 }
 
 fn order(step: &Step) -> (usize, Option<&[u8]>, &[u8]) {

@@ -19,6 +19,7 @@ use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
 use super::evidence::{Sight, holds};
 use super::fault::{Action, Fault};
+use super::fixes;
 use super::look::{FOLDER, FORMAT, Look};
 use super::meta::set_time;
 use super::plan::Place;
@@ -30,15 +31,22 @@ use super::staged::{Evidence, FilesStanding, Ready, Staged, Swap, SwapKind};
 /// done.
 pub fn flip(staged: &Staged) -> Result<(), FlipError> {
     let mut bench = Bench::open(staged)?;
-    let pending = begin(&mut bench, &mut unwatched)?;
+    let pending = start(&mut bench, &mut unwatched)?;
     for_each(&mut bench, &pending, forward)?;
     finish(&mut bench, &mut unwatched)
+}
+
+/// Finds everything to be what was staged for, and notes that a flip begins; nothing live changes.
+///
+/// Where several are flipped together, all begin before the first is flipped: one may change an inode that another has too.
+pub fn begin(staged: &Staged) -> Result<(), FlipError> {
+    start(&mut Bench::open(staged)?, &mut unwatched).map(drop)
 }
 
 /// The same as [`flip`], asking `watch` before every operation, and so one after another.
 pub fn flip_watched(staged: &Staged, watch: Watch<'_>) -> Result<(), FlipError> {
     let mut bench = Bench::open(staged)?;
-    for swap in begin(&mut bench, watch)? {
+    for swap in start(&mut bench, watch)? {
         ask(watch, Operation::Swap(&swap.at))?;
         forward(&mut bench, swap)?;
     }
@@ -50,7 +58,7 @@ pub(super) fn unwatched(_: Operation<'_>) -> ControlFlow<()> {
 }
 
 /// Checks and marks, and says which swaps are to be done.
-fn begin<'a>(bench: &mut Bench<'a>, watch: Watch<'_>) -> Result<Vec<&'a Swap>, FlipError> {
+fn start<'a>(bench: &mut Bench<'a>, watch: Watch<'_>) -> Result<Vec<&'a Swap>, FlipError> {
     let pending = match bench.is_marked()? {
         false => match untouched(bench) {
             Err(FlipError::Changed { .. }) if is_begun(bench)? => undone(bench)?,
@@ -76,7 +84,7 @@ fn finish(bench: &mut Bench<'_>, watch: Watch<'_>) -> Result<(), FlipError> {
     for folder in &staged.folders {
         settle(bench, &folder.at, folder.new, watch)?;
     }
-    Ok(())
+    fixes::bind(bench)
 }
 
 /// So many neighbours are worth a bench of their own.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{is_plain, is_plain_root};
 use super::pattern::is_beneath;
 use super::plan::{FolderTime, Place};
-use super::staged::{Adjust, FurtherYard, Staged, StagedRoot, StagingName, Swap, Yard};
+use super::staged::{Adjust, Fix, FurtherYard, Staged, StagedRoot, StagingName, Swap, Yard};
 
 /// The format of what is journalled. There is one so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,19 +63,22 @@ pub(super) struct Journalled {
     swaps: Vec<Swap>,
     adjusts: Vec<Adjust>,
     folders: Vec<FolderTime>,
+    #[serde(default)]
+    fixes: Vec<Fix>,
 }
 
 impl TryFrom<Journalled> for Staged {
     type Error = JournalledError;
 
     fn try_from(written: Journalled) -> Result<Self, JournalledError> {
-        let Journalled { format, name, roots, yards, swaps, adjusts, folders } = written;
+        let Journalled { format, name, roots, yards, swaps, adjusts, folders, fixes } = written;
         if !roots.values().all(is_sound_root) {
             return Err(JournalledError::Unsound("a root is not a plain absolute path"));
         }
         let places = swaps.iter().map(|swap| &swap.at);
         let places = places.chain(adjusts.iter().map(|adjust| &adjust.at));
-        let mut places = places.chain(folders.iter().map(|folder| &folder.at));
+        let places = places.chain(folders.iter().map(|folder| &folder.at));
+        let mut places = places.chain(fixes.iter().map(|fix| &fix.at));
         let within = |place: &Place| roots.contains_key(&place.root) && is_down(&place.path.0);
         if !places.all(within) {
             return Err(JournalledError::Unsound("a path is not beneath one of its roots"));
@@ -90,7 +93,7 @@ impl TryFrom<Journalled> for Staged {
         if swaps.iter().any(|swap| swap.slot.yard >= yards.len()) {
             return Err(JournalledError::Unsound("a slot is in no staging folder"));
         }
-        Ok(Self { format, name, roots, yards, swaps, adjusts, folders })
+        Ok(Self { format, name, roots, yards, swaps, adjusts, folders, fixes })
     }
 }
 

@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fchmod,
-    fremovexattr, fsetxattr, getxattr, removexattr, setxattr, utimensat,
+    AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat,
+    fchmod, fremovexattr, fsetxattr, getxattr, open, removexattr, setxattr, utimensat,
 };
 use rustix::io::Errno;
 
 use super::fault::{Action, Fault};
+use crate::flags;
 use crate::tree::Meta;
 
 /// The longest value that Linux lets an attribute have.
@@ -40,11 +41,21 @@ pub(super) enum HeldKind {
 /// One setting of one entry's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setting<'a> {
-    Owner { uid: u32, gid: u32 },
-    Remove { attribute: &'a [u8] },
-    Attribute { name: &'a [u8], value: &'a [u8] },
+    Owner {
+        uid: u32,
+        gid: u32,
+    },
+    Remove {
+        attribute: &'a [u8],
+    },
+    Attribute {
+        name: &'a [u8],
+        value: &'a [u8],
+    },
     Mode(u32),
     Time((i64, u32)),
+    /// All flags but those that bind the entry.
+    Flags(&'a [u8]),
 }
 
 /// The settings that bring an entry from `old` to `new`, or a new entry to it, in an order that works.
@@ -58,32 +69,39 @@ pub(super) fn settings<'a>(old: Option<&'a Meta>, new: &'a Meta, is_link: bool) 
         settings.push(Setting::Owner { uid: new.uid, gid: new.gid });
     }
     let before = old.map_or(&[][..], |old| &old.xattrs);
-    let gone = before.iter().filter(|(name, _)| !new.xattrs.iter().any(|(kept, _)| kept == name));
+    let is_flags = |name: &[u8]| name == flags::NAME;
+    let gone =
+        before.iter().filter(|(name, _)| !is_flags(name) && !new.xattrs.iter().any(|(kept, _)| kept == name));
     settings.extend(gone.map(|(name, _)| Setting::Remove { attribute: name }));
     let changed = new.xattrs.iter().filter(|pair| !before.contains(pair) || (owner && pair.0 == CAPABILITY));
+    let changed = changed.filter(|(name, _)| !is_flags(name));
     settings.extend(changed.map(|(name, value)| Setting::Attribute { name, value }));
     let acl = settings.iter().any(|setting| match setting {
         Setting::Remove { attribute: name } | Setting::Attribute { name, .. } => *name == ACCESS_ACL,
-        Setting::Owner { .. } | Setting::Mode(_) | Setting::Time(_) => false,
+        Setting::Owner { .. } | Setting::Mode(_) | Setting::Time(_) | Setting::Flags(_) => false,
     });
     if !is_link && (owner || acl || old.is_none_or(|old| old.mode != new.mode)) {
         settings.push(Setting::Mode(new.mode));
     }
     settings.push(Setting::Time((new.mtime_seconds, new.mtime_nanos)));
+    let letters = flags::among(&new.xattrs);
+    if old.is_some_and(|old| flags::among(&old.xattrs) != letters) {
+        settings.push(Setting::Flags(letters));
+    }
     settings
 }
 
 /// Does one setting.
 pub(super) fn set(entry: Held<'_>, setting: &Setting<'_>) -> Result<(), Fault> {
     let fault = |action| move |errno| Fault::new(action, entry.shown, errno);
-    let open = (entry.kind == HeldKind::Open).then_some(entry.open);
+    let opened = (entry.kind == HeldKind::Open).then_some(entry.open);
     match *setting {
         Setting::Owner { uid, gid } => {
             let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
             chownat(entry.open, "", uid, gid, AtFlags::EMPTY_PATH).map_err(fault(Action::SetOwner))
         }
         Setting::Remove { attribute } => {
-            let removed = match open {
+            let removed = match opened {
                 Some(open) => fremovexattr(open, attribute),
                 None => removexattr(by_number(entry.open), attribute),
             };
@@ -94,7 +112,7 @@ pub(super) fn set(entry: Held<'_>, setting: &Setting<'_>) -> Result<(), Fault> {
         }
         Setting::Attribute { name, value } => {
             let flags = XattrFlags::empty();
-            match open {
+            match opened {
                 Some(open) => fsetxattr(open, name, value, flags),
                 None => setxattr(by_number(entry.open), name, value, flags),
             }
@@ -102,19 +120,39 @@ pub(super) fn set(entry: Held<'_>, setting: &Setting<'_>) -> Result<(), Fault> {
         }
         Setting::Mode(mode) => {
             let mode = Mode::from_raw_mode(mode);
-            match open {
+            match opened {
                 Some(open) => fchmod(open, mode),
                 None => chmod(by_number(entry.open), mode),
             }
             .map_err(fault(Action::SetMode))
         }
         Setting::Time(mtime) => set_time(entry.open, mtime).map_err(fault(Action::SetTime)),
+        Setting::Flags(letters) => set_flags(entry, letters).map_err(fault(Action::SetAttribute)),
     }
 }
 
 /// Does everything that a new entry needs.
 pub(super) fn set_all(entry: Held<'_>, meta: &Meta) -> Result<(), Fault> {
-    settings(None, meta, entry.kind == HeldKind::Link).iter().try_for_each(|setting| set(entry, setting))
+    settings(None, meta, entry.kind == HeldKind::Link).iter().try_for_each(|setting| set(entry, setting))?;
+    match entry.kind {
+        // What the folder around has may have been inherited.
+        HeldKind::Open => set(entry, &Setting::Flags(flags::among(&meta.xattrs))),
+        HeldKind::Path | HeldKind::Link => Ok(()),
+    }
+}
+
+/// Sets the flags but those that bind the entry, which come last of all.
+fn set_flags(entry: Held<'_>, letters: &[u8]) -> Result<(), Errno> {
+    let letters = flags::loose(letters);
+    match entry.kind {
+        HeldKind::Open => flags::write(entry.open, &letters),
+        HeldKind::Path => {
+            let reading = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            flags::write(open(by_number(entry.open), reading, Mode::empty())?, &letters)
+        }
+        // A link has none.
+        HeldKind::Link => Ok(()),
+    }
 }
 
 /// Sets the modification time and leaves the access time.

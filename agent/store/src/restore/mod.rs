@@ -32,12 +32,17 @@
 //! - *Hard links*: an inode stays where its content and most of its names do; other names are linked to it or written
 //!   anew. A file with names outside of the component is never changed in place.
 //! - *Metadata alone* is changed in place, each setting repeatable; folders' times come last.
-//! - *What a component excludes* has no snapshot; so a folder that holds such a thing does not go unless its loss is
-//!   accepted ([`Unmanaged`]).
+//! - *What a component excludes* has no snapshot; so it stays, with the folders above it ([`Rules::stays`]). One that came
+//!   after the plan refuses it, unless its loss is accepted ([`Unmanaged`]).
+//! - *A folder in which only such names came and went* has another time, which decides nothing: it is put right beside other
+//!   steps, and is none itself.
+//! - *What a service writes once it is started* is no difference ([`left_since`]).
 //! - *Whatever a service put at a path since the flip* goes into the slot when `unflip` gives the old entry its place
 //!   back, and is named ([`Unflipped`]). What it put elsewhere is not known here: compare by a new plan.
-//! - *Not restored*: sockets, access times, times of change, birth times, and the flags that `chattr` sets; what is marked
-//!   immutable or append-only is named and refused. Device files need [`Rules::devices`].
+//! - *Flags that `chattr` sets* are attributes like others; those that bind an entry (immutable, append-only) are set last.
+//!   What is bound where it is live is named and refused.
+//! - *A folder whose entries inherit its project* takes no rename from outside of it, so staging stands within it.
+//! - *Not restored*: sockets, access times, times of change, birth times. Device files need [`Rules::devices`].
 //!
 //! # Limits
 //! - A file system must exchange two names in one step (ext4, XFS, btrfs, tmpfs and overlayfs do); it is tried before
@@ -70,7 +75,9 @@ mod write;
 mod adjust;
 mod bench;
 mod discard;
+mod fixes;
 mod flip;
+mod since;
 mod sync;
 mod unflip;
 
@@ -87,11 +94,12 @@ pub use contents::{Contents, Progress, Unmanaged};
 pub use diff::{Rules, plan};
 pub use discard::{discard, sweep};
 pub use error::{DiscardError, FlipError, PlanError, StageError};
-pub use flip::{flip, flip_watched, standing};
+pub use flip::{begin, flip, flip_watched, standing};
 #[cfg(feature = "fuzzing")]
 pub(crate) use journalled::yards_are_read;
 pub use pattern::{PathSet, PatternError, Selection};
 pub use plan::{Adjustment, Change, Counts, FilesPlan, FolderTime, New, Place, Step};
+pub use since::{Left, Moment, left_since};
 pub use stage::stage;
 pub use staged::{FilesStanding, Staged, StagingName, StagingNameError, Unflipped};
 pub use sync::sync;

@@ -29,6 +29,21 @@ pub struct PathSet {
 struct Pattern {
     text: String,
     rule: Rule,
+    /// The folders in which a name may match.
+    folders: Holders,
+}
+
+/// The folders in which a pattern may match a name.
+#[derive(Debug, Clone)]
+enum Holders {
+    /// Perhaps any.
+    Any,
+    /// This one, absolute or beneath a root as the pattern is.
+    One(Vec<u8>),
+    /// Those that match one of these.
+    Matching(Vec<GlobMatcher>),
+    /// None: it names no name in a folder.
+    Nothing,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +98,48 @@ impl PathSet {
         self.patterns.is_empty()
     }
 
+    /// The set with these absolute paths added.
+    pub fn with_paths<'p>(mut self, paths: impl IntoIterator<Item = &'p [u8]>) -> Self {
+        self.patterns.extend(paths.into_iter().map(|path| Pattern {
+            text: text::encode(path).into_owned(),
+            rule: Rule::Absolute(path.to_vec()),
+            folders: Holders::of_path(path),
+        }));
+        self
+    }
+
+    /// The set with the patterns of another added.
+    pub fn with(mut self, other: &Self) -> Self {
+        self.patterns.extend(other.patterns.iter().cloned());
+        self
+    }
+
+    /// True when it holds this absolute path, or a folder above it. `root` is what patterns that are not absolute begin at.
+    pub fn holds(&self, root: &[u8], path: &[u8]) -> bool {
+        let beneath = path.strip_prefix(root).map(|rest| rest.strip_prefix(b"/").unwrap_or(rest));
+        beneath.is_some_and(|beneath| Cover::new(self, root).holds(beneath))
+    }
+
+    /// True when a pattern may match a name that stands in this folder beneath `root`, so that such names may have come and
+    /// gone there.
+    pub(super) fn may_match_in(&self, root: &[u8], folder: &[u8]) -> bool {
+        let absolute = absolute(root, folder);
+        self.patterns.iter().any(|pattern| {
+            let path = match &pattern.rule {
+                Rule::Absolute(_) | Rule::AbsoluteGlob(_) => &absolute[..],
+                Rule::Beneath(_) | Rule::BeneathGlob(_) => folder,
+            };
+            match &pattern.folders {
+                Holders::Any => true,
+                Holders::Nothing => false,
+                Holders::One(wanted) => wanted == path,
+                Holders::Matching(globs) => {
+                    globs.iter().any(|glob| glob.is_match(Path::new(OsStr::from_bytes(path))))
+                }
+            }
+        })
+    }
+
     /// The patterns as they were written.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.patterns.iter().map(|pattern| pattern.text.as_str())
@@ -135,27 +192,63 @@ impl Pattern {
             return Err(PatternError::Dots(written.to_owned(), if dots == "." { "." } else { ".." }));
         }
         let absolute = written.starts_with('/');
-        let rule = if trimmed.contains(['*', '?', '[', '{']) {
-            let glob = GlobBuilder::new(trimmed)
-                .literal_separator(true)
-                .backslash_escape(true)
-                .build()
-                .map_err(|error| PatternError::Glob {
-                    text: written.to_owned(),
-                    reason: error.kind().to_string(),
-                })?
-                .compile_matcher();
-            if absolute { Rule::AbsoluteGlob(glob) } else { Rule::BeneathGlob(glob) }
+        let (rule, folders) = if trimmed.contains(['*', '?', '[', '{']) {
+            let glob = glob(trimmed).map_err(|error| PatternError::Glob {
+                text: written.to_owned(),
+                reason: error.kind().to_string(),
+            })?;
+            let rule = if absolute { Rule::AbsoluteGlob(glob) } else { Rule::BeneathGlob(glob) };
+            (rule, Holders::of_glob(trimmed))
         } else {
             let bytes = text::decode(trimmed).ok_or_else(|| PatternError::Escape(written.to_owned()))?;
-            match absolute {
+            let folders = Holders::of_path(&bytes);
+            let rule = match absolute {
                 true if bytes.is_empty() => Rule::Absolute(b"/".to_vec()),
                 true => Rule::Absolute(bytes),
                 false => Rule::Beneath(bytes),
-            }
+            };
+            (rule, folders)
         };
-        Ok(Self { text: written.to_owned(), rule })
+        Ok(Self { text: written.to_owned(), rule, folders })
     }
+}
+
+impl Holders {
+    fn of_path(path: &[u8]) -> Self {
+        match parent(path) {
+            // The folder of a path such as `/srv`.
+            Some(b"") if path.starts_with(b"/") => Self::One(b"/".to_vec()),
+            Some(folder) => Self::One(folder.to_vec()),
+            None => Self::Nothing,
+        }
+    }
+
+    fn of_glob(text: &str) -> Self {
+        // A slash within braces belongs to the alternatives, and so to no folder that could be told.
+        if text.contains('{') && text.contains('/') {
+            return Self::Any;
+        }
+        match text.rsplit_once('/') {
+            None => Self::One(Vec::new()),
+            Some(("", _)) => Self::One(b"/".to_vec()),
+            Some(("**", _)) => Self::Any,
+            Some((above, _)) => {
+                // `a/**/b` also means `a/b`, whose folder is `a`.
+                let texts = [Some(above), above.strip_suffix("/**")];
+                texts
+                    .into_iter()
+                    .flatten()
+                    .map(glob)
+                    .collect::<Result<_, _>>()
+                    .map_or(Self::Any, Self::Matching)
+            }
+        }
+    }
+}
+
+fn glob(text: &str) -> Result<GlobMatcher, globset::Error> {
+    let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()?;
+    Ok(glob.compile_matcher())
 }
 
 /// True when `path` is `folder` or lies beneath it.
@@ -256,6 +349,25 @@ mod tests {
         check(&["*.log"], &["x.log"], &["a/x.log"]);
         check(&["/srv/site/*/tmp"], &["a/tmp", "a/tmp/x"], &["tmp", "a/b/tmp"]);
         check(&[], &[], &["", "a"]);
+    }
+
+    #[test]
+    fn a_set_says_in_which_folders_its_names_may_come_and_go() {
+        let check = |pattern: &str, folders: &[&str], others: &[&str]| {
+            let set = PathSet::new(&[pattern]).expect("a pattern");
+            let may = |folder: &&&str| set.may_match_in(b"/srv/site", folder.as_bytes());
+            assert_eq!(folders.iter().find(|folder| !may(folder)), None, "{pattern} may match there");
+            assert_eq!(others.iter().find(may), None, "{pattern} cannot match there");
+        };
+        check("**/*.log", &["", "a", "a/b"], &[]);
+        check("*.log", &[""], &["a"]);
+        check("run/**", &["run"], &["", "a/run"]);
+        check("**/run/*.pid", &["run", "a/run"], &["", "run/a"]);
+        check("a/**/b.log", &["a", "a/x", "a/x/y"], &["", "b"]);
+        check("/srv/site/run/app.pid", &["run"], &["", "a"]);
+        check("/srv/site/*/tmp/**", &["a/tmp"], &["tmp", "a"]);
+        check("cache", &[""], &["cache", "a"]);
+        check("{a,b}/*.log", &["", "a"], &[]);
     }
 
     #[test]

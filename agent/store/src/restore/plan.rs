@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use rfs_model::ByteCount;
 use serde::{Deserialize, Serialize};
 
+use super::wanted::find;
 use super::{pattern, work};
+use crate::flags;
 use crate::space::Demand;
 use crate::text::ByteText;
-use crate::tree::{Entry, EntryKind, Extent, Meta};
+use crate::tree::{Entry, EntryKind, Extent, Meta, Tree};
 
 /// Everything that brings a live set of trees to a target. Empty: it is there already.
 ///
@@ -113,6 +115,9 @@ pub struct Adjustment {
     pub names: Vec<Place>,
     /// How many names of the component it has now. More on disk: it is also a file outside, which must not change.
     pub links: u32,
+    /// A folder in which names that are none of the restore's come and go, so that its times say nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restless: bool,
 }
 
 /// A folder that stays and whose modification time is put right after the steps.
@@ -144,7 +149,7 @@ pub struct Counts {
 impl FilesPlan {
     /// True when the live trees equal the target in everything that is selected and not protected.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.folders.is_empty()
+        self.steps.is_empty()
     }
 
     /// The steps. Each is shown as one line.
@@ -205,13 +210,36 @@ impl FilesPlan {
 
     /// The absolute paths of all that goes: deleted, or beneath something that is deleted or replaced.
     pub fn deleted(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.lost().map(|(root, entry)| pattern::absolute(&self.roots[root].0, &entry.path))
+    }
+
+    /// The first live path that is immutable or append-only and in the way: itself, or the folder that holds it.
+    pub fn bound(&self, current: &Tree) -> Option<Vec<u8>> {
+        let is_bound = |entry: &Entry| flags::are_fixed(flags::among(&entry.meta.xattrs));
+        self.steps.iter().find_map(|step| {
+            let root = current.roots.iter().find(|root| root.path == self.roots[step.at.root].0)?;
+            let live: Vec<&Entry> = match &step.change {
+                Change::Replace { old, .. } | Change::Delete { old } => old.iter().collect(),
+                Change::Adjust(_) => find(&root.entries, &step.at.path.0).into_iter().collect(),
+                Change::Create(_) => Vec::new(),
+            };
+            let swaps = !matches!(step.change, Change::Adjust(_));
+            let holder = pattern::parent(&step.at.path.0).filter(|_| swaps);
+            let holder = holder.and_then(|folder| find(&root.entries, folder));
+            let bound = live.into_iter().chain(holder).find(|entry| is_bound(entry))?;
+            Some(pattern::absolute(&root.path, &bound.path))
+        })
+    }
+
+    /// Every entry that goes, as [`FilesPlan::deleted`] names it.
+    pub fn lost(&self) -> impl Iterator<Item = (usize, &Entry)> {
         self.steps.iter().flat_map(move |step| {
             let gone = match &step.change {
                 Change::Delete { old } => &old[..],
                 Change::Replace { old, .. } => &old[1..],
                 Change::Create(_) | Change::Adjust(_) => &[],
             };
-            gone.iter().map(move |entry| pattern::absolute(&self.roots[step.at.root].0, &entry.path))
+            gone.iter().map(move |entry| (step.at.root, entry))
         })
     }
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::error::StageError;
 use super::fault::{Action, Fault};
+use super::folders::readable;
 use super::journalled::print_yards;
 use super::live::{LiveRoot, above, make_above};
 use super::look::{Mount, look_at};
@@ -17,6 +18,7 @@ use super::pattern::parent;
 use super::plan::{FilesPlan, Place};
 use super::staged::{FurtherYard, Slot, StagedRoot, StagingName, Yard, YardPlace};
 use super::yard::{Ground, OpenYard, make};
+use crate::flags;
 use crate::text::ByteText;
 
 /// What is open and what was made while a plan is staged.
@@ -125,7 +127,10 @@ impl Site {
         let beside = mount_of(live, None)?;
         let Some(mut folder) = parent(&at.path.0) else { return Ok(YardPlace::Beside(at.root)) };
         if beside == mount && mount_of(live, Some(b""))? == mount {
-            return Ok(YardPlace::Beside(at.root));
+            // A folder of a project takes no rename from outside of it; what is made in it is of its project.
+            let inherits = readable(live.folder(b"")?).is_ok_and(flags::inherits_project);
+            let within = YardPlace::Within(Place { root: at.root, path: ByteText::default() });
+            return Ok(if inherits { within } else { YardPlace::Beside(at.root) });
         }
         while let Some(higher) = parent(folder) {
             if mount_of(live, Some(higher))? != mount {

@@ -13,6 +13,7 @@ use super::contents::{Contents, Progress, Unmanaged};
 use super::error::StageError;
 use super::evidence::{Sight, is_still, take};
 use super::fault::{Action, Fault};
+use super::fixes;
 use super::journalled::StagedFormat;
 use super::live::LiveRoot;
 use super::look::{Look, look, look_at};
@@ -73,8 +74,8 @@ impl Staging<'_> {
         let (swaps, adjusts) = self.evidence(&plan, site, &slots)?;
         sync::staged(site, &slots, unsynced)?;
         let (roots, yards) = site.record()?;
-        let format = StagedFormat::default();
-        Ok(Staged { format, name: name.clone(), roots, yards, swaps, adjusts, folders: plan.folders.clone() })
+        let (format, name, folders) = (StagedFormat::default(), name.clone(), plan.folders.clone());
+        Ok(Staged { format, name, roots, yards, swaps, adjusts, folders, fixes: fixes::of_plan(&plan) })
     }
 
     fn evidence(
@@ -202,6 +203,14 @@ fn free(yard: &OpenYard) -> Result<Free, Fault> {
     Ok(Free { bytes: found.f_bavail.saturating_mul(found.f_frsize), inodes })
 }
 
+/// The entry with the time that was found, where that says nothing.
+fn timed(mut entry: Entry, restless: bool, found: &Look) -> Entry {
+    if restless {
+        (entry.meta.mtime_seconds, entry.meta.mtime_nanos) = found.mtime;
+    }
+    entry
+}
+
 /// Says how much was needed and is free, where a write found the file system full.
 fn with_numbers(error: StageError, site: &Site, needed: &HashMap<usize, (u64, u64)>) -> StageError {
     let StageError::NoSpace { path, .. } = &error else { return error };
@@ -246,12 +255,13 @@ impl Witness<'_> {
     fn adjust(&mut self, step: &Step, adjustment: &Adjustment) -> Result<Adjust, StageError> {
         let old = Entry { meta: adjustment.old.clone(), ..adjustment.new.clone() };
         match self.live(step.at.root)?.look(&step.at.path.0)? {
-            Some(found) if is_still(&old, &found) => Ok(Adjust {
+            Some(found) if is_still(&timed(old.clone(), adjustment.restless, &found), &found) => Ok(Adjust {
                 at: step.at.clone(),
                 inode: found.inode,
                 ctime: found.ctime,
                 old: old.meta,
                 new: adjustment.new.meta.clone(),
+                restless: adjustment.restless,
             }),
             Some(_) | None => Err(StageError::Changed { path: step.shown.clone() }),
         }

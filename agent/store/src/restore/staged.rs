@@ -79,6 +79,17 @@ pub struct Staged {
     pub(super) swaps: Vec<Swap>,
     pub(super) adjusts: Vec<Adjust>,
     pub(super) folders: Vec<FolderTime>,
+    /// What is bound once all is done, what lies deeper first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) fixes: Vec<Fix>,
+}
+
+/// An entry that is immutable or append-only at the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fix {
+    pub(super) at: Place,
+    /// All its flags.
+    pub(super) flags: ByteText,
 }
 
 /// A root, and the folder above it as it was found.
@@ -212,6 +223,9 @@ pub(super) struct Adjust {
     pub(super) ctime: (i64, u32),
     pub(super) old: Meta,
     pub(super) new: Meta,
+    /// Its times say nothing: see [`Adjustment`](super::plan::Adjustment).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) restless: bool,
 }
 
 /// Where the live trees stand between the two states that a [`Staged`] knows.

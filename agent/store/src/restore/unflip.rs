@@ -6,6 +6,7 @@
 use super::adjust::apply;
 use super::bench::{Bench, Operation, Watch};
 use super::error::FlipError;
+use super::fixes;
 use super::flip::{ask, is_begun, settle, settle_moved, unwatched};
 use super::staged::{Staged, Swap, SwapKind, Unflipped};
 use crate::text::ByteText;
@@ -24,6 +25,7 @@ pub fn unflip_watched(staged: &Staged, watch: Watch<'_>) -> Result<Unflipped, Fl
     if !is_begun(&mut bench)? {
         return Ok(unflipped);
     }
+    fixes::release(&mut bench)?;
     for adjust in staged.adjusts.iter().rev() {
         if !apply(&mut bench, adjust, &adjust.new, &adjust.old, watch)? {
             unflipped.changed_since.push(bench.shown(&adjust.at));

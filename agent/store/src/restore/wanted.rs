@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::diff::Rules;
 use super::error::PlanError;
-use super::pattern::{Cover, Selection, absolute, parent};
+use super::pattern::{Cover, Selection, absolute, is_beneath, parent};
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind, Root};
 
@@ -22,14 +22,17 @@ pub(super) fn wanted<'a>(
     target: &'a Root,
     rules: &Rules,
 ) -> Result<Vec<Wanted<'a>>, PlanError> {
-    if matches!(rules.selection, Selection::Everything) && rules.protect.is_empty() {
+    let stays: Vec<&[u8]> = rules.stays.iter().filter_map(|path| beneath(&path.0, &target.path)).collect();
+    let as_is: Vec<&[u8]> = rules.as_is.iter().filter_map(|path| beneath(&path.0, &target.path)).collect();
+    let plain = rules.protect.is_empty() && rules.keep.is_empty() && stays.is_empty() && as_is.is_empty();
+    if matches!(rules.selection, Selection::Everything) && plain {
         let entries = target.entries.iter().filter(|entry| !is_socket(entry));
         return Ok(entries.map(|entry| Wanted { entry, kept: false }).collect());
     }
     let mut choice = Choice::new(rules, &target.path);
     let mut chosen = BTreeMap::new();
     for entry in &current.entries {
-        if choice.keeps(&entry.path) {
+        if choice.keeps(&entry.path) || choice.keeps_extra(entry, target) {
             chosen.insert(&entry.path[..], Wanted { entry, kept: true });
         }
     }
@@ -38,8 +41,43 @@ pub(super) fn wanted<'a>(
             chosen.insert(&entry.path[..], Wanted { entry, kept: false });
         }
     }
+    for path in as_is {
+        if let Some(entry) = find(&current.entries, path) {
+            chosen.insert(&entry.path[..], Wanted { entry, kept: true });
+        }
+    }
+    for path in stays {
+        hold(&mut chosen, current, target, path)?;
+    }
     add_folders(&mut chosen, current, target)?;
     Ok(chosen.into_values().collect())
+}
+
+/// The folder that holds something which is no entry, and stays, stays too.
+fn hold<'a>(
+    chosen: &mut BTreeMap<&'a [u8], Wanted<'a>>,
+    current: &'a Root,
+    target: &'a Root,
+    path: &[u8],
+) -> Result<(), PlanError> {
+    let Some(folder) = parent(path).and_then(|folder| find(&current.entries, folder)) else { return Ok(()) };
+    match chosen.get(&folder.path[..]) {
+        Some(wanted) if is_folder(wanted.entry) => Ok(()),
+        Some(_) => Err(blocked(&target.path, path, &folder.path)),
+        // A folder of the target that is not selected stands in `current` too.
+        None => {
+            chosen.insert(&folder.path[..], Wanted { entry: folder, kept: true });
+            Ok(())
+        }
+    }
+}
+
+/// The path beneath `root` of an absolute path that lies there.
+fn beneath<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
+    is_beneath(path, root).then(|| {
+        let rest = &path[root.len()..];
+        rest.strip_prefix(b"/").unwrap_or(rest)
+    })
 }
 
 /// Every wanted entry gets the folders that it stands in, from the tree that it comes from.
@@ -74,6 +112,7 @@ fn blocked(root: &[u8], path: &[u8], above: &[u8]) -> PlanError {
 struct Choice<'a> {
     selection: Option<Cover<'a>>,
     protect: Cover<'a>,
+    keep: Cover<'a>,
 }
 
 impl<'a> Choice<'a> {
@@ -82,7 +121,12 @@ impl<'a> Choice<'a> {
             Selection::Everything => None,
             Selection::Only(set) => Some(Cover::new(set, root)),
         };
-        Self { selection, protect: Cover::new(&rules.protect, root) }
+        Self { selection, protect: Cover::new(&rules.protect, root), keep: Cover::new(&rules.keep, root) }
+    }
+
+    /// True for what the target does not have, where such things are kept.
+    fn keeps_extra(&mut self, entry: &Entry, target: &Root) -> bool {
+        self.keep.holds(&entry.path) && find(&target.entries, &entry.path).is_none()
     }
 
     fn keeps(&mut self, path: &[u8]) -> bool {

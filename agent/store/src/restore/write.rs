@@ -21,6 +21,7 @@ use super::plan::entry_bytes;
 use super::staged::Slot;
 use super::sync::{Trickle, Unsynced};
 use super::yard::OpenYard;
+use crate::flags;
 use crate::text::ByteText;
 use crate::tree::{Entry, EntryKind, Extent};
 
@@ -115,6 +116,11 @@ impl Make<'_> {
             EntryKind::File { size, content, .. } => {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(holder, name, flags, Mode::RUSR | Mode::WUSR).map_err(made)?);
+                let letters = flags::among(&entry.meta.xattrs);
+                if flags::come_first(letters) {
+                    let fault = |errno| Fault::new(Action::SetAttribute, shown, errno);
+                    flags::write(&file, &flags::loose(letters)).map_err(fault)?;
+                }
                 let is_proven = self.fill(&file, (*size, content), shown, replaced.as_ref())?;
                 self.progress.add(entry_bytes(entry, &mut BTreeSet::new()));
                 self.trickle.add(*size);

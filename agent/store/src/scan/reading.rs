@@ -360,7 +360,7 @@ impl Pool<'_> {
             if attempt > 0 {
                 before = examine()?;
             }
-            if before.found != Found::File || !walked.root.holds(&before) {
+            if before.found != Found::File || before.mount != seen.live.mount {
                 return Err(CaptureError::Unstable { path: full() });
             }
             let trust = Trust::now(walked.grain);

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::cache::Grain;
 use crate::error::CaptureError;
+use crate::flags;
 
 /// Attributes, sorted by name.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -108,7 +109,8 @@ fn wanted() -> StatxFlags {
 pub(crate) struct LiveRoot {
     pub(crate) path: PathBuf,
     fd: OwnedFd,
-    mount: u64,
+    /// What is mounted beneath it may be entered.
+    pub(crate) crosses: bool,
 }
 
 /// A folder that is held open to reach what is in it; for the root itself, the root.
@@ -127,7 +129,7 @@ impl LiveRoot {
             Err(errno) => return Err(CaptureError::unreadable("open", path.to_owned())(errno)),
         };
         let live = Live::of(fd.as_fd()).map_err(CaptureError::unreadable("examine", path.to_owned()))?;
-        Ok(Some((Self { path: path.to_owned(), fd, mount: live.mount }, live)))
+        Ok(Some((Self { path: path.to_owned(), fd, crosses: false }, live)))
     }
 
     /// What tells this file system from others, across mounts where it can.
@@ -149,21 +151,16 @@ impl LiveRoot {
         if EXACT.contains(&kind) && version >= (6, 13) { Grain::Exact } else { Grain::Steps }
     }
 
-    /// Whether this is on the root's own mount.
-    pub(crate) fn holds(&self, live: &Live) -> bool {
-        live.mount == self.mount
-    }
-
     /// Opens a folder beneath the root, the root for the empty path.
     pub(crate) fn open_folder(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        open_beneath(self.fd.as_fd(), path, flags)
+        open_beneath(self.fd.as_fd(), path, flags, self.crosses)
     }
 
     /// Opens the folder that holds `path`, without the right to list it.
     pub(crate) fn parent(&self, folder: &[u8]) -> Result<Parent, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Parent { fd: open_beneath(self.fd.as_fd(), folder, flags)? })
+        Ok(Parent { fd: open_beneath(self.fd.as_fd(), folder, flags, self.crosses)? })
     }
 
     /// Opens the root for reading, where it is a file.
@@ -206,9 +203,16 @@ impl Parent {
     }
 }
 
-/// The attributes of an open file or folder.
+/// The attributes of an open file or folder, its flags among them.
 pub(crate) fn xattrs_of(fd: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
-    read_xattrs(|list| fs::flistxattr(fd, list), |name, value| fs::fgetxattr(fd, name, value))
+    let mut xattrs =
+        read_xattrs(|list| fs::flistxattr(fd, list), |name, value| fs::fgetxattr(fd, name, value))?;
+    let letters = flags::read(fd);
+    if !letters.is_empty() {
+        let at = xattrs.partition_point(|(name, _)| &name[..] < flags::NAME);
+        xattrs.insert(at, (flags::NAME.to_vec(), letters));
+    }
+    Ok(xattrs)
 }
 
 /// A pipe that was put where a file stood must not block.
@@ -219,26 +223,27 @@ fn reading() -> OFlags {
 /// The kernel takes no longer path at once.
 const LONGEST_PIECE: usize = 4000;
 
-fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, crosses: bool) -> Result<OwnedFd, Errno> {
     if path.is_empty() {
-        return open_piece(root, b".", flags);
+        return open_piece(root, b".", flags, crosses);
     }
     let mut held: Option<OwnedFd> = None;
     let mut rest = path;
     while rest.len() > LONGEST_PIECE {
         let cut = rest[..LONGEST_PIECE].iter().rposition(|b| *b == b'/').ok_or(Errno::NAMETOOLONG)?;
         let at = held.as_ref().map_or(root, AsFd::as_fd);
-        held = Some(open_piece(at, &rest[..cut], OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?);
+        held =
+            Some(open_piece(at, &rest[..cut], OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, crosses)?);
         rest = &rest[cut + 1..];
     }
-    open_piece(held.as_ref().map_or(root, AsFd::as_fd), rest, flags)
+    open_piece(held.as_ref().map_or(root, AsFd::as_fd), rest, flags, crosses)
 }
 
-fn open_piece(at: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+fn open_piece(at: BorrowedFd<'_>, path: &[u8], flags: OFlags, crosses: bool) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH
         | ResolveFlags::NO_SYMLINKS
         | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
+        | if crosses { ResolveFlags::empty() } else { ResolveFlags::NO_XDEV };
     loop {
         match fs::openat2(at, OsStr::from_bytes(path), flags | OFlags::NOFOLLOW, Mode::empty(), resolve) {
             // A rename elsewhere made the kernel unsure that the path stayed beneath; asking again is the remedy.

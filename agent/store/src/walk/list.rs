@@ -25,6 +25,10 @@ pub(crate) struct Listing {
     pub(crate) children: Vec<Child>,
     /// Something is not as the cache says.
     pub(crate) changed: bool,
+    /// The first name that the component excludes.
+    pub(crate) excluded: Option<Box<[u8]>>,
+    /// What is mounted over files in it: the name, and the mount.
+    pub(crate) covered: Vec<(Box<[u8]>, u64)>,
     names: Vec<u8>,
 }
 
@@ -46,7 +50,9 @@ pub(crate) struct Child {
 pub(crate) struct Below {
     pub(crate) listing: u32,
     /// Something is mounted there, which is not ours.
-    pub(super) mounted: bool,
+    pub(crate) mounted: bool,
+    /// The mount that it is on. Another one over a file in it is not followed.
+    pub(crate) mount: u64,
     /// Its group in the cache.
     pub(super) group: Option<usize>,
     /// Its own attributes are what they were.
@@ -105,7 +111,7 @@ pub(super) fn list(walk: &Walk<'_>, job: Job, buffer: &mut Vec<u8>) -> Result<Op
     let mut names = RawDir::new(&folder, buffer.spare_capacity_mut());
     while let Some(entry) = names.next() {
         match entry {
-            Ok(entry) => listing.add(walk, folder.as_fd(), entry.file_name())?,
+            Ok(entry) => listing.add(walk, (folder.as_fd(), job.below.mount), entry.file_name())?,
             Err(errno) if vanished(errno) => break,
             Err(errno) => {
                 let path = full_path(&walk.root.path, &listing.path);
@@ -126,13 +132,14 @@ pub(super) fn list(walk: &Walk<'_>, job: Job, buffer: &mut Vec<u8>) -> Result<Op
 
 impl Listing {
     fn empty(path: Vec<u8>, xattrs: Xattrs) -> Self {
-        Self { path, xattrs, children: Vec::new(), changed: false, names: Vec::new() }
+        let (children, names) = (Vec::new(), Vec::new());
+        Self { path, xattrs, children, changed: false, excluded: None, covered: Vec::new(), names }
     }
 
     fn add(
         &mut self,
         walk: &Walk<'_>,
-        folder: std::os::fd::BorrowedFd<'_>,
+        (folder, mount): (std::os::fd::BorrowedFd<'_>, u64),
         name: &std::ffi::CStr,
     ) -> Result<(), CaptureError> {
         let bytes = name.to_bytes();
@@ -141,6 +148,7 @@ impl Listing {
         }
         let path = || beneath::join(&self.path, bytes);
         if walk.scope.has_patterns() && walk.scope.excludes(&walk.root.path, &path()) {
+            self.excluded.get_or_insert_with(|| bytes.into());
             return Ok(());
         }
         let live = match Live::at(folder, name) {
@@ -152,7 +160,9 @@ impl Listing {
             }
         };
         let is_folder = live.found == Found::Directory;
-        if !is_folder && !walk.root.holds(&live) {
+        let is_mount = live.mount != mount;
+        if !is_folder && is_mount {
+            self.covered.push((bytes.into(), live.mount));
             return Ok(());
         }
         let start = self.names.len() as u32;
@@ -160,7 +170,8 @@ impl Listing {
         let name = (start, self.names.len() as u32);
         let below = is_folder.then(|| Below {
             listing: walk.queue.number(),
-            mounted: !walk.root.holds(&live),
+            mounted: is_mount && !walk.scope.takes_mounts_in(),
+            mount: live.mount,
             group: None,
             trusted: false,
         });

@@ -29,7 +29,7 @@ pub(crate) fn note(label: &str) -> SnapshotNote {
 
 /// One path, without logs.
 pub(crate) fn spec(path: &Path) -> FilesSpec {
-    FilesSpec { paths: vec![path.to_owned()], exclude: vec!["**/*.log".to_owned()] }
+    FilesSpec { paths: vec![path.to_owned()], exclude: vec!["**/*.log".to_owned()], ..FilesSpec::default() }
 }
 
 /// Captures and commits.

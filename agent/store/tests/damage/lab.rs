@@ -194,7 +194,7 @@ impl Lab {
         for info in store.snapshots()? {
             snapshots.insert(info.id, (self.restored(store, info.id)?, info.marks));
         }
-        let spec = FilesSpec { paths: vec![self.live()], exclude: Vec::new() };
+        let spec = FilesSpec { paths: vec![self.live()], exclude: Vec::new(), ..FilesSpec::default() };
         let scan = store.scan(&spec, &Cancel::new()).expect("the live files are whole");
         Ok(State { snapshots, scan, journal: dump(&self.store.join("journal.sqlite")) })
     }
@@ -256,7 +256,7 @@ fn make(path: &Path, live: &Path) {
     write("sub/more", &noise[..200]);
     let (second, _) = capture(&store, live);
     store.forget(scrap).expect("forgets");
-    let keep = KeepPolicy { last: 10, hourly: 0, daily: 0, weekly: 0, monthly: 0 };
+    let keep = KeepPolicy { last: 10, hourly: 0, daily: 0, weekly: 0, monthly: 0, backups: 10 };
     store.collect(&keep, &Cancel::new()).expect("collects");
     store.pin(first, "for the test").expect("pins");
     store.protect(second, "a rollback", "its backup").expect("protects");

@@ -79,7 +79,7 @@ impl Host {
 }
 
 fn spec(live: &Path) -> FilesSpec {
-    FilesSpec { paths: vec![live.to_owned()], exclude: Vec::new() }
+    FilesSpec { paths: vec![live.to_owned()], exclude: Vec::new(), ..FilesSpec::default() }
 }
 
 /// What a journal gives back after a crash.

@@ -108,7 +108,7 @@ fn moved(mut tree: Tree, to: &Path) -> Tree {
 }
 
 fn restore(store: &Store, target: &Tree, site: &Path) {
-    let spec = FilesSpec { paths: vec![site.to_owned()], exclude: Vec::new() };
+    let spec = FilesSpec { paths: vec![site.to_owned()], exclude: Vec::new(), ..FilesSpec::default() };
     let live = store.scan(&spec, &Cancel::new()).expect("scans");
     let plan = plan(&live, target, &Rules::default()).expect("plans");
     let staging = StagingName::new("golden").expect("a name");
@@ -228,7 +228,7 @@ fn a_store_of_format_1_goes_on_captures_and_collects() {
     restore(&store, &moved(tree, &site), &site);
 
     let capture = store.begin().expect("begins");
-    let spec = FilesSpec { paths: vec![site.clone()], exclude: Vec::new() };
+    let spec = FilesSpec { paths: vec![site.clone()], exclude: Vec::new(), ..FilesSpec::default() };
     let (_, stats) = capture.files(&name(SITE), &spec, &Cancel::new()).expect("captures");
     capture.value(&name(APP), ComponentKind::Services, b"on").expect("keeps");
     let fourth = capture.commit(note("one more")).expect("commits");
@@ -237,7 +237,7 @@ fn a_store_of_format_1_goes_on_captures_and_collects() {
     let most = if owners() == Owners::Shown { 3 } else { 20 };
     assert!(stats.files_read > 100 && stats.objects_new <= most, "{stats:?}");
 
-    let keep = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0, monthly: 0 };
+    let keep = KeepPolicy { last: 1, hourly: 0, daily: 0, weekly: 0, monthly: 0, backups: 10 };
     let report = store.collect(&keep, &Cancel::new()).expect("collects");
     let kept: Vec<SnapshotId> = store.snapshots().expect("lists").iter().map(|info| info.id).collect();
     assert_eq!(kept, [first.id, second.id, fourth.id], "pinned, in use, newest: {report:?}");

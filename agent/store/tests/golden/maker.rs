@@ -55,7 +55,7 @@ pub(crate) fn make(into: &Path) {
 
     // What was forgotten leaves a pack of which a part is needed, so that it is written anew, and the index too.
     store.forget(scrap).expect("forgets");
-    let keep = KeepPolicy { last: 10, hourly: 0, daily: 0, weekly: 0, monthly: 0 };
+    let keep = KeepPolicy { last: 10, hourly: 0, daily: 0, weekly: 0, monthly: 0, backups: 10 };
     store.collect(&keep, &Cancel::new()).expect("collects");
     fs::remove_dir_all(&site).expect("goes");
     let third = capture(&store, &site, "after the site was removed", None);
@@ -74,7 +74,11 @@ pub(crate) fn make(into: &Path) {
 
 fn capture(store: &Store, site: &Path, label: &str, operation: Option<OperationId>) -> SnapshotId {
     let capture = store.begin().expect("begins");
-    let spec = FilesSpec { paths: vec![site.to_owned()], exclude: vec!["**/*.log".to_owned()] };
+    let spec = FilesSpec {
+        paths: vec![site.to_owned()],
+        exclude: vec!["**/*.log".to_owned()],
+        ..FilesSpec::default()
+    };
     capture.files(&name(SITE), &spec, &Cancel::new()).expect("captures");
     let value = format!("the state of the application: {label}\n");
     capture.value(&name(APP), ComponentKind::Services, value.as_bytes()).expect("keeps");

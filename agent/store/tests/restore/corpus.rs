@@ -19,7 +19,7 @@ fn a_restore_of_a_corpus_beside_a_plain_copy() {
     let lab = Lab::within(&std::env::temp_dir(), &["site"]);
     let ((), copied) = time(|| run(program("cp").arg("-a").arg(&corpus).arg(lab.site(""))));
     let store = open(&lab.top.path().join("store"));
-    let spec = FilesSpec { paths: vec![lab.site("")], exclude: Vec::new() };
+    let spec = FilesSpec { paths: vec![lab.site("")], exclude: Vec::new(), ..FilesSpec::default() };
     let capture = store.begin().expect("begins");
     let ((target, _), captured) = time(|| capture.files(&site(), &spec, &Cancel::new()).expect("captured"));
     capture.commit(note("corpus")).expect("committed");

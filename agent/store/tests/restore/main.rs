@@ -9,6 +9,7 @@ mod corpus;
 mod crash;
 mod danger;
 mod fidelity;
+mod flags;
 mod forest;
 mod in_use;
 mod lab;

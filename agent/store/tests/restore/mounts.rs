@@ -13,6 +13,7 @@ use crate::fidelity::{leaves_no_trace, restores};
 use crate::lab::{Lab, assert_equal, has_rsync, program, run};
 use crate::large::large_files_come_back;
 use crate::random::seeds;
+use crate::stored::Stored;
 
 /// A file system that is mounted until it is dropped.
 pub(crate) struct Mounted {
@@ -76,7 +77,9 @@ impl Drop for Mounted {
 }
 
 fn mount(arguments: &[&str], at: &Path) -> bool {
-    fs::create_dir_all(at).expect("a folder");
+    if !at.exists() {
+        fs::create_dir_all(at).expect("a folder");
+    }
     match program("mount").args(arguments).arg(at).output() {
         Ok(Output { status, .. }) if status.success() => true,
         _ => {
@@ -211,6 +214,50 @@ fn a_mount_in_the_way_is_named() {
         assert_equal(&lab.capture(), &before, mounted);
         lab.assert_swept();
     }
+}
+
+#[test]
+fn what_is_mounted_beneath_a_root_is_its_content_where_it_is_taken_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut stored = Stored::within(folder.path(), &["site"]);
+    stored.spec.mounts = true;
+    let site = |path: &str| stored.lab.site(path);
+    for path in ["data", "data/deep"] {
+        fs::create_dir_all(site(path)).expect("a folder");
+    }
+    let Some(_outer) = Mounted::memory(&site("data"), "4m") else { return };
+    let Some(_inner) = Mounted::memory(&site("data/deep"), "4m") else { return };
+    let files = ["own", "data/a", "data/sub/b", "data/deep/c", "data/deep/sub/d"];
+    for file in files {
+        stored.lab.write(file, file);
+    }
+    fs::hard_link(site("data/a"), site("data/second")).expect("linked");
+    // What is mounted over one file is no content of it.
+    fs::write(site("over"), "").expect("writable");
+    let is_over = mount(&["--bind", &site("own").to_string_lossy()], &site("over"));
+    let (id, tree) = stored.capture();
+    let paths: Vec<_> =
+        tree.roots[0].entries.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned()).collect();
+    for file in files.iter().chain(&["data/second"]) {
+        assert!(paths.iter().any(|path| path == file), "{file} is missing of {paths:?}");
+    }
+    if is_over {
+        assert!(!paths.iter().any(|path| path == "over"), "{paths:?}");
+        run(program("umount").arg(site("over")));
+        fs::remove_file(site("over")).expect("ours");
+    }
+    for file in files {
+        stored.lab.write(file, "changed");
+    }
+    fs::remove_dir_all(site("data/deep/sub")).expect("ours");
+    stored.lab.write("data/deep/new/x", "new");
+    stored.restore(id);
+    for file in files {
+        assert_eq!(fs::read_to_string(site(file)).expect("it is back"), file);
+    }
+    assert!(!site("data/deep/new").exists());
+    let inode = |path: &str| fs::metadata(site(path)).expect("there").ino();
+    assert_eq!(inode("data/a"), inode("data/second"));
 }
 
 #[test]

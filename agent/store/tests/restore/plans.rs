@@ -4,6 +4,7 @@
 
 use rfs_model::Digest;
 use rfs_store::restore::{PathSet, PlanError, Rules, Selection, plan};
+use rfs_store::text::ByteText;
 use rfs_store::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
 
 fn tree(text: &str) -> Tree {
@@ -251,6 +252,43 @@ fn trees_of_other_roots_are_refused() {
         plan(&both, &both, &Rules::default()).expect_err("nested roots").to_string(),
         "/srv/a lies beneath /srv; a component's paths must not overlap"
     );
+}
+
+#[test]
+fn what_is_no_entry_stays_with_the_folders_above_it() {
+    let stays = |paths: &[&str]| Rules {
+        stays: paths.iter().map(|path| ByteText::from(path.as_bytes())).collect(),
+        ..Rules::default()
+    };
+    let steps = |now: &str, then: &str, rules: &Rules| {
+        let plan = plan(&tree(now), &tree(then), rules).expect("a plan");
+        plan.steps().iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+    };
+    let now = "a/ r/ r/2/ r/2/code=x r/2/log/ r/3/ r/3/code=y";
+    assert_eq!(
+        steps(now, "a/", &stays(&["/srv/r/2/log/app.log"])),
+        "delete /srv/r/3/ (folder of 1 entry, 1 B) | delete /srv/r/2/code (1 B)"
+    );
+    let error = plan(&tree(now), &tree("a/ r=file"), &stays(&["/srv/r/2/log/app.log"]))
+        .expect_err("it is in the way");
+    assert!(error.to_string().contains("/srv/r"), "{error}");
+}
+
+#[test]
+fn extras_that_are_kept_stay_and_what_the_target_has_comes_back() {
+    let rules = Rules { keep: PathSet::new(&["up/**"]).expect("a pattern"), ..Rules::default() };
+    let plan = plan(&tree("up/ up/a=new up/b=x c=1"), &tree("up/ up/b=y"), &rules).expect("a plan");
+    let steps: Vec<_> = plan.steps().iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["delete /srv/c (1 B)", "write /srv/up/b (1 B)"]);
+}
+
+#[test]
+fn the_time_of_a_folder_in_which_excluded_names_may_come_and_go_is_no_step() {
+    let rules = protect(&["run/**", "**/*.log"]);
+    let plan_of = |now: &str, then: &str| plan(&tree(now), &tree(then), &rules).expect("a plan");
+    assert!(plan_of("run/^5 a/^5", "run/^9 a/^9").is_empty());
+    assert!(!plan_of("run/:700^5", "run/^9").is_empty(), "its mode says something");
+    assert!(!plan(&tree("a/^5"), &tree("a/^9"), &protect(&["run/**"])).expect("a plan").is_empty());
 }
 
 #[test]

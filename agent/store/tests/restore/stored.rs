@@ -29,7 +29,7 @@ impl Stored {
         let lab = Lab::within(folder, roots);
         let store = open(&lab.top.path().join("store"));
         let paths = roots.iter().map(|root| lab.live().join(root)).collect();
-        Self { lab, store, spec: FilesSpec { paths, exclude: Vec::new() } }
+        Self { lab, store, spec: FilesSpec { paths, exclude: Vec::new(), ..FilesSpec::default() } }
     }
 
     pub(crate) fn capture(&self) -> (SnapshotId, Tree) {

@@ -70,7 +70,9 @@ fn host_lines(plan: &v1::HostPlan, most: usize) -> Vec<String> {
         return lines;
     }
     if plan.step_count == 0 {
-        return vec![format!("  {}  {}", plan.host, paint::good("is at the target already"))];
+        let mut lines = vec![format!("  {}  {}", plan.host, paint::good("is at the target already"))];
+        lines.extend(notes(plan));
+        return lines;
     }
     let steps = count(usize::try_from(plan.step_count).unwrap_or(usize::MAX), "step");
     let services = match plan.services.as_slice() {
@@ -85,7 +87,13 @@ fn host_lines(plan: &v1::HostPlan, most: usize) -> Vec<String> {
         lines.push(format!("    {} {loss}", paint::bad("would be lost:")));
     }
     lines.extend(rest(plan.loss_count, plan.losses.len().min(most), "loss", "--all-steps prints them"));
+    lines.extend(notes(plan));
     lines
+}
+
+/// What a person must know of it: what is left alone, what was not captured.
+fn notes(plan: &v1::HostPlan) -> impl Iterator<Item = String> {
+    plan.notes.iter().map(|note| format!("    {} {note}", paint::label("note:")))
 }
 
 fn rest(all: u64, shown: usize, noun: &str, how: &str) -> Option<String> {
@@ -122,6 +130,7 @@ mod tests {
                     services: vec!["app".into()],
                     losses: vec!["/srv/site/new.html".into()],
                     loss_count: 2,
+                    notes: vec!["/srv/site/data (xfs) is a mount and is left alone".into()],
                     ..Default::default()
                 },
                 v1::HostPlan { host: "web-2".into(), ..Default::default() },
@@ -148,6 +157,7 @@ mod tests {
                 "    … and 1 step more; --all-steps prints them",
                 "    would be lost: /srv/site/new.html",
                 "    … and 1 loss more; --all-steps prints them",
+                "    note: /srv/site/data (xfs) is a mount and is left alone",
                 "wave 2  2 hosts",
                 "  web-2  is at the target already",
                 "  web-3  not connected",

@@ -1,0 +1,229 @@
+//! What a scan met beside the entries: what each root was, and what beneath it was passed over.
+//!
+//! A manifest keeps it, so that a snapshot is restored by what it was taken with and not by what is configured today.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::{ByteText, encode};
+
+/// What a component's files were captured with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Met {
+    /// The patterns of what was left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// One for each path, in the order of the tree.
+    pub roots: Vec<MetRoot>,
+}
+
+/// One root as it was met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetRoot {
+    /// The absolute path.
+    pub path: ByteText,
+    /// What stood there.
+    pub state: RootState,
+    /// On which file system; where nothing stood, that of the nearest folder above. None where it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<FileSystem>,
+    /// What is mounted beneath it, and so is none of its content unless mounts are taken in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MetMount>,
+    /// The link among the paths through which it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<ByteText>,
+    /// Names that were passed over: in each folder the first one that is excluded. Only of a live scan.
+    #[serde(skip)]
+    pub passed: Vec<ByteText>,
+}
+
+/// How many mounts of a root are named; a host of containers has hundreds.
+const TOLD: usize = 20;
+
+/// What stood at a root's path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootState {
+    /// Nothing.
+    Absent,
+    /// A folder with nothing in it.
+    Empty,
+    /// A folder.
+    Folder,
+    /// A symbolic link, and where it points. What is behind it is not captured through it.
+    Link(ByteText),
+    /// A file, or something else that is no folder.
+    File,
+}
+
+/// By what a file system is known again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSystem {
+    /// Its kind, such as `ext4`.
+    pub kind: String,
+    /// Where it was mounted.
+    pub mounted_at: ByteText,
+    /// Its number; it may be another after a reboot, except where [`FileSystem::keeps_its_number`].
+    pub number: u64,
+}
+
+/// Something that is mounted beneath a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetMount {
+    /// The absolute path.
+    pub path: ByteText,
+    /// The kind of its file system.
+    pub kind: String,
+    /// Its content was captured too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_in: bool,
+}
+
+impl FileSystem {
+    /// Whether it is the same file system, as far as can be told.
+    ///
+    /// Some file systems are numbered anew with each mount; such a one is the same where its kind and its place are.
+    pub fn is(&self, other: &Self) -> bool {
+        if self.kind != other.kind {
+            return false;
+        }
+        let same_number = self.number == other.number && self.number != 0;
+        same_number || (!self.keeps_its_number() && self.mounted_at == other.mounted_at)
+    }
+
+    /// Whether the number is kept on the disk.
+    fn keeps_its_number(&self) -> bool {
+        matches!(self.kind.as_str(), "ext2" | "ext3" | "ext4" | "btrfs") && self.number != 0
+    }
+}
+
+impl fmt::Display for FileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.kind, self.mounted_at)
+    }
+}
+
+impl Met {
+    /// The root of that path.
+    pub fn root(&self, path: &[u8]) -> Option<&MetRoot> {
+        self.roots.iter().find(|root| root.path.0 == path)
+    }
+
+    /// What is mounted beneath the roots.
+    pub fn mounts(&self) -> impl Iterator<Item = &MetMount> {
+        self.roots.iter().flat_map(|root| &root.mounts)
+    }
+
+    /// What a person must know who trusts this snapshot, one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let followed =
+            |root: &MetRoot| self.roots.iter().any(|other| other.behind.as_ref() == Some(&root.path));
+        self.roots.iter().flat_map(|root| root.notes(followed(root))).collect()
+    }
+}
+
+impl MetRoot {
+    fn notes(&self, is_followed: bool) -> Vec<String> {
+        let path = &self.path;
+        let of_root = match &self.state {
+            RootState::Absent => Some(format!("{path} is not there")),
+            RootState::Empty => Some(format!("{path} is empty")),
+            RootState::Link(to) if is_followed => {
+                Some(format!("{path} is a link to {to}; what is behind it is captured too"))
+            }
+            RootState::Link(to) => {
+                Some(format!("{path} is a link to {to}; the link alone is kept, not what is behind it"))
+            }
+            RootState::Folder | RootState::File => None,
+        };
+        let mounts = self.mounts.iter().take(TOLD).map(|mount| match mount.taken_in {
+            true => format!("{} is a mount ({}) and is captured too", mount.path, mount.kind),
+            false => format!("{} is a mount ({}) and is left out", mount.path, mount.kind),
+        });
+        let more = match self.mounts.get(TOLD..).unwrap_or_default() {
+            [] => None,
+            more => Some(format!("beneath {path} are {} more mounts", more.len())),
+        };
+        of_root.into_iter().chain(mounts).chain(more).collect()
+    }
+}
+
+impl fmt::Display for MetMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", encode(&self.path.0), self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(kind: &str, at: &str, number: u64) -> FileSystem {
+        FileSystem { kind: kind.into(), mounted_at: ByteText::from(at.as_bytes()), number }
+    }
+
+    #[test]
+    fn a_file_system_is_known_again_by_its_number_or_by_its_place() {
+        let disk = system("ext4", "/srv", 7);
+        for (other, same) in [
+            (system("ext4", "/srv", 7), true),
+            // A bind mount, as a unit's sandbox makes it.
+            (system("ext4", "/srv/site", 7), true),
+            (system("ext4", "/srv", 8), false),
+            (system("tmpfs", "/srv", 7), false),
+        ] {
+            assert_eq!(disk.is(&other), same, "{other}");
+        }
+        assert!(system("tmpfs", "/run", 1).is(&system("tmpfs", "/run", 2)), "numbered anew at each boot");
+        assert!(!system("xfs", "/", 1).is(&system("xfs", "/srv", 2)), "not mounted then, mounted now");
+        assert!(system("xfs", "/srv", 1).is(&system("xfs", "/srv", 2)), "the disk has another number");
+    }
+
+    #[test]
+    fn what_a_person_must_know_is_said() {
+        let root = |path: &str, state| MetRoot {
+            path: ByteText::from(path.as_bytes()),
+            state,
+            file_system: None,
+            mounts: Vec::new(),
+            passed: Vec::new(),
+            behind: None,
+        };
+        let mut site = root("/srv/site", RootState::Folder);
+        site.mounts.push(MetMount {
+            path: ByteText::from(&b"/srv/site/data"[..]),
+            kind: "xfs".into(),
+            taken_in: false,
+        });
+        let link = RootState::Link(ByteText::from(&b"releases/42"[..]));
+        let met = Met {
+            exclude: Vec::new(),
+            roots: vec![root("/a", RootState::Absent), root("/b", RootState::Empty), root("/c", link), site],
+        };
+        let notes = [
+            "/a is not there",
+            "/b is empty",
+            "/c is a link to releases/42; the link alone is kept, not what is behind it",
+            "/srv/site/data is a mount (xfs) and is left out",
+        ];
+        assert_eq!(met.notes(), notes);
+
+        let mut crowded = root("/srv/containers", RootState::Folder);
+        crowded.mounts = (0..500)
+            .map(|number| MetMount {
+                path: ByteText::from(format!("/srv/containers/{number:03}").as_bytes()),
+                kind: "overlay".into(),
+                taken_in: false,
+            })
+            .collect();
+        let notes = Met { exclude: Vec::new(), roots: vec![crowded] }.notes();
+        assert_eq!(notes.len(), TOLD + 1);
+        assert_eq!(notes[TOLD], "beneath /srv/containers are 480 more mounts");
+    }
+}
