@@ -3,22 +3,28 @@
 //! A restore that ends makes a new epoch: every verdict begins anew, and a measurement that was begun before is thrown away.
 //! So whatever is known was measured after the last restore.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rfs_model::{Health, RestoreNumber};
 
 use super::verdict::Verdict;
 use crate::config::{HealthCheck, Probe};
 
+/// For how long after a restore checks are measured as often as while their verdict is open: whoever gates on this host waits
+/// for measurements that come after it has been well for a while.
+const SETTLING: Duration = Duration::from_secs(30);
+/// By how much newer a measurement is than the one that was told of last, to be told of itself while the host settles.
+const TOLD: Duration = Duration::from_millis(250);
+
 /// How well the host is, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostHealth {
     /// The worst of the required checks.
     pub health: Health,
-    /// Since when it is what it is without a break.
+    /// Since when it is what it is without a break; if that is good, since the measurement began that made it so.
     pub since: Instant,
-    /// When the oldest of the measurements that it rests on began: the last of each required check. None while a required
-    /// check was not measured since the last restore, and where none is required.
+    /// When the oldest of the measurements that it rests on began: the last of each required check, and of a host that is good
+    /// the last good one. None while a required check was not measured since the last restore, and where none is required.
     pub measured: Option<Instant>,
     /// The last restore on this host that had ended before any of these measurements began; 0 when there was none.
     pub after: RestoreNumber,
@@ -64,21 +70,25 @@ pub(super) struct Known {
     health: Health,
     since: Instant,
     checks: Vec<Check>,
+    /// Until when checks are measured often, and what is measured is told, since a restore ended.
+    settles_until: Instant,
+    /// What was told of when the host was measured.
+    told: Option<Instant>,
 }
 
 pub(super) struct Check {
     shown: CheckHealth,
     verdict: Verdict,
     /// When the last good measurement began.
-    good_since: Option<Instant>,
+    good_at: Option<Instant>,
 }
 
 /// What a measurement changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// Whether the verdict changed.
-    pub(super) changed: bool,
-    /// Whether the verdict is open: it is measured again soon.
+    /// Whether that is to be told: the verdict changed, or the host settles.
+    pub(super) is_news: bool,
+    /// Whether it is measured again soon: the verdict is open, or the host settles.
     pub(super) is_open: bool,
 }
 
@@ -90,6 +100,8 @@ impl Known {
             health: Health::Unknown,
             since: now,
             checks: checks.iter().map(|check| Check::new(check, now)).collect(),
+            settles_until: now,
+            told: None,
         }
     }
 
@@ -114,14 +126,20 @@ impl Known {
         let before = check.verdict.health();
         check.verdict.take(health);
         if health == Health::Good {
-            check.good_since = Some(measured.began);
+            check.good_at = Some(measured.began);
         }
         check.shown.evidence = evidence;
         check.shown.measured = Some(measured);
         let changed = check.show(measured.ended) != before;
-        let is_open = check.verdict.is_open();
-        self.judge(measured.ended);
-        Some(Taken { changed, is_open })
+        let settles = measured.ended < self.settles_until;
+        let is_open = settles || check.verdict.is_open();
+        self.judge(measured);
+        let newer = |at: Instant| self.told.is_none_or(|told| at >= told + TOLD);
+        let is_news = changed || (settles && self.measured().is_some_and(newer));
+        if is_news {
+            self.told = self.measured();
+        }
+        Some(Taken { is_news, is_open })
     }
 
     /// Restore `number` has ended: nothing that was measured before counts.
@@ -130,31 +148,42 @@ impl Known {
         self.after = number;
         for check in &mut self.checks {
             check.verdict.restart();
-            check.good_since = None;
+            check.good_at = None;
             check.shown.measured = None;
             check.shown.evidence = format!("not measured since restore {number} ended");
             check.show(now);
         }
-        self.judge(now);
+        (self.settles_until, self.told) = (now + SETTLING, None);
+        self.judge(Measured { began: now, ended: now });
     }
 
     /// Brings the host's health up to date.
-    fn judge(&mut self, now: Instant) {
+    fn judge(&mut self, last: Measured) {
         let required = self.checks.iter().filter(|check| check.shown.required);
         let health = Health::worst(required.map(|check| check.shown.health));
         if health != self.health {
-            (self.health, self.since) = (health, now);
+            self.health = health;
+            self.since = if health == Health::Good { last.began } else { last.ended };
         }
     }
 
+    /// When the oldest of the measurements began that the host's health rests on.
+    fn measured(&self) -> Option<Instant> {
+        let required = self.checks.iter().filter(|check| check.shown.required);
+        let began = |check: &Check| match self.health {
+            // One that disagrees, and is not enough to change the verdict, says nothing for it.
+            Health::Good => check.good_at,
+            Health::Unknown | Health::Bad => check.shown.measured.map(|measured| measured.began),
+        };
+        let began: Option<Vec<Instant>> = required.map(began).collect();
+        began.and_then(|began| began.into_iter().min())
+    }
+
     pub(super) fn published(&self) -> HostHealth {
-        let required = || self.checks.iter().filter(|check| check.shown.required);
-        let began: Option<Vec<Instant>> =
-            required().map(|check| check.shown.measured.map(|measured| measured.began)).collect();
         HostHealth {
             health: self.health,
             since: self.since,
-            measured: began.and_then(|began| began.into_iter().min()),
+            measured: self.measured(),
             after: self.after,
             checks: self.checks.iter().map(|check| check.shown.clone()).collect(),
         }
@@ -162,8 +191,7 @@ impl Known {
 
     /// The required checks that have not measured good since `asked`.
     pub(super) fn lacking(&self, asked: Instant) -> impl Iterator<Item = &Check> {
-        let lacks =
-            move |check: &&Check| check.shown.required && check.good_since.is_none_or(|at| at < asked);
+        let lacks = move |check: &&Check| check.shown.required && check.good_at.is_none_or(|at| at < asked);
         self.checks.iter().filter(lacks)
     }
 }
@@ -184,7 +212,7 @@ impl Check {
             measured: None,
         };
         let verdict = Verdict::new(check.healthy_after, check.unhealthy_after);
-        Self { shown, verdict, good_since: None }
+        Self { shown, verdict, good_at: None }
     }
 
     /// Shows what the verdict is now, and returns it.
@@ -203,8 +231,6 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::Program;
 
@@ -323,7 +349,7 @@ mod tests {
         play.check(Health::Unknown, 0, None, 1);
         let new = play.known.epoch();
         let taken = play.take_in(new, 0, 5, Health::Good).expect("it was begun after");
-        assert!(taken.is_open && !taken.changed, "it is measured again soon: {taken:?}");
+        assert!(taken.is_open && !taken.is_news, "it is measured again soon: {taken:?}");
         play.restored(2, 6);
         assert_eq!(play.take_in(new, 0, 7, Health::Good), None, "the next restore has ended");
     }

@@ -1,6 +1,7 @@
 //! Measures every check at its interval, keeps what was seen, and wakes whoever waits for it.
 //!
-//! When a restore ends, every check is measured at once, and then at the interval of an open verdict until it has one again.
+//! When a restore ends, every check is measured at once, and then at the interval of an open verdict for a while, and until it
+//! has one again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ struct Shared {
     known: Mutex<Known>,
     /// Rung after each measurement.
     measured: Condvar,
-    /// Marked as changed when a verdict changes; always has the newest evidence.
+    /// Marked as changed when there is news; always has the newest evidence.
     published: watch::Sender<HostHealth>,
     /// The epoch: changes when a restore ends.
     epoch: watch::Sender<Epoch>,
@@ -65,7 +66,7 @@ impl Monitor {
         Self { shared }
     }
 
-    /// How well the host is, and a notice of each change of a verdict.
+    /// How well the host is, and a notice of each change of a verdict, and of measurements while the host settles.
     pub fn health(&self) -> watch::Receiver<HostHealth> {
         self.shared.published.subscribe()
     }
@@ -115,17 +116,17 @@ impl Shared {
     fn take(&self, index: usize, epoch: Epoch, measured: Measured, found: Measurement) -> Option<Taken> {
         let mut known = self.lock();
         let taken = known.take(index, epoch, measured, found.health, found.evidence)?;
-        self.publish(known, taken.changed);
+        self.publish(known, taken.is_news);
         self.measured.notify_all();
         Some(taken)
     }
 
     /// Shows what is known. In the order in which it became known: the lock is given back after it.
-    fn publish(&self, known: MutexGuard<'_, Known>, changed: bool) {
+    fn publish(&self, known: MutexGuard<'_, Known>, is_news: bool) {
         let published = known.published();
         self.published.send_if_modified(|current| {
             *current = published;
-            changed
+            is_news
         });
     }
 

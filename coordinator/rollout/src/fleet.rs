@@ -32,7 +32,7 @@ pub struct Reading {
     pub after: RestoreNumber,
     /// When the measurement began; none if nothing was measured.
     pub measured_at: Option<Timestamp>,
-    /// When the coordinator heard of it.
+    /// Up to when all that the host has said is heard: it stood by this at that moment.
     pub heard_at: Timestamp,
     /// What it rests on, in words.
     pub evidence: String,

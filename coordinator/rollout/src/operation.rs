@@ -76,6 +76,8 @@ pub enum Operation {
 pub struct Work {
     /// The one command that each host should be at. Those without a connection get it when they are back.
     pub commands: BTreeMap<HostId, HostCommand>,
+    /// Hosts that pass once their health was measured again and found good, each from when on: to be looked at from then on.
+    pub hear: BTreeMap<HostId, Timestamp>,
     /// When a [`crate::Command::Tick`] is due.
     pub wake_at: Option<Timestamp>,
 }

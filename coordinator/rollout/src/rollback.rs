@@ -73,6 +73,7 @@ pub use state::{
     Cause, Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
     WaveState,
 };
+pub use timers::RETURN;
 
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,11 @@ fn health_from_before_the_change_is_caught() {
 }
 
 #[test]
+fn a_host_that_passes_unmeasured_is_caught() {
+    catches(Fault::PassesByTime, "I8");
+}
+
+#[test]
 fn a_coordinator_that_is_back_and_does_not_say_so_is_caught() {
     catches(Fault::ReturnsWithoutListening, "O12");
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
+use rfs_rollout::rollback::RETURN;
 use rfs_rollout::{Command, Connected, Event, Operation};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -30,9 +31,8 @@ pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 /// stopped, the machine was, or the store did not answer.
 pub const STOOD_STILL: Duration = Duration::from_secs(5);
 /// How long the hosts of an operation that is gone on with are waited for before any of them is told anything. A store that
-/// was put back to an older copy is found by what hosts say when they come back, and they wait for up to 10 s between two
-/// attempts.
-pub const COMPARING: Duration = Duration::from_secs(12);
+/// was put back to an older copy is found by what hosts say when they come back.
+pub const COMPARING: Duration = RETURN;
 /// How long a history must rest before a driver that met another one takes it for gone.
 pub const RIVAL_REST: Duration = Duration::from_secs(10);
 
@@ -44,6 +44,8 @@ const SEND_AGAIN: Duration = Duration::from_millis(250);
 const SHOW_PROGRESS: Duration = Duration::from_millis(200);
 /// Until when, after the last look, nothing new can have been heard if the process stood still since.
 const HEARD: Duration = Duration::from_millis(1500);
+/// How often hosts are looked at that pass once they were measured again.
+const HEAR_AGAIN: Duration = Duration::from_millis(250);
 /// When a deadline is looked at again that brought nothing about.
 const TICK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -147,6 +149,8 @@ struct Wake {
     due: Option<Timestamp>,
     /// What is due brought nothing about.
     idle: bool,
+    /// Hosts that are looked at until they were measured again, each from when on.
+    hear: BTreeMap<HostId, Timestamp>,
     /// A session took no more.
     send_again: bool,
     /// When the view is to show how far hosts are.
@@ -220,6 +224,9 @@ impl Driver {
                 }
                 let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
                 batch.look.append(&mut self.unheard.hosts.clone());
+                let now = self.shared.clock.now();
+                let hear = self.wake.hear.iter().filter(|(_, from)| **from <= now);
+                batch.look.extend(hear.map(|(host, _)| host.clone()));
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
                 batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
@@ -280,7 +287,13 @@ impl Driver {
         let send_again = self.wake.send_again.then(|| now + SEND_AGAIN);
         let compared = self.comparing.as_ref().map(|comparing| comparing.until);
         let unheard = (!self.unheard.hosts.is_empty()).then(|| now + LOOK_AT_CLOCK);
-        [due, send_again, self.wake.show, compared, unheard].into_iter().flatten().min()
+        let hear = self
+            .wake
+            .hear
+            .values()
+            .min()
+            .map(|from| now + from.since(self.shared.clock.now()).clamp(HEAR_AGAIN, LOOK_AT_CLOCK));
+        [due, send_again, self.wake.show, compared, unheard, hear].into_iter().flatten().min()
     }
 
     fn look_at_everything(&mut self) -> Vec<Command> {
@@ -434,7 +447,7 @@ impl Driver {
             return;
         }
         let work = self.operation.wanted();
-        self.wake.due = work.wake_at;
+        (self.wake.due, self.wake.hear) = (work.wake_at, work.hear);
         if self.is_comparing() {
             return;
         }

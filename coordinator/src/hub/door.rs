@@ -297,6 +297,7 @@ mod tests {
     use rfs_rollout::GENERATIONS;
 
     use super::super::bed::{Opened, open};
+    use super::super::wheel::Wheel;
     use super::*;
     use crate::store::suite::{append, event, hosts, new, operation};
     use crate::store::{Append, Store as _};
@@ -449,6 +450,12 @@ mod tests {
         };
         assert_eq!(hall.says(other).await, ["HOST_BUSY"], "the first may be back in a moment");
         hall.opened.clock.advance(Duration::from_secs(11));
+        assert_eq!(hall.says(other).await, ["HOST_BUSY"], "nobody was heard meanwhile");
+        let mut wheel = Wheel::new(hall.opened.clock.now());
+        for _ in 0..11 {
+            hall.opened.clock.advance(Duration::from_secs(1));
+            wheel.turn(&hall.opened.hub).await;
+        }
         assert_eq!(hall.says(other).await, ["look at web-1"]);
         assert_eq!(labels(&hall), [("role".into(), "web".into()), ("zone".into(), "a".into())].into());
 

@@ -4,7 +4,7 @@ mod card;
 mod reading;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::STALE;
 use super::machines::{Present, Starts};
 use super::session::Session;
+use super::wheel::LATE;
 use crate::driver::fleet::{SessionNumber, Sighting};
 use crate::store::{HostRow, Machines};
 
@@ -26,8 +27,9 @@ pub use card::HostCard;
 /// Every host that was ever seen, and the sessions that they hold.
 pub(super) struct Roster {
     hosts: RwLock<BTreeMap<HostId, Entry>>,
-    /// Nobody was heard before.
-    opened_at: Timestamp,
+    /// Since when agents are heard without a break, and when that was last looked at.
+    listening: AtomicI64,
+    looked_at: AtomicI64,
     sessions: AtomicU64,
     /// Grows with each change that somebody may want to see.
     version: watch::Sender<u64>,
@@ -114,7 +116,8 @@ impl Roster {
         };
         Self {
             hosts: RwLock::new(rows.into_iter().map(entry).collect()),
-            opened_at: now,
+            listening: AtomicI64::new(now.0),
+            looked_at: AtomicI64::new(now.0),
             sessions: AtomicU64::new(0),
             version: watch::Sender::new(0),
         }
@@ -143,13 +146,29 @@ impl Roster {
         Admitted { session, replaced }
     }
 
+    /// Agents are heard, since `listening` without a break.
+    pub(super) fn listens(&self, listening: Timestamp, now: Timestamp) {
+        self.listening.store(listening.0, Ordering::SeqCst);
+        self.looked_at.store(now.0, Ordering::SeqCst);
+    }
+
+    /// For how long nothing was heard of who was last heard then, as far as anybody could be.
+    fn silence(&self, heard: Timestamp, now: Timestamp) -> Duration {
+        let looked_at = Timestamp(self.looked_at.load(Ordering::SeqCst));
+        if now.since(looked_at) > LATE {
+            // Nobody was heard since: it is us who stood still.
+            return Duration::ZERO;
+        }
+        now.since(heard.max(Timestamp(self.listening.load(Ordering::SeqCst))))
+    }
+
     /// What is known of the machines that speak for a host, and of the one that does now.
     pub(super) fn name(&self, host: &HostId, now: Timestamp) -> Name {
         let hosts = self.read();
         let Some(entry) = hosts.get(host) else { return Name::default() };
         // One that has no connection at this moment may have lost it a moment ago.
-        let heard = entry.session.as_ref().map_or(entry.last_seen.max(self.opened_at), |is| is.last_heard());
-        let present = Present { connected: entry.session.is_some(), silent: now.since(heard) };
+        let heard = entry.session.as_ref().map_or(entry.last_seen, |session| session.last_heard());
+        let present = Present { connected: entry.session.is_some(), silent: self.silence(heard, now) };
         Name {
             machines: entry.machines.clone(),
             starts: entry.starts.clone(),

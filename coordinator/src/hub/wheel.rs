@@ -18,8 +18,8 @@ const PLACES: u64 = 4;
 const SILENT: Duration = Duration::from_secs(8);
 /// One that says nothing for so long is not there: its session is over.
 const GONE: Duration = Duration::from_secs(90);
-/// A turn that comes so much too late says that it was the coordinator that stood still, and not the agents.
-const LATE: Duration = Duration::from_secs(2);
+/// A turn that comes so late after the one before says that it was the coordinator that stood still, and not the agents.
+pub(super) const LATE: Duration = Duration::from_secs(3);
 
 /// Turns until the hub stops.
 pub(super) async fn turn(hub: Hub) {
@@ -37,7 +37,7 @@ pub(super) async fn turn(hub: Hub) {
 
 /// Where the wheel stands.
 #[derive(Debug)]
-struct Wheel {
+pub(super) struct Wheel {
     /// The number of the turn. The first ping of a session has the number 0 and is sent when it comes in.
     number: u64,
     /// When it turned last.
@@ -47,14 +47,14 @@ struct Wheel {
 }
 
 impl Wheel {
-    fn new(now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self { number: 0, turned: now, listening: now }
     }
 
-    async fn turn(&mut self, hub: &Hub) {
+    pub(super) async fn turn(&mut self, hub: &Hub) {
         let (now, roster) = (hub.shared.clock.now(), &hub.shared.roster);
         let stood_still = now.since(self.turned);
-        if stood_still > TURN + LATE {
+        if stood_still > LATE {
             warn!(
                 milliseconds = stood_still.as_millis(),
                 "the coordinator stood still; agents have time to be heard"
@@ -62,6 +62,7 @@ impl Wheel {
             self.listening = now;
         }
         (self.turned, self.number) = (now, self.number + 1);
+        roster.listens(self.listening, now);
         let silent = roster.let_go_silent(now, self.listening, SILENT);
         for host in silent {
             warn!(%host, "nothing was heard from the agent for {} s; it counts as not connected", SILENT.as_secs());

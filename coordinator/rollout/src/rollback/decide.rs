@@ -7,6 +7,7 @@ use rfs_model::{Generation, Health, HostId, Reason, RollbackId, SnapshotId, Time
 use super::advance::Draft;
 use super::event::RollbackEvent;
 use super::state::{Direction, HostPhase, PauseCause, Phase};
+use super::timers::is_confirmed;
 use crate::command::{Command, Connected, Person, PersonAction, Refusal};
 use crate::fleet::Reading;
 use crate::host::{Failure, Report};
@@ -128,8 +129,20 @@ impl Draft<'_> {
         let since = since.max(floor).min(at);
         // After another restore it is another stretch, even if that took no time: the report may come later.
         let same = since <= known.since.plus(SAME_STRETCH) && after == known.after;
+        let mut since = since;
         if known.health == health && (same || health == Health::Unknown) {
-            return;
+            // Messages take their time, and differ in it: of two beginnings of one stretch the later is the safe one.
+            since = since.max(known.since);
+            let confirms = self.state.unconfirmed(record).is_some()
+                && match record.phase {
+                    HostPhase::Applied { since: applied } => {
+                        is_confirmed(record, self.state.passes_at(record, applied, since), measured_at)
+                    }
+                    _ => false,
+                };
+            if !confirms {
+                return;
+            }
         }
         let (host, evidence, after) = (host.clone(), evidence.to_owned(), Some(after));
         self.emit(RollbackEvent::HealthChanged { at, host, health, since, evidence, after, measured_at });

@@ -584,3 +584,28 @@ fn an_undo_tries_again_what_could_not_go_back() {
     assert_eq!(play.rollback().outcome(), Some(Outcome::RevertFailed));
     assert_eq!(play.rollback().backups(), BTreeMap::from([(host("a"), snapshot(2))]));
 }
+
+/// With the shipped interval of 10 s, ten seconds of a good verdict can rest on two measurements in the first of them.
+#[test]
+fn a_host_passes_once_it_was_measured_good_after_it_had_been_good_for_long_enough() {
+    check("a b; ok a; blind a; wait 15", "a applied, b untouched | running");
+    check("a b; ok a; blind a; wait 15; seen a; wait 1", "a passed, b applying | running");
+    check(
+        "a b; ok a; blind a; wait 15; bad a; wait 45",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503",
+    );
+    check("a b; ok a; blind a; wait 79", "a applied, b untouched | running");
+    check(
+        "a b; ok a; blind a; wait 80",
+        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: not measured after it had been healthy for long enough 60s after its change",
+    );
+}
+
+/// The walk with the seed 252462, and its way back: a coordinator that was away fails nobody, and passes nobody unheard.
+#[test]
+fn where_health_is_not_looked_at_a_host_that_has_passed_is_given_the_time_to_come_back() {
+    let away = "a b ignore-health sizes=2; ok a; pause; off a; away 5";
+    check(&format!("{away}; resume; ok b; wait 19"), "a doubtful, b passed | running");
+    check(&format!("{away}; resume; ok b; wait 20"), "a passed, b passed | SUCCEEDED");
+    check(&format!("{away}; resume; ok b; on a"), "a passed, b passed | SUCCEEDED");
+}

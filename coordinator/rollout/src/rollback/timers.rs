@@ -9,9 +9,9 @@ use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
 use crate::host::Failure;
 use crate::request::OnUnreachable;
 
-/// How long an agent that lost its connection may take to be back: it waits for up to 10 s between two attempts, and each
-/// takes a moment.
-const RETURN: Duration = Duration::from_secs(15);
+/// How long an agent that lost its connection may take to be back: it waits for up to 10 s between two attempts, and up to 10 s
+/// more where it is told to.
+pub const RETURN: Duration = Duration::from_secs(20);
 
 /// What is due for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,19 +71,35 @@ impl Rollback {
             |what: &str| Due::Fail(host.ill(&format!("{what} {:?} after its change", gate.healthy_deadline)));
         match host.health.health {
             Health::Good => {
-                // Without the number of the change there is only the time of its report to tell what came after it.
-                let good_since =
-                    if host.restore.is_some() { host.health.since } else { host.health.since.max(since) };
-                let pass = good_since.plus(gate.min_healthy_time);
-                if pass <= extended {
+                let pass = self.passes_at(host, since, host.health.since);
+                if pass > extended {
+                    (extended, fail("not healthy for long enough"))
+                } else if is_confirmed(host, pass, host.health.measured_at) {
                     (pass, Due::Pass)
                 } else {
-                    (extended, fail("not healthy for long enough"))
+                    let measured_by = extended.plus(self.request.policy.unreachable_after.max(RETURN));
+                    (measured_by, fail("not measured after it had been healthy for long enough"))
                 }
             }
             Health::Bad => (deadline, fail("unhealthy")),
             Health::Unknown => (self.heard_by(host, deadline), fail("health unknown")),
         }
+    }
+
+    /// When a host that reached its target at `applied`, and has been good since `since`, has been good for long enough.
+    pub(super) fn passes_at(&self, host: &HostRecord, applied: Timestamp, since: Timestamp) -> Timestamp {
+        // Without the number of the change there is only the time of its report to tell what came after it.
+        let good_since = if host.restore.is_some() { since } else { since.max(applied) };
+        good_since.plus(self.request.policy.gate.min_healthy_time)
+    }
+
+    /// When a host that is good has been so for long enough, if it was not measured good after that yet.
+    pub(super) fn unconfirmed(&self, host: &HostRecord) -> Option<Timestamp> {
+        let HostPhase::Applied { since } = host.phase else { return None };
+        let watched = self.judges() && !self.request.policy.gate.ignore_health;
+        let is_good = watched && host.health.health == Health::Good;
+        let pass = is_good.then(|| self.passes_at(host, since, host.health.since))?;
+        (!is_confirmed(host, pass, host.health.measured_at)).then_some(pass)
     }
 
     fn due_of_doubtful(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
@@ -93,7 +109,10 @@ impl Rollback {
             (by, Due::Fail(host.ill(&format!("{what} since {since}"))))
         };
         match host.health.health {
-            _ if gate.ignore_health => unheard("not heard of"),
+            // Nobody asked how it is, and it said that it is there: it is only given the time to say that it has obeyed newer
+            // commands since.
+            _ if gate.ignore_health && host.contested.is_none() => (self.all_back_by(), Due::Pass),
+            _ if gate.ignore_health => unheard("not one machine"),
             Health::Unknown | Health::Good => unheard("health unknown"),
             Health::Bad => (since, Due::Fail(host.ill("unhealthy again after it had passed"))),
         }
@@ -242,6 +261,12 @@ impl Rollback {
         let start_by = waiting.then(|| self.start_by());
         [hosts, start_by, self.budget_by(), self.unheard_by()].into_iter().flatten().min()
     }
+}
+
+/// Whether the host was measured good at or after `pass`: that it was good before, and nobody has looked since, is not enough.
+/// A host that does not number its restores does not say when it measures either.
+pub(super) fn is_confirmed(host: &HostRecord, pass: Timestamp, measured_at: Option<Timestamp>) -> bool {
+    host.restore.is_none() || measured_at.is_some_and(|at| at >= pass)
 }
 
 impl HostRecord {

@@ -10,7 +10,8 @@ impl Rollback {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self) -> Work {
         let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
-        Work { commands: commands.collect(), wake_at: self.wake_at() }
+        let hear = self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.unconfirmed(host)?)));
+        Work { commands: commands.collect(), hear: hear.collect(), wake_at: self.wake_at() }
     }
 
     fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {

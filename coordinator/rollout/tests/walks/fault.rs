@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     HostKeepsItsVerdict,
     /// Readings from before a host's change count.
     OldReadingsCount,
+    /// A host that was good passes when the time comes, although nobody has looked since.
+    PassesByTime,
     /// A coordinator that was away does not say so.
     ReturnsWithoutListening,
     /// What was sent before the coordinator stood still, and read after it, counts as news.

@@ -8,6 +8,8 @@ use super::dice::Dice;
 
 /// How often a check is measured while its verdict is open.
 const OPEN: Duration = Duration::from_secs(1);
+/// For how long after a restore checks are measured as often as while their verdict is open.
+const SETTLING: Duration = Duration::from_secs(30);
 /// How many stretches are remembered.
 const REMEMBERED: usize = 8;
 
@@ -19,7 +21,7 @@ pub(crate) struct Monitor {
     pub(crate) health: Health,
     /// Since when.
     pub(crate) since: Timestamp,
-    /// When the last measurement was made.
+    /// When the last measurement was made that agrees with the verdict.
     pub(crate) measured_at: Option<Timestamp>,
     /// How many restores had ended before the measurements that the verdict rests on.
     pub(crate) after: u64,
@@ -27,6 +29,7 @@ pub(crate) struct Monitor {
     run: u32,
     is_reached: bool,
     next: Timestamp,
+    settled_at: Timestamp,
     good: Vec<Stretch>,
 }
 
@@ -35,6 +38,8 @@ pub(crate) struct Monitor {
 struct Stretch {
     from: Timestamp,
     until: Option<Timestamp>,
+    /// When it was last measured good.
+    measured_at: Timestamp,
     after: u64,
 }
 
@@ -54,6 +59,7 @@ impl Monitor {
             run: 3,
             is_reached: true,
             next: now.plus(interval),
+            settled_at: now,
             good: Vec::new(),
         };
         monitor.becomes(health, now);
@@ -64,7 +70,7 @@ impl Monitor {
     pub(crate) fn restart(&mut self, now: Timestamp, after: u64) {
         self.becomes(Health::Unknown, now);
         (self.run, self.is_reached, self.measured_at, self.after) = (0, false, None, after);
-        self.next = now;
+        (self.next, self.settled_at) = (now, now.plus(SETTLING));
     }
 
     /// It stood still: what was due is made up for now.
@@ -78,19 +84,35 @@ impl Monitor {
             let began = self.next;
             self.run = if found == self.run_of { self.run.saturating_add(1) } else { 1 };
             self.run_of = found;
-            self.measured_at = Some(began);
             let enough = if found == Health::Good { self.good_after } else { self.bad_after };
             if self.run >= enough {
                 self.is_reached = true;
                 self.becomes(found, began);
             }
-            let pause = if self.is_open() { self.interval.min(OPEN) } else { self.interval };
+            self.agrees(found, began);
+            let settles = began < self.settled_at;
+            let pause = if self.is_open() || settles { self.interval.min(OPEN) } else { self.interval };
             self.next = began.plus(pause);
-            if !self.is_open() && self.next <= now {
+            if !self.is_open() && !settles && self.next <= now {
                 // The others find the same: only the last one matters.
                 let left = now.since(self.next).as_millis() / pause.as_millis();
                 self.next = self.next.plus(pause * u32::try_from(left).expect("a walk is short"));
             }
+        }
+    }
+
+    /// The next measurement.
+    pub(crate) fn next(&self) -> Timestamp {
+        self.next
+    }
+
+    fn agrees(&mut self, found: Health, began: Timestamp) {
+        if found != self.health && self.health == Health::Good {
+            return;
+        }
+        self.measured_at = Some(began);
+        if let Some(last) = self.good.last_mut().filter(|last| last.until.is_none()) {
+            last.measured_at = began;
         }
     }
 
@@ -114,15 +136,22 @@ impl Monitor {
             if self.good.len() == REMEMBERED {
                 self.good.remove(0);
             }
-            self.good.push(Stretch { from: at, until: None, after: self.after });
+            self.good.push(Stretch { from: at, until: None, measured_at: at, after: self.after });
         }
         (self.health, self.since) = (health, at);
     }
 
-    /// Whether it was good at some moment from `until` on, without a break since `from` or earlier, and all of that was
-    /// measured after so many restores.
-    pub(crate) fn was_good(&self, from: Timestamp, until: Timestamp, after: u64) -> bool {
-        let long = |good: &Stretch| good.from <= from && good.until.is_none_or(|end| end >= until);
+    /// Whether it has been good since `from` or earlier, as measured after so many restores.
+    pub(crate) fn was_good_since(&self, from: Timestamp, after: u64) -> bool {
+        self.good.iter().any(|good| good.after >= after && good.from <= from && good.until.is_none())
+    }
+
+    /// Whether it was good at some moment from `until` on, without a break for `long`, from the first to the last good
+    /// measurement of that, and all of it was measured after so many restores.
+    pub(crate) fn was_good(&self, long: Duration, until: Timestamp, after: u64) -> bool {
+        let long = |good: &Stretch| {
+            good.from.plus(long) <= good.measured_at && good.until.is_none_or(|end| end >= until)
+        };
         self.good.iter().any(|good| good.after >= after && long(good))
     }
 }

@@ -83,9 +83,10 @@ impl<'w> Truth<'w> {
     fn good_for(&self, host: &HostId, long: Duration) -> bool {
         let agent = self.machine(host);
         let known = self.known_from(agent);
-        let from = ago(self.now, long.saturating_sub(TOLERANCE));
         let there = agent.quiet_since.is_none_or(|since| since >= known);
-        there && !self.contested(host) && agent.monitor.was_good(from, known, agent.told_restore)
+        there
+            && !self.contested(host)
+            && agent.monitor.was_good(long.saturating_sub(TOLERANCE), known, agent.told_restore)
     }
 
     /// Whether the host was measured good a moment ago, before or after whatever change.
@@ -93,7 +94,7 @@ impl<'w> Truth<'w> {
         let agent = self.machine(host);
         let known = self.known_from(agent);
         let there = agent.quiet_since.is_none_or(|since| since >= known);
-        there && !self.contested(host) && agent.monitor.was_good(self.now, known, 0)
+        there && !self.contested(host) && agent.monitor.was_good(Duration::ZERO, known, 0)
     }
 
     fn at(&self, host: &HostId, snapshot: SnapshotId) -> bool {
@@ -529,7 +530,7 @@ fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Tru
     let ill = |name: &HostId| !there(name) || (watched && !good(name));
     // One that was ill a moment ago may be taken for one that is down anyway.
     let agent = truth.machine(started);
-    let was_good = agent.monitor.was_good(truth.ago(LAG), truth.now, agent.told_restore);
+    let was_good = agent.monitor.was_good_since(truth.ago(LAG), agent.told_restore);
     let heard = agent.quiet_until(truth.now) < truth.ago(LAG);
     let well = there(started) && (!watched || (was_good && heard && !truth.contested(started)));
     let unproven = |name: &HostId| {

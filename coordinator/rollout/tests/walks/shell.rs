@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::rollback::{Outcome, RollbackEvent};
+use rfs_rollout::rollback::{Outcome, RETURN, RollbackEvent};
 use rfs_rollout::{Command, Connected, Draft, Event, GENERATIONS, Operation, Reading, Report, Work};
 
 use super::fault::Fault;
 use super::hub::{Session, Welcome};
 use super::world::{Coordinator, Down, SILENT, Said, World, seconds};
 
-/// How long the hosts of an operation that is gone on with are waited for before any of them is told anything.
-const COMPARING: Duration = Duration::from_secs(12);
 /// How long a driver may take to look at a host.
 const LOOK: usize = 1_000;
 /// A standstill that is longer is noticed.
@@ -258,6 +256,10 @@ impl World {
             {
                 reading.after = rfs_model::RestoreNumber(u64::MAX);
             }
+            if let (Command::Health { reading, .. }, Some(Fault::PassesByTime)) = (&mut command, self.fault) {
+                // As if it had been measured at the very end, however long that is from now.
+                reading.measured_at = reading.measured_at.map(|_| at.plus(seconds(60)));
+            }
             draft.handle(&command, at).expect("hosts are never refused");
         }
         draft.settle(at);
@@ -284,8 +286,9 @@ impl World {
 
     /// Asks the operation what should be in flight.
     fn wants(&mut self) {
-        let Work { commands, wake_at } = self.operation.wanted();
+        let Work { commands, hear, wake_at } = self.operation.wanted();
         (self.coordinator.commands, self.coordinator.wake) = (commands, wake_at);
+        self.coordinator.hear = hear;
     }
 
     fn store(&mut self, events: Vec<Event>) {
@@ -381,7 +384,7 @@ impl World {
         let waits = waits.map(|(name, _)| name.clone()).collect();
         self.coordinator = Coordinator {
             sessions: self.coordinator.sessions,
-            comparing: Some((waits, self.now.plus(COMPARING))),
+            comparing: Some((waits, self.now.plus(RETURN))),
             offset: self.stepped_clock(),
             ..Coordinator::default()
         };

@@ -50,6 +50,8 @@ pub(crate) struct World {
     /// When each machine says hello next, and which ones say their health again.
     tries: BTreeMap<usize, Timestamp>,
     pub(super) says_again: BTreeMap<usize, Timestamp>,
+    /// When the last measurement was made that each machine has told of.
+    said: BTreeMap<usize, Option<Timestamp>>,
     flaps: BTreeMap<usize, Timestamp>,
     pub(super) oracle: Oracle,
     pub(super) fault: Option<Fault>,
@@ -72,6 +74,8 @@ pub(super) struct Coordinator {
     pub(super) comparing: Option<(BTreeSet<HostId>, Timestamp)>,
     /// What should be in flight.
     pub(super) commands: BTreeMap<HostId, HostCommand>,
+    /// Hosts whose health must be measured again before they pass, each from when on.
+    pub(super) hear: BTreeMap<HostId, Timestamp>,
     /// When something is due, and not before when a deadline is looked at again that brought nothing about.
     pub(super) wake: Option<Timestamp>,
     pub(super) not_before: Option<Timestamp>,
@@ -190,6 +194,7 @@ impl World {
             air: VecDeque::new(),
             tries: BTreeMap::new(),
             says_again: BTreeMap::new(),
+            said: BTreeMap::new(),
             flaps: BTreeMap::new(),
             oracle: Oracle::new(now),
             fault,
@@ -487,7 +492,9 @@ impl World {
         let machine = self.dice.pick(&alive);
         let instance = self.machines[machine].instance;
         self.seats.get_mut(&host).expect("it is there").accept(machine, instance);
-        self.machines[machine].disturbed_at = self.now;
+        for machine in self.seats[&host].machines.clone() {
+            self.machines[machine].disturbed_at = self.now;
+        }
         self.tries.insert(machine, self.now);
     }
 
@@ -525,8 +532,9 @@ impl World {
             (falls > self.now && !self.machines[session.machine].reaches()).then_some(falls)
         });
         let heard = self.air.iter().map(|said| said.due);
+        let measured = self.awaited().map(|(_, at)| at);
         let looks = coordinator.look.values().copied();
-        mine.chain(alarm).chain(compared).chain(silent).chain(heard).chain(looks).min()
+        mine.chain(alarm).chain(compared).chain(silent).chain(heard).chain(looks).chain(measured).min()
     }
 
     fn happen(&mut self) {
@@ -553,9 +561,29 @@ impl World {
             self.tries.remove(&machine);
             self.hello(machine);
         }
+        // Agents say what they measure; it matters where a host waits for it.
+        let awaited: Vec<usize> = self.awaited().map(|(machine, _)| machine).collect();
+        for machine in awaited {
+            self.machines[machine].measure(now);
+            if self.said.get(&machine) != Some(&self.machines[machine].monitor.measured_at) {
+                self.say(machine);
+            }
+        }
         if !self.coordinator.is_away {
             self.coordinate();
         }
+    }
+
+    /// The machines of hosts that pass once they were measured again, and when they are.
+    fn awaited(&self) -> impl Iterator<Item = (usize, Timestamp)> {
+        let coordinator = &self.coordinator;
+        let awaited = coordinator.hear.iter().filter(|_| !coordinator.is_away);
+        awaited.filter_map(|(host, from)| {
+            let machine = self.seats[host].session.as_ref()?.machine;
+            let agent = &self.machines[machine];
+            let from = Timestamp(from.0 - coordinator.offset);
+            agent.reaches().then(|| (machine, agent.monitor.next().max(from)))
+        })
     }
 
     /// An agent says at once when its verdict is another.
@@ -589,6 +617,7 @@ impl World {
             measured: monitor.measured_at.map(|at| now.since(at)),
             after: RestoreNumber(monitor.after),
         };
+        self.said.insert(machine, monitor.measured_at);
         self.air.push_back(said);
     }
 

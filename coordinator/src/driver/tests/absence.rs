@@ -113,7 +113,7 @@ async fn a_host_that_turned_ill_while_the_coordinator_stood_still_does_not_pass(
     bed.agents.is(&host("a"), Health::Bad);
     bed.stands_still(600).await;
     // So long may an agent take to be back.
-    bed.pass(&coordinator, id, 14).await;
+    bed.pass(&coordinator, id, 19).await;
     bed.check(&coordinator, id, "a1 applied | b2 untouched | running").await;
     bed.pass(&coordinator, id, 2).await;
     bed.check(&coordinator, id, "a1 unhealthy | b2 untouched | paused").await;

@@ -304,7 +304,11 @@ impl Fleet for Link {
             let absent = Sighting { contested: agent.contested.clone(), ..Sighting::absent(now) };
             let Some(session) = agent.session.filter(|_| !agent.silent) else { return absent };
             let (accepted, snapshot) = agent.introduced;
-            let reading = agent.heard.clone().unwrap_or_else(|| Reading::unknown(now, "not heard yet"));
+            let mut reading = agent.heard.clone().unwrap_or_else(|| Reading::unknown(now, "not heard yet"));
+            // One that says everything at once is measured all the time.
+            if agent.lag.is_some_and(|lag| lag.is_zero()) {
+                reading.measured_at = reading.measured_at.map(|_| now);
+            }
             Sighting {
                 session: Some(session),
                 instance: Some(agent.instance),

@@ -3,7 +3,7 @@
 //! A script begins with its hosts and policy and goes on with what happens, step by step, parted by `;`. Every host has a
 //! connection and is healthy before the rollback, has 300 s for its change, and must be healthy for 10 s within 60 s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rfs_model::{
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::super::*;
 use crate::fleet::{Admission, FleetView, HostView, Presence, Reading};
 use crate::host::{Answer, Failure, Report, Restored, Step, StepKind};
-use crate::operation::{Event, Operation};
+use crate::operation::{Event, Operation, Work};
 use crate::plan::{WaveIndex, plan};
 use crate::request::{
     Amount, Budget, Canary, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection,
@@ -31,6 +31,8 @@ pub(super) struct Play {
     /// How many restores each host has ended, and how it has been since the last one that said.
     restores: BTreeMap<HostId, u64>,
     health: BTreeMap<HostId, (Health, String)>,
+    /// Hosts whose checks are not measured any more, and whose agents do not say anything: nobody has noticed yet.
+    blind: BTreeSet<HostId>,
 }
 
 const FIRST: Generation = Generation(40);
@@ -112,8 +114,8 @@ impl Play {
         let created = Box::new(Created { id: id(), request, plan, hosts });
         let event = Event::Rollback(RollbackEvent::Created { at: now, created });
         let operation = Operation::begin(&event).expect("a creation");
-        let (restores, health) = Default::default();
-        let mut play = Self { operation, events: vec![event], now, refusal: None, restores, health };
+        let (restores, health, blind) = Default::default();
+        let mut play = Self { operation, events: vec![event], now, refusal: None, restores, health, blind };
         play.take(&Command::Tick);
         play
     }
@@ -146,7 +148,19 @@ impl Play {
 
     fn wait(&mut self, seconds: i64) {
         let until = Timestamp(self.now.0 + seconds * 1000);
-        while let Some(due) = self.operation.wanted().wake_at.filter(|due| *due <= until) {
+        loop {
+            let Work { wake_at, hear, .. } = self.operation.wanted();
+            // Hosts that are not blind are measured all the time.
+            let heard = hear
+                .into_iter()
+                .filter(|(host, at)| *at <= until && !self.blind.contains(host))
+                .min_by_key(|(_, at)| *at);
+            if let Some((host, at)) = heard.filter(|(_, at)| wake_at.is_none_or(|due| *at <= due)) {
+                self.now = self.now.max(at);
+                self.measured(&host);
+                continue;
+            }
+            let Some(due) = wake_at.filter(|due| *due <= until) else { break };
             self.now = self.now.max(due);
             let before = self.events.len();
             self.take(&Command::Tick);
@@ -180,8 +194,12 @@ impl Play {
                 if let ("sound", Some((name, seconds))) = (verb, what.split_once(' ')) {
                     return self.sound(&host(name), seconds.parse().expect("seconds"));
                 }
-                for name in what.split_whitespace() {
-                    self.tell(verb, &host(name));
+                for name in what.split_whitespace().map(host) {
+                    match verb {
+                        "blind" => drop(self.blind.insert(name)),
+                        "seen" => drop(self.blind.remove(&name)),
+                        _ => self.tell(verb, &name),
+                    }
                 }
                 return;
             }
@@ -208,6 +226,17 @@ impl Play {
             let again = self.reading(host, 0);
             self.take(&again);
         }
+    }
+
+    /// The host's checks have found the same again.
+    fn measured(&mut self, host: &HostId) {
+        let mut command = self.reading(host, 0);
+        if let (Command::Health { reading, .. }, Some(record)) =
+            (&mut command, self.rollback().hosts.get(host))
+        {
+            reading.since = record.health.since;
+        }
+        self.take(&command);
     }
 
     fn sound(&mut self, host: &HostId, seconds: u64) {
