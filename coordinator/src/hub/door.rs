@@ -281,6 +281,7 @@ fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introducti
         accepted: Generation(hello.generation),
         snapshot: optional_snapshot_id("hello.snapshot", &hello.snapshot).map_err(invalid)?,
         agent_time: hello.agent_time.map(from_wire_time),
+        certificate_end: peer.not_after,
     };
     Ok((facts, introduction))
 }

@@ -145,7 +145,7 @@ impl World {
                 ("zone".to_owned(), dice.pick(&["a", "b"]).to_owned()),
                 ("role".to_owned(), dice.pick(&["db", "web"]).to_owned()),
             ]);
-            fleet.hosts.insert(name.clone(), HostView { labels });
+            fleet.hosts.insert(name.clone(), HostView { labels, ..HostView::default() });
             let ill = release_is_ill || dice.percent(8);
             fleet.targets.insert(name.clone(), snapshot(2, number, ill));
             let before = snapshot(1, number, dice.percent(20));
