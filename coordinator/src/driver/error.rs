@@ -20,12 +20,12 @@ pub enum OperationError {
     #[error("there is no complete checkpoint yet")]
     NoneComplete,
     /// No complete checkpoint has a snapshot of every host that is chosen.
-    #[error("no complete checkpoint has all {chosen} chosen hosts; the newest, {newest}, lacks {lacks}")]
+    #[error("no complete checkpoint has all {chosen} chosen hosts; the fullest, {fullest}, lacks {lacks}")]
     NoneHasAll {
         /// How many hosts are chosen.
         chosen: usize,
-        /// The newest complete checkpoint that has any of them.
-        newest: CheckpointId,
+        /// The complete checkpoint that has most of them; of several, the newest.
+        fullest: CheckpointId,
         /// Which of them it lacks, in words.
         lacks: String,
     },
@@ -190,8 +190,8 @@ impl OperationError {
         match self {
             Self::NotYetTaken(id) => Some(format!("follow it with: rfs checkpoint show {id}")),
             Self::NoneComplete => Some("take one with: rfs checkpoint create".to_owned()),
-            Self::NoneHasAll { newest, .. } => Some(format!(
-                "leave those hosts as they are: --checkpoint {newest}; or choose fewer hosts with --host or --selector"
+            Self::NoneHasAll { fullest, .. } => Some(format!(
+                "leave those hosts as they are: --checkpoint {fullest}; or choose fewer hosts with --host or --selector"
             )),
             Self::StillRuns(id) => Some(format!("end it first: rfs rollback abort {id}")),
             Self::StillAtWork { of, .. } => {

@@ -36,7 +36,7 @@ impl Operations {
             let offered = fleet.hosts.len();
             return Err(PlanError::no_host_matches(selector, offered, "the fleet", &fleet).into());
         }
-        let mut newest: Option<(CheckpointId, Vec<HostId>)> = None;
+        let mut fullest: Option<(CheckpointId, Vec<HostId>)> = None;
         let mut looked_into = 0;
         let mut after = None;
         loop {
@@ -50,8 +50,9 @@ impl Operations {
                 if lacks.is_empty() {
                     return Ok(id);
                 }
-                if lacks.len() < chosen.len() {
-                    newest.get_or_insert((id, lacks));
+                let least = fullest.as_ref().map_or(chosen.len(), |(_, lacks)| lacks.len());
+                if lacks.len() < least {
+                    fullest = Some((id, lacks));
                 }
                 looked_into += 1;
             }
@@ -60,8 +61,8 @@ impl Operations {
                 break;
             }
         }
-        let Some((newest, lacks)) = newest else { return Err(OperationError::NoneComplete) };
-        Err(OperationError::NoneHasAll { chosen: chosen.len(), newest, lacks: names(&lacks) })
+        let Some((fullest, lacks)) = fullest else { return Err(OperationError::NoneComplete) };
+        Err(OperationError::NoneHasAll { chosen: chosen.len(), fullest, lacks: names(&lacks) })
     }
 }
 

@@ -89,7 +89,7 @@ fn what_cannot_be_issued_is_refused_with_what_to_do() {
     );
     check(
         order(operator("alice"), &["localhost"]),
-        "operator/alice is not dialled, so its certificate takes no host names; leave --name out",
+        "operator/alice is not dialled, so its certificate takes no host names; leave --dns out",
     );
     check(
         Order { validity: Duration::ZERO, ..order(agent("web-1"), &[]) },
