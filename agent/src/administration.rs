@@ -17,8 +17,10 @@ use crate::local::{
     SnapshotKind, SnapshotView,
 };
 
-/// The snapshot that a person means: by the beginning of its id, or the latest, which is never a backup: after a restore
-/// the newest snapshot is what the host was before it, and who types the same line again does not mean that.
+/// Finds the snapshot that a person means: by the beginning of its id, or the latest.
+///
+/// The latest is never a backup: after a restore the newest snapshot is the backup of it, and a person who types the same
+/// line again does not mean to go there.
 pub(crate) fn resolve(store: &Store, text: &str) -> Result<SnapshotId, StoreError> {
     if text != "latest" {
         return store.resolve_prefix(text);

@@ -201,7 +201,7 @@ async fn a_host_that_stays_sick_pauses_the_rollback_and_a_person_decides() {
     let failure = operator.refused(promote(Some(2)).await);
     assert_eq!(failure.reason, Reason::WrongState, "another wave is present: {failure:?}");
     operator.good(promote(Some(1)).await);
-    // Whoever did not hear the answer may ask again.
+    // A caller that did not hear the answer may ask again.
     operator.good(promote(Some(1)).await);
     let ended = ended(&operator, &rollback).await;
     assert_eq!(ended.outcome(), rollback::Outcome::Partial, "{ended:?}");
@@ -554,6 +554,12 @@ async fn latest_is_the_newest_complete_checkpoint_that_has_every_chosen_host() {
     let failure = operator.refused(latest(None).await);
     assert_eq!(failure.reason, Reason::CheckpointIncomplete, "{failure:?}");
     assert!(failure.message.ends_with("lacks web-4"), "{failure:?}");
+    let failure = operator.refused(latest(only(&["web-4"])).await);
+    assert_eq!(
+        failure.reason,
+        Reason::CheckpointIncomplete,
+        "there are checkpoints, but not of it: {failure:?}"
+    );
     let failure = operator.refused(latest(only(&["wbe-4"])).await);
     assert!(failure.message.contains("did you mean web-4?"), "{failure:?}");
     drop(late);

@@ -121,7 +121,7 @@ fn over(before: v1::RollbackSpec, given: v1::RollbackSpec) -> v1::RollbackSpec {
     let waves = given.waves.filter(|waves| *waves != v1::WavePolicy::default());
     let unspecified = i32::from(rollback_spec::Strategy::Unspecified);
     let strategy = match given.strategy {
-        // Who names waves wants waves.
+        // A caller who gives waves wants waves.
         strategy if strategy == unspecified && waves.is_some() => rollback_spec::Strategy::Gradual.into(),
         strategy if strategy == unspecified => before.strategy,
         strategy => strategy,
@@ -211,7 +211,7 @@ fn strategy(spec: &v1::RollbackSpec) -> Result<Strategy, FieldError> {
 fn waves(wire: v1::WavePolicy) -> Result<Waves, FieldError> {
     let canary = match (wire.canary_hosts.as_slice(), wire.canary) {
         ([], None) if wire.sizes.is_empty() => Waves::FIRST,
-        // Who gives sizes says how large the first wave is.
+        // With sizes, the first of them is the first wave's.
         ([], None) => Canary::None,
         ([], Some(size)) => Canary::Amount(amount("waves.canary", Some(size))?),
         (hosts, None) => Canary::Hosts(names("waves.canary_hosts", hosts)?),

@@ -19,7 +19,7 @@ use super::duration::show_duration;
 pub(super) use health::counts;
 pub(super) use rollback::outcome_lines;
 pub(super) use screen::Screen;
-pub(super) use standing::{Standing, standing_lines};
+pub(super) use standing::{Standing, names, standing_lines};
 
 /// Something that the coordinator streams until it is over.
 pub(super) trait Watched: prost::Name + Default + 'static {
@@ -65,12 +65,4 @@ fn elapsed(
 ) -> String {
     let Some(from) = from.map(from_wire_time) else { return String::new() };
     format!("  {}", show_duration(to.map_or(now, from_wire_time).since(from)))
-}
-
-/// The first names, and how many there are beyond.
-pub(super) fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 6;
-    let more = names.len().saturating_sub(SHOWN);
-    let first: Vec<_> = names.take(SHOWN).collect();
-    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
 }

@@ -225,7 +225,7 @@ async fn start(
     let request = v1::CreateRollbackRequest { spec: Some(spec), reason, request_id: starting.request_id() };
     let started = client.answer(client.rollbacks().create_rollback(soon(request)).await)?;
     if starting.consent.yes && !output.is_json() {
-        // Who was not shown a plan is told where the hosts go all the same.
+        // With --yes no plan was shown, so the target is named here.
         let name = started.spec.as_ref().map(|spec| spec.checkpoint.clone()).unwrap_or_default();
         let request = v1::GetCheckpointRequest { name };
         let target = client.answer(client.checkpoints().get_checkpoint(soon(request)).await);

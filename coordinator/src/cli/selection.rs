@@ -1,5 +1,7 @@
 //! A selection that takes no host is a mistake, not an empty fleet: it is refused, and what was probably meant is named.
 
+use std::collections::BTreeSet;
+
 use rfs_link::Failure;
 use rfs_model::Reason;
 use rfs_proto::v1;
@@ -9,7 +11,7 @@ use super::connect::{Client, soon};
 use super::error::CliError;
 use super::words::id;
 
-/// Refuses a selection by name or label of which nothing, or a named host not, was found.
+/// Refuses a selection that found no host, or not every host that it names.
 pub(super) async fn not_empty(
     client: &Client,
     selector: &v1::Selector,
@@ -39,7 +41,7 @@ fn check(selector: &v1::Selector, known: &[v1::Host]) -> Result<(), Failure> {
     let mut labels: Vec<_> = selector.labels.iter().collect();
     labels.sort();
     for (key, value) in labels {
-        let all: Vec<String> =
+        let all: BTreeSet<String> =
             known.iter().flat_map(|host| &host.labels).map(|(key, value)| format!("{key}={value}")).collect();
         let label = format!("{key}={value}");
         if !all.contains(&label) {

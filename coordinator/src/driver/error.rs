@@ -26,6 +26,8 @@ pub enum OperationError {
         chosen: usize,
         /// The complete checkpoint that has most of them; of several, the newest.
         fullest: CheckpointId,
+        /// How many of them it lacks.
+        lacking: usize,
         /// Which of them it lacks, in words.
         lacks: String,
     },
@@ -190,6 +192,9 @@ impl OperationError {
         match self {
             Self::NotYetTaken(id) => Some(format!("follow it with: rfs checkpoint show {id}")),
             Self::NoneComplete => Some("take one with: rfs checkpoint create".to_owned()),
+            Self::NoneHasAll { chosen, lacking, .. } if lacking == chosen => {
+                Some("see which hosts each checkpoint has with: rfs checkpoint show ID".to_owned())
+            }
             Self::NoneHasAll { fullest, .. } => Some(format!(
                 "leave those hosts as they are: --checkpoint {fullest}; or choose fewer hosts with --host or --selector"
             )),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rfs_model::{CheckpointId, HostId, Selector};
-use rfs_rollout::{FleetView, PlanError};
+use rfs_rollout::{FleetView, PlanError, some_names};
 
 use super::error::OperationError;
 use super::operations::Operations;
@@ -12,10 +12,8 @@ use crate::store::{ListQuery, OperationKind, Page};
 
 /// How many checkpoints are listed at once.
 const PAGE: u32 = 100;
-/// How many complete checkpoints are looked into.
+/// Once so many complete checkpoints were looked into, no further page is read.
 const LOOKED_INTO: usize = 100;
-/// How many missing hosts are named.
-const NAMED: usize = 6;
 
 impl Operations {
     /// The newest complete checkpoint that has a snapshot of each host that `selector` takes.
@@ -39,7 +37,7 @@ impl Operations {
         let mut fullest: Option<(CheckpointId, Vec<HostId>)> = None;
         let mut looked_into = 0;
         let mut after = None;
-        loop {
+        while looked_into < LOOKED_INTO {
             let query = ListQuery { kind: OperationKind::Checkpoint, deployment: None, limit: PAGE, after };
             let Page { items, next } = self.shared.store.list(query).await?;
             for row in items.into_iter().filter(|row| row.complete) {
@@ -50,26 +48,22 @@ impl Operations {
                 if lacks.is_empty() {
                     return Ok(id);
                 }
-                let least = fullest.as_ref().map_or(chosen.len(), |(_, lacks)| lacks.len());
-                if lacks.len() < least {
+                if fullest.as_ref().is_none_or(|(_, least)| lacks.len() < least.len()) {
                     fullest = Some((id, lacks));
                 }
                 looked_into += 1;
             }
             after = next;
-            if after.is_none() || looked_into >= LOOKED_INTO {
+            if after.is_none() {
                 break;
             }
         }
         let Some((fullest, lacks)) = fullest else { return Err(OperationError::NoneComplete) };
-        Err(OperationError::NoneHasAll { chosen: chosen.len(), fullest, lacks: names(&lacks) })
+        Err(OperationError::NoneHasAll {
+            chosen: chosen.len(),
+            fullest,
+            lacking: lacks.len(),
+            lacks: some_names(lacks.iter().map(HostId::as_str)),
+        })
     }
-}
-
-fn names(hosts: &[HostId]) -> String {
-    let mut names: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
-    if hosts.len() > NAMED {
-        names.push(format!("and {} more", hosts.len() - NAMED));
-    }
-    names.join(", ")
 }

@@ -1,7 +1,7 @@
 //! A line in the coordinator's log for each operation: who asked for what, and how it ended.
 
 use rfs_model::OperationId;
-use rfs_rollout::rollback::Outcome;
+use rfs_rollout::rollback::{Outcome, Phase};
 use rfs_rollout::{Operation, Person};
 use tracing::{info, warn};
 
@@ -43,9 +43,9 @@ pub(super) fn ended(operation: &Operation) {
             info!(checkpoint = %checkpoint.id, %outcome, ?took, missing, "checkpoint ended");
         }
         Operation::Rollback(rollback) => {
-            let Some(outcome) = rollback.outcome() else { return };
+            let Phase::Finished { outcome, cause, .. } = &rollback.phase else { return };
             let took = rollback.last_at.since(rollback.created_at);
-            let cause = rollback.cause.as_ref().map(tracing::field::display);
+            let cause = cause.as_ref().map(tracing::field::display);
             match outcome {
                 Outcome::Succeeded => {
                     info!(rollback = %rollback.id, by = rollback.request.requester, %outcome, ?took, "rollback ended");

@@ -23,7 +23,7 @@ use crate::connections::{Connections, Open, PeerRole, Registered};
 use crate::credentials::{Credentials, CredentialsError, Material, unix_time};
 use crate::identity::{CertificateFacts, SpiffeId};
 
-/// How many days before the end of a certificate it is told, soonest first.
+/// How many days before its end a certificate is warned about, soonest first.
 const TOLD_AT_DAYS: [u64; 3] = [1, 7, 30];
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ use rfs_model::HostId;
 
 use super::{Plan, WaveIndex};
 use crate::fleet::FleetView;
+use crate::names::some_names;
 use crate::request::GatePolicy;
 
 /// A wave whose gate cannot pass.
@@ -16,15 +17,9 @@ pub struct Impasse {
     pub hosts: Vec<HostId>,
 }
 
-/// How many hosts are named.
-const NAMED: usize = 6;
-
 fn those(hosts: &[HostId]) -> String {
-    let mut names: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
-    if hosts.len() > NAMED {
-        names.push(format!("and {} more", hosts.len() - NAMED));
-    }
-    format!("{} {}", names.join(", "), if hosts.len() == 1 { "has" } else { "have" })
+    let names = some_names(hosts.iter().map(HostId::as_str));
+    format!("{names} {}", if hosts.len() == 1 { "has" } else { "have" })
 }
 
 /// The first wave whose gate cannot pass, if there is one. Only what hosts have said counts: of one that has said nothing of

@@ -11,7 +11,10 @@ pub fn near<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<
         2..=3 => 1,
         _ => WRONG,
     };
-    let near = known.into_iter().map(|known| (distance(word, known), known));
+    // Words of another length cannot be near; to compare them in full would take long in a large fleet.
+    let length = word.chars().count();
+    let known = known.into_iter().filter(|known| known.chars().count().abs_diff(length) <= allowed);
+    let near = known.map(|known| (distance(word, known), known));
     near.filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

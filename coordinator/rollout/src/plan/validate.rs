@@ -1,5 +1,6 @@
 //! Values that make no sense in any fleet, and labels that make none in this one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::PlanError;
@@ -54,9 +55,10 @@ pub(super) fn waves(waves: &Waves) -> Result<(), PlanError> {
 pub(super) fn budget_labels(budgets: &[Budget], fleet: &FleetView) -> Result<(), PlanError> {
     for (i, budget) in budgets.iter().enumerate() {
         let Some(key) = &budget.group_by else { continue };
-        let known = || fleet.hosts.values().flat_map(|view| view.labels.keys().map(String::as_str));
-        if !known().any(|known| known == key) {
-            let problem = format!("no host has a label {key}{}", hint(key, known()));
+        let known = fleet.hosts.values().flat_map(|view| view.labels.keys().map(String::as_str));
+        let known: BTreeSet<&str> = known.collect();
+        if !known.contains(key.as_str()) {
+            let problem = format!("no host has a label {key}{}", hint(key, known));
             return Err(PlanError::invalid(format!("budgets[{i}].group_by"), problem));
         }
     }
@@ -80,7 +82,8 @@ pub(super) fn order_labels(order: &[Order], fleet: &FleetView) -> Result<(), Pla
 /// The label that was probably meant, as a hint.
 pub(super) fn near_label(label: &Label, fleet: &FleetView) -> String {
     let labels = fleet.hosts.values().flat_map(|view| &view.labels);
-    let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    // A fleet has few labels that differ.
+    let labels: BTreeSet<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
     hint(&label.to_string(), labels.iter().map(String::as_str))
 }
 

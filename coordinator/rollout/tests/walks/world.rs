@@ -171,7 +171,7 @@ impl World {
         if dice.percent(10) {
             fleet.targets.insert(HostId::new("h-9").expect("a valid name"), snapshot(2, 9, false));
         }
-        let request = request(&mut dice, count);
+        let request = request(&mut dice, &fleet);
         let plan = plan(&request, &fleet).expect("the walk asks for what can be planned");
         let created = Box::new(Created { id: OPERATION, request, plan, hosts });
         let first = Event::Rollback(RollbackEvent::Created { at: now, created });

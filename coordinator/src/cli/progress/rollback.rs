@@ -5,10 +5,11 @@ use std::time::Duration;
 use rfs_link::Exit;
 use rfs_model::{Reason, Timestamp};
 use rfs_proto::v1::{self, host_progress, rollback, wave};
+use rfs_rollout::some_names;
 
 use super::standing::{Standing, standing_lines};
 use super::waves::{Pace, Rank, between, rank, watched, waves};
-use super::{Told, Watched, elapsed, in_order, some_names};
+use super::{Told, Watched, elapsed, in_order};
 use crate::cli::duration::show_wire;
 use crate::cli::words::{self, count, id, paint};
 

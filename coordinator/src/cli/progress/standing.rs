@@ -2,8 +2,8 @@
 
 use rfs_proto::v1::{self, host_progress};
 use rfs_rollout::plan::natural;
+use rfs_rollout::some_names;
 
-use super::some_names;
 use crate::cli::table::Table;
 use crate::cli::words::paint;
 

@@ -8,7 +8,7 @@ use crate::cli::words::lower;
 /// The waves, the gate and what follows a failure, as they would be applied.
 pub(in crate::cli) fn pacing(spec: &v1::RollbackSpec) -> String {
     let mut parts = vec![waves(spec)];
-    let gate = spec.gate.clone().unwrap_or_default();
+    let gate = spec.gate.unwrap_or_default();
     if gate.ignore_health == Some(true) {
         parts.push("health is not looked at".to_owned());
     } else if let (Some(healthy), Some(deadline)) = (gate.min_healthy_time, gate.healthy_deadline) {

@@ -7,9 +7,8 @@ use rfs_proto::v1::{self, host_progress, rollback, wave};
 use super::Which;
 use crate::cli::connect::{Client, soon};
 use crate::cli::error::CliError;
-use crate::cli::names;
 use crate::cli::output::Output;
-use crate::cli::progress::{Standing, outcome_lines, some_names, standing_lines};
+use crate::cli::progress::{Standing, names, outcome_lines, standing_lines};
 use crate::cli::words::{id, paint};
 
 /// What a person decides.
@@ -30,7 +29,7 @@ pub(super) async fn steer(
     which: Which,
     steer: Steer,
 ) -> Result<Exit, CliError> {
-    let name = names::rollback(client, &which.rollback).await?;
+    let name = crate::cli::names::rollback(client, &which.rollback).await?;
     let mut rollbacks = client.rollbacks();
     let before =
         client.answer(rollbacks.get_rollback(soon(v1::GetRollbackRequest { name: name.clone() })).await)?;
@@ -64,47 +63,37 @@ fn present(rollback: &v1::Rollback) -> Option<&v1::Wave> {
 /// What the decision will do to which hosts, in one line.
 fn intent(rollback: &v1::Rollback, steer: Steer) -> String {
     let standing = Standing::of(rollback);
-    let part = |hosts: &[&str], what: &str| {
-        (!hosts.is_empty()).then(|| format!("{} {what}", some_names(hosts.iter().copied())))
+    let part = |verb: &str, hosts: &[&str], how: &str| {
+        (!hosts.is_empty()).then(|| format!("{verb} {}{how}", names(hosts)))
     };
     let parts: Vec<Option<String>> = match steer {
-        Steer::Pause => vec![
-            part(&standing.at_work, "finish"),
-            part(&standing.untouched, "do not start until it is resumed"),
-        ],
+        Steer::Pause => {
+            vec![part("lets", &standing.at_work, " finish"), part("does not start", &standing.untouched, "")]
+        }
         Steer::Resume => {
             let failed: Vec<&str> = failed(rollback).collect();
             vec![
-                part(&failed, "stay as they are and are not counted again"),
-                part(&standing.untouched, "change in their waves"),
+                part("no longer counts as failed:", &failed, ""),
+                part("changes", &standing.untouched, " in their waves"),
             ]
         }
         Steer::Promote { wave } => {
             let meant = wave.and_then(|number| rollback.waves.iter().find(|wave| wave.index == number));
             let meant = meant.or_else(|| present(rollback));
-            let open: Vec<&str> = meant
-                .into_iter()
-                .flat_map(|wave| &wave.hosts)
-                .filter(|host| unproven(host))
-                .map(|host| host.host.as_str())
-                .collect();
             let number = meant.map_or(1, |wave| wave.index);
             let next = rollback.waves.iter().find(|wave| wave.index == number + 1);
-            let next: Vec<&str> =
-                next.into_iter().flat_map(|wave| &wave.hosts).map(|host| host.host.as_str()).collect();
+            let open: Vec<&str> = hosts(meant).filter(|host| unproven(host)).map(name).collect();
+            let next: Vec<&str> = hosts(next).map(name).collect();
             vec![
-                Some(format!("wave {number}'s gate is taken as passed")),
-                part(&open, "are taken as they are"),
-                part(&next, "change next"),
+                Some(format!("takes wave {number}'s gate as passed")),
+                part("accepts as they stand:", &open, ""),
+                part("changes", &next, " next"),
             ]
         }
         Steer::Abort => vec![
-            part(&standing.at_work, "go back"),
-            part(&standing.untouched, "do not start"),
-            match standing.any_changed() {
-                true => Some(format!("{} stay changed", standing.all_changed())),
-                false => None,
-            },
+            part("brings", &standing.at_work, " back"),
+            part("does not start", &standing.untouched, ""),
+            standing.any_changed().then(|| format!("leaves {} changed", standing.all_changed())),
         ],
     };
     let verb = match steer {
@@ -118,12 +107,20 @@ fn intent(rollback: &v1::Rollback, steer: Steer) -> String {
     format!("{}: {parts}", paint::label(verb))
 }
 
+fn hosts(wave: Option<&v1::Wave>) -> impl Iterator<Item = &v1::HostProgress> {
+    wave.into_iter().flat_map(|wave| &wave.hosts)
+}
+
+fn name(host: &v1::HostProgress) -> &str {
+    &host.host
+}
+
 fn failed(rollback: &v1::Rollback) -> impl Iterator<Item = &str> {
     use host_progress::State as S;
     let failed = |host: &&v1::HostProgress| {
         matches!(host.state(), S::Unchanged | S::Unhealthy | S::Lost | S::Inconsistent | S::RevertFailed)
     };
-    rollback.waves.iter().flat_map(|wave| &wave.hosts).filter(failed).map(|host| host.host.as_str())
+    rollback.waves.iter().flat_map(|wave| &wave.hosts).filter(failed).map(name)
 }
 
 fn unproven(host: &v1::HostProgress) -> bool {
@@ -160,11 +157,11 @@ fn aftermath(rollback: &v1::Rollback, steer: Steer) -> Vec<String> {
 pub(super) fn undo_line(rollback: &v1::Rollback) -> String {
     let standing = Standing::of(rollback);
     let hosts = if standing.any_changed() { standing.all_changed() } else { "no host".to_owned() };
-    format!("{}: {hosts} go back to what they were before {}", paint::label("undo"), rollback.name)
+    format!("{}: brings {hosts} back to the state before {}", paint::label("undo"), rollback.name)
 }
 
-/// Whether an undo may begin without a question: `latest` is an undo itself after the first one, and who types the same
-/// line again does not mean to bring the bad state back.
+/// Whether an undo may begin without a question: after an undo, `latest` names that undo, and a person
+/// who types the same line again does not mean to bring the bad state back.
 pub(super) fn not_by_accident(typed: &str, undone: &v1::Rollback) -> Result<(), Failure> {
     if undone.undo_of.is_empty() || typed != "latest" {
         return Ok(());
@@ -208,17 +205,14 @@ mod tests {
         let waves = ["PASSED a:PASSED", "FAILED b:UNHEALTHY c:APPLYING", "PENDING d:UNTOUCHED e:UNTOUCHED"];
         let running = rollback(rollback::State::Paused, &waves);
         let said = |steer| plain(intent(&running, steer));
-        assert_eq!(said(Steer::Pause), "pause: c finish; d, e do not start until it is resumed");
-        assert_eq!(
-            said(Steer::Resume),
-            "resume: b stay as they are and are not counted again; d, e change in their waves"
-        );
+        assert_eq!(said(Steer::Pause), "pause: lets c finish; does not start d, e");
+        assert_eq!(said(Steer::Resume), "resume: no longer counts as failed: b; changes d, e in their waves");
         assert_eq!(
             said(Steer::Promote { wave: None }),
-            "promote: wave 2's gate is taken as passed; b are taken as they are; d, e change next"
+            "promote: takes wave 2's gate as passed; accepts as they stand: b; changes d, e next"
         );
-        assert_eq!(said(Steer::Abort), "abort: c go back; d, e do not start; a, b stay changed");
-        assert_eq!(plain(undo_line(&running)), "undo: a, b go back to what they were before rollbacks/r");
+        assert_eq!(said(Steer::Abort), "abort: brings c back; does not start d, e; leaves a, b changed");
+        assert_eq!(plain(undo_line(&running)), "undo: brings a, b back to the state before rollbacks/r");
     }
 
     #[test]
