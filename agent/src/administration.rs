@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rfs_model::{ByteCount, ComponentName, OperationId, SnapshotId, Timestamp};
 use rfs_store::retention::undeletable;
-use rfs_store::{Cancel, DrillReport, SnapshotInfo, StoreError};
+use rfs_store::{Cancel, DrillReport, SnapshotInfo, Store, StoreError};
 use uuid::Uuid;
 
 use crate::commander::{Activity, Refusal, Selection, StepKind};
@@ -14,8 +14,22 @@ use crate::component::choices::Choices;
 use crate::engine::{Engine, Order, Receipt, after, label, refuse_snapshot};
 use crate::local::{
     Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
-    SnapshotView,
+    SnapshotKind, SnapshotView,
 };
+
+/// Finds the snapshot that a person means: by the beginning of its id, or the latest.
+///
+/// The latest is never a backup: after a restore the newest snapshot is the backup of it, and a person who types the same
+/// line again does not mean to go there.
+pub(crate) fn resolve(store: &Store, text: &str) -> Result<SnapshotId, StoreError> {
+    if text != "latest" {
+        return store.resolve_prefix(text);
+    }
+    let all = store.snapshots()?;
+    let taken = |info: &&SnapshotInfo| label::read(&info.label).0 != SnapshotKind::Backup;
+    let latest = all.iter().filter(taken).max_by_key(|info| info.sequence);
+    latest.map(|info| info.id).ok_or_else(|| StoreError::UnknownSnapshot { id: text.to_owned() })
+}
 
 /// The engine, as an administrator sees it.
 pub struct Administrator(Arc<Engine>);
@@ -28,7 +42,7 @@ impl Administrator {
 
     /// The snapshot that begins like this.
     fn resolve(&self, prefix: &str) -> Result<SnapshotId, Refusal> {
-        self.0.store().resolve_prefix(prefix).map_err(|error| refuse_snapshot(&error))
+        resolve(self.0.store(), prefix).map_err(|error| refuse_snapshot(&error))
     }
 
     /// The snapshot as a list shows it.

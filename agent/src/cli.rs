@@ -13,6 +13,7 @@
 //! - Colours appear on terminals alone, and never when `NO_COLOR` is set.
 
 mod arguments;
+mod check;
 mod door;
 mod output;
 
@@ -29,9 +30,10 @@ mod upkeep;
 mod interrupt;
 mod words;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use rfs_link::{Exit, status as table};
 use rfs_model::Reason;
 
@@ -45,12 +47,18 @@ use output::Output;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new(arguments.output);
+    if let Command::Completions { shell } = arguments.command {
+        return completions(shell);
+    }
     let ended = configured(&arguments).and_then(|config| match &arguments.command {
-        Command::Run => run::run(&config),
+        Command::Run(arguments) => run::run(&config, arguments),
         command => {
             run::log(tracing::Level::ERROR);
             match command {
-                Command::Run | Command::Status => status::run(&config, &output),
+                Command::Run(_) | Command::Completions { .. } | Command::Status => {
+                    status::run(&config, &output)
+                }
+                Command::Check => check::run(&config, &arguments.config, &output),
                 Command::Capture(arguments) => capture::run(&config, arguments, &output),
                 Command::Snapshots(command) => snapshots::run(&config, command, &output),
                 Command::Restore(arguments) => restore::run(&config, arguments, &output),
@@ -76,6 +84,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints a completion script; it needs no configuration.
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    // Written to memory first: a reader that has enough must not make a panic of it.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "rfs-agent", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done.into(),
+        Err(_) => Exit::Failed.into(),
+    }
+}
+
 /// What a command comes to.
 type Ended = Result<Exit, Refusal>;
 
@@ -91,8 +111,6 @@ fn configured(arguments: &Arguments) -> Result<Config, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

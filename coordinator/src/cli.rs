@@ -26,10 +26,12 @@ mod pki;
 mod rollback;
 mod serve;
 
+mod consent;
 mod duration;
 mod json;
 mod names;
 mod progress;
+mod selection;
 mod table;
 mod watch;
 mod words;
@@ -38,20 +40,45 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Format};
 use error::CliError;
 use output::Output;
-use rfs_link::Exit;
+use rfs_link::{Exit, Failure};
+use rfs_model::Reason;
 
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     let mut output = Output::new(arguments.output);
     let ended = run(arguments.command, &mut output);
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => error.show(&output),
     }
+}
+
+/// What was typed makes no sense, or asks for help. Programs are told of a mistake as of any other failure.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || !wants_json(std::env::args()) {
+        // If the help cannot be written, nobody reads it.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let failure = Failure::new(Reason::InvalidArgument, message).next("see what can be typed with: rfs help");
+    CliError::from(failure).show(&Output::new(Format::Json))
+}
+
+/// Whether the output was to be JSON, as far as that can be told from words that make no sense as a whole.
+fn wants_json(words: impl Iterator<Item = String>) -> bool {
+    let words: Vec<String> = words.collect();
+    let joined = ["--output=json", "-ojson", "-o=json"];
+    words.iter().any(|word| joined.contains(&word.as_str()))
+        || words.windows(2).any(|pair| matches!(pair[0].as_str(), "--output" | "-o") && pair[1] == "json")
 }
 
 fn run(command: Command, output: &mut Output) -> Result<Exit, CliError> {
@@ -80,6 +107,16 @@ fn block_on(command: impl Future<Output = Result<Exit, CliError>>) -> Result<Exi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_is_told_to_programs_in_their_own_words() {
+        let wants = |line: &str| wants_json(line.split(' ').map(str::to_owned));
+        assert!(wants("rfs host lst --output json"));
+        assert!(wants("rfs -o json host lst"));
+        assert!(wants("rfs --output=json host lst"));
+        assert!(!wants("rfs host lst --output text json"));
+        assert!(!wants("rfs host lst"));
+    }
 
     #[test]
     fn the_arguments_do_not_contradict_each_other() {

@@ -57,6 +57,10 @@ pub mod operations;
 
 mod create;
 
+mod latest;
+
+mod log;
+
 mod watch;
 
 pub use error::OperationError;

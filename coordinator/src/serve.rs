@@ -12,9 +12,11 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rfs_link::identity::CertificateFacts;
 use rfs_link::server::{self, DescriptorError, Limits};
 use rfs_link::{CredentialsError, Failure, Identity, LiveCredentials, SpiffeId, TrustDomain, incoming};
 use rfs_model::Reason;
@@ -112,7 +114,7 @@ impl ServeError {
             Self::StoreInUse(_) => Failure::new(Reason::StoreLocked, text)
                 .next("stop the other one first; two would each call the other's hosts unreachable"),
             Self::Lock { path, .. } => Failure::new(Reason::Io, text)
-                .next(format!("see that the folder of {} exists and can be written to", path.display())),
+                .next(format!("see that this user may make and write the folder of {}", path.display())),
             Self::Store(StoreError::Open { path, .. }) => Failure::new(Reason::Io, text).next(format!(
                 "see that the folder of {path} exists and can be written to; then start again"
             )),
@@ -224,6 +226,13 @@ async fn routes(
         .add_service(rollbacks))
 }
 
+/// Whether the certificates that `config` names are whole and a coordinator's of its fleet: what they say.
+pub fn check(config: &Config, clock: SharedClock) -> Result<CertificateFacts, ServeError> {
+    let credentials = open_credentials(config, clock)?;
+    let facts = credentials.own().borrow().clone();
+    Ok(facts)
+}
+
 fn open_credentials(config: &Config, clock: SharedClock) -> Result<Arc<LiveCredentials>, ServeError> {
     let credentials = LiveCredentials::open(config.tls.clone(), clock)?;
     let found = credentials.id();
@@ -242,6 +251,11 @@ fn lock(store: &Path) -> Result<File, ServeError> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let failed = |source| ServeError::Lock { path: path.clone(), source };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        // For its owner alone: the store names every host, and who did what.
+        let mut folders = std::fs::DirBuilder::new();
+        folders.recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    }
     let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -261,4 +275,22 @@ pub fn write_ready_file(path: &Path, address: SocketAddr) -> io::Result<()> {
     let new = path.with_file_name(name);
     std::fs::write(&new, format!("{address}\n"))?;
     std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stores_folders_are_made_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = folder.path().join("var/lib/rfs/coordinator.db");
+        let held = lock(&store).expect("the first coordinator");
+        let mode =
+            std::fs::metadata(folder.path().join("var/lib/rfs")).expect("it was made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(matches!(lock(&store), Err(ServeError::StoreInUse(_))));
+        drop(held);
+    }
 }

@@ -81,6 +81,7 @@ async fn a_fleet_is_checkpointed_and_rolled_back_wave_by_wave_and_the_rollback_i
     let (_fleet, operator, agents) = small_fleet().await;
     let taken = checkpoint(&operator).await;
     assert_eq!(taken.state(), checkpoint::State::Complete, "{taken:?}");
+    assert_eq!(taken.health, Some(v1::HealthCount { good: 4, ..Default::default() }));
     assert_eq!(taken.requester, "operator/alice");
     assert_eq!(taken.snapshots.len(), 4);
     assert!(taken.skew.is_some_and(|skew| skew.seconds < 5));
@@ -93,7 +94,7 @@ async fn a_fleet_is_checkpointed_and_rolled_back_wave_by_wave_and_the_rollback_i
         order: vec![v1::Order { before: "role=web".into(), after: "role=db".into() }],
         ..Default::default()
     });
-    let request = v1::PlanRollbackRequest { spec: Some(spec.clone()) };
+    let request = v1::PlanRollbackRequest { spec: Some(spec.clone()), ..Default::default() };
     let plan = operator.good(operator.rollbacks().plan_rollback(request).await);
     let waves: Vec<Vec<_>> =
         plan.waves.iter().map(|wave| wave.hosts.iter().map(|h| h.host.as_str()).collect()).collect();
@@ -118,10 +119,14 @@ async fn a_fleet_is_checkpointed_and_rolled_back_wave_by_wave_and_the_rollback_i
 
     let request = v1::UndoRollbackRequest { name: ended.name.clone(), ..Default::default() };
     // Back to a release that is not healthy: nobody looks at that.
-    let gate = Some(v1::GatePolicy { ignore_health: true, ..Default::default() });
+    let gate = Some(v1::GatePolicy { ignore_health: Some(true), ..Default::default() });
     let spec = Some(v1::RollbackSpec { gate, ..Default::default() });
+    let planning = v1::PlanRollbackRequest { spec: spec.clone(), undo: ended.name.clone() };
+    let planned = operator.good(operator.rollbacks().plan_rollback(planning).await);
+    assert_eq!((planned.undo_of.as_str(), planned.waves.len()), (ended.name.as_str(), 4), "as it was done");
     let undo =
         operator.good(operator.rollbacks().undo_rollback(v1::UndoRollbackRequest { spec, ..request }).await);
+    assert_eq!(undo.waves.len(), 4, "one more careful field takes no wave away");
     assert_eq!(undo.undo_of, ended.name);
     let undone = self::ended(&operator, &undo).await;
     assert_eq!(undone.outcome(), rollback::Outcome::Succeeded, "{undone:?}");
@@ -191,11 +196,13 @@ async fn a_host_that_stays_sick_pauses_the_rollback_and_a_person_decides() {
         let request = v1::PromoteRollbackRequest { name: name.clone(), wave };
         operator.rollbacks().promote_rollback(request).await
     };
-    let failure = operator.refused(promote(Some(1)).await);
+    let failure = operator.refused(promote(Some(0)).await);
+    assert_eq!(failure.fields[0].field, "wave", "waves are counted from 1: {failure:?}");
+    let failure = operator.refused(promote(Some(2)).await);
     assert_eq!(failure.reason, Reason::WrongState, "another wave is present: {failure:?}");
-    operator.good(promote(Some(0)).await);
-    // Whoever did not hear the answer may ask again.
-    operator.good(promote(Some(0)).await);
+    operator.good(promote(Some(1)).await);
+    // A caller that did not hear the answer may ask again.
+    operator.good(promote(Some(1)).await);
     let ended = ended(&operator, &rollback).await;
     assert_eq!(ended.outcome(), rollback::Outcome::Partial, "{ended:?}");
     let failure =
@@ -244,7 +251,8 @@ async fn what_makes_no_sense_is_refused_with_the_field_and_changes_nothing() {
         for planning in [true, false] {
             let spec = Some(spec.clone());
             let failure = if planning {
-                operator.refused(operator.rollbacks().plan_rollback(v1::PlanRollbackRequest { spec }).await)
+                let request = v1::PlanRollbackRequest { spec, ..Default::default() };
+                operator.refused(operator.rollbacks().plan_rollback(request).await)
             } else {
                 let request = v1::CreateRollbackRequest { spec, ..Default::default() };
                 operator.refused(operator.rollbacks().create_rollback(request).await)
@@ -395,7 +403,12 @@ async fn a_checkpoint_whose_host_has_dropped_its_snapshot_is_not_complete_until_
     for planning in [true, false] {
         let spec = Some(quick(&newer));
         let failure = if planning {
-            operator.refused(operator.rollbacks().plan_rollback(v1::PlanRollbackRequest { spec }).await)
+            operator.refused(
+                operator
+                    .rollbacks()
+                    .plan_rollback(v1::PlanRollbackRequest { spec, ..Default::default() })
+                    .await,
+            )
         } else {
             let request = v1::CreateRollbackRequest { spec, ..Default::default() };
             operator.refused(operator.rollbacks().create_rollback(request).await)
@@ -403,10 +416,9 @@ async fn a_checkpoint_whose_host_has_dropped_its_snapshot_is_not_complete_until_
         assert_eq!(failure.reason, Reason::CheckpointIncomplete, "{failure:?}");
         assert!(failure.message.contains("db-1 no longer has its snapshot"), "{}", failure.message);
     }
-    // The newest complete one is needed, and that is the older one now.
-    let id = older.name.trim_start_matches("checkpoints/").to_owned();
-    until("hosts are told", async || (agents[1].state().checkpoints.needed == [id.clone()]).then_some(()))
-        .await;
+    // The newest complete one is needed, which is the older one now; and the other hosts keep their part of the newer one.
+    let both = [&older, &newer].map(|one| one.name.trim_start_matches("checkpoints/").to_owned());
+    until("hosts are told", async || (agents[1].state().checkpoints.needed == both).then_some(())).await;
 
     agents[0].state().holds = Some(vec![9, 1]);
     until("it is back", async || (list().await == states(Complete, Complete)).then_some(())).await;
@@ -499,4 +511,103 @@ async fn while_an_operation_is_open_its_time_goes_on_whatever_the_clock_is_set_t
     let request = v1::ListRollbackEventsRequest { name: ended.name, ..Default::default() };
     let events = operator.good(operator.rollbacks().list_rollback_events(request).await).events;
     assert!(events.is_sorted_by_key(|event| event.time.map(|time| (time.seconds, time.nanos))));
+}
+
+/// A selector of hosts by name.
+fn only(hosts: &[&str]) -> Option<v1::Selector> {
+    let hosts = hosts.iter().map(ToString::to_string).collect();
+    Some(v1::Selector { hosts, ..Default::default() })
+}
+
+async fn checkpoint_of(operator: &Operator, hosts: &[&str]) -> v1::Checkpoint {
+    let request = v1::CreateCheckpointRequest { selector: only(hosts), ..Default::default() };
+    let started = operator.good(operator.checkpoints().create_checkpoint(request).await);
+    let request = v1::WatchCheckpointRequest { name: started.name };
+    last(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await
+}
+
+#[tokio::test]
+async fn latest_is_the_newest_complete_checkpoint_that_has_every_chosen_host() {
+    let (fleet, operator, _agents) = small_fleet().await;
+    let latest = async |selector| {
+        let checkpoint = "checkpoints/latest".to_owned();
+        let spec = Some(v1::RollbackSpec { checkpoint, selector, ..Default::default() });
+        operator.rollbacks().plan_rollback(v1::PlanRollbackRequest { spec, ..Default::default() }).await
+    };
+    let failure = operator.refused(latest(None).await);
+    assert_eq!(failure.reason, Reason::CheckpointNotFound, "{failure:?}");
+
+    let all = checkpoint(&operator).await;
+    let one = checkpoint_of(&operator, &["web-1"]).await;
+    let meant = |plan: v1::PlanRollbackResponse| plan.spec.expect("what was asked").checkpoint;
+    assert_eq!(
+        meant(operator.good(latest(None).await)),
+        all.name,
+        "one host's checkpoint is not the fleet's"
+    );
+    assert_eq!(meant(operator.good(latest(only(&["web-1"])).await)), one.name);
+    assert_eq!(meant(operator.good(latest(only(&["web-1", "web-2"])).await)), all.name);
+
+    let late = fleet.agent("web-4", &["role=web"]);
+    well(&operator, 5).await;
+    let failure = operator.refused(latest(None).await);
+    assert_eq!(failure.reason, Reason::CheckpointIncomplete, "{failure:?}");
+    assert!(failure.message.ends_with("lacks web-4"), "{failure:?}");
+    let failure = operator.refused(latest(only(&["web-4"])).await);
+    assert_eq!(
+        failure.reason,
+        Reason::CheckpointIncomplete,
+        "there are checkpoints, but not of it: {failure:?}"
+    );
+    let failure = operator.refused(latest(only(&["wbe-4"])).await);
+    assert!(failure.message.contains("did you mean web-4?"), "{failure:?}");
+    drop(late);
+}
+
+#[tokio::test]
+async fn a_checkpoint_keeps_how_well_its_hosts_were_and_a_plan_shows_it() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    deploy_bad_release(&agents);
+    well(&operator, 0).await;
+    let taken = checkpoint(&operator).await;
+    assert_eq!(taken.state(), checkpoint::State::Complete, "{taken:?}");
+    let all_bad = Some(v1::HealthCount { bad: 4, ..Default::default() });
+    assert_eq!(taken.health, all_bad, "{taken:?}");
+    let list =
+        operator.good(operator.checkpoints().list_checkpoints(v1::ListCheckpointsRequest::default()).await);
+    assert_eq!((list.checkpoints[0].health, list.checkpoints[0].host_count), (all_bad, 4));
+    let request = v1::PlanRollbackRequest { spec: Some(quick(&taken)), ..Default::default() };
+    let target =
+        operator.good(operator.rollbacks().plan_rollback(request).await).checkpoint.expect("a target");
+    assert_eq!(target.snapshots.len(), 4);
+    assert!(
+        target.snapshots.iter().all(|host| host.health() == v1::Health::Bad && !host.evidence.is_empty())
+    );
+}
+
+#[tokio::test]
+async fn a_gate_that_cannot_pass_is_said_in_the_plan_and_refused_at_the_start() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    agents[0].state().unchecked = true;
+    let plan = async |spec| {
+        let request = v1::PlanRollbackRequest { spec: Some(spec), ..Default::default() };
+        operator.good(operator.rollbacks().plan_rollback(request).await)
+    };
+    let problem = until("the coordinator has heard that nothing is required", async || {
+        plan(quick(&taken)).await.problems.pop()
+    })
+    .await;
+    assert_eq!(problem.reason, Reason::GateCannotPass.as_str());
+    assert!(problem.message.contains("db-1"), "{problem:?}");
+    let create = async |spec| {
+        let request = v1::CreateRollbackRequest { spec: Some(spec), ..Default::default() };
+        operator.rollbacks().create_rollback(request).await
+    };
+    let failure = operator.refused(create(quick(&taken)).await);
+    assert_eq!(failure.reason, Reason::GateCannotPass, "{failure:?}");
+    let gate = Some(v1::GatePolicy { ignore_health: Some(true), ..Default::default() });
+    let accepted = v1::RollbackSpec { gate, ..quick(&taken) };
+    assert!(plan(accepted.clone()).await.problems.is_empty());
+    operator.good(create(accepted).await);
 }

@@ -331,7 +331,7 @@ impl Said {
     }
 }
 
-/// Every host of a rollback in JSON, with the index of its wave.
+/// Every host of a rollback in JSON, with the number of its wave, from 1.
 pub fn hosts_of(rollback: &Value) -> Vec<(u64, &Value)> {
     let waves = rollback["waves"].as_array().map(Vec::as_slice).unwrap_or_default();
     let hosts = |wave: &'_ Value| wave["hosts"].as_array().map(Vec::as_slice).unwrap_or_default().len();

@@ -40,8 +40,10 @@ fn fleet(layout: &Layout) -> (Bed, Vec<String>) {
 }
 
 fn start(bed: &Bed, more: &[&str]) {
-    let usual = ["rollback", "start", "--checkpoint", "latest", "--canary", "web-1", "--yes", "--no-wait"];
-    let said = bed.rfs(usual.iter().chain(more));
+    let usual = ["rollback", "start", "--checkpoint", "latest", "--yes", "--no-wait"];
+    // Two waves: the canary, and the rest.
+    let waves = ["--canary", "web-1", "--wave", "100%"];
+    let said = bed.rfs(usual.iter().chain(&waves).chain(more));
     assert_eq!(said.code, 0, "{said:?}");
 }
 

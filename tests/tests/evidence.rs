@@ -101,7 +101,7 @@ fn healthy_target() {
 
 fn promoted_ill_target() {
     let bed = fleet_with_an_ill_checkpoint(Timing::Quick);
-    start(&bed, &["--canary", "web-1", "--min-healthy", "500ms"]);
+    start(&bed, &["--canary", "web-1", "--wave", "100%", "--min-healthy", "500ms"]);
     for (wave, host) in [("1", "web-1"), ("2", "web-2")] {
         bed.await_host_in_rollback(host, &["APPLIED"]);
         // Nobody has failed yet: the person does not wait for the deadline.

@@ -90,6 +90,15 @@ fn a_bad_release_is_rolled_back_wave_by_wave_and_undone_again() {
     assert_eq!(rollback["outcome"], "SUCCEEDED", "{rollback}");
     assert_eq!(rollback["waves"].as_array().map(Vec::len), Some(3), "canary, two, two: {rollback}");
     assert_equal("fleet rollback", &bed, &before);
+    let log = bed.coordinator.as_ref().expect("it runs").log();
+    let logged = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(
+        logged(&["checkpoint begun", "operator/alice"]) && logged(&["checkpoint ended", "COMPLETE"]),
+        "{log}"
+    );
+    let name = rollback["name"].as_str().and_then(|name| name.split('/').next_back()).expect("a name");
+    assert!(logged(&["rollback begun", name, "operator/alice"]), "{log}");
+    assert!(logged(&["rollback ended", name, "operator/alice", "SUCCEEDED"]), "{log}");
     for (_, host) in hosts_of(&rollback) {
         assert!(host["steps"].as_u64().is_some_and(|steps| steps > 0), "{host}");
         assert!(!host["backup"].as_str().unwrap_or_default().is_empty(), "{host}");
@@ -131,7 +140,7 @@ fn a_wave_that_stays_unhealthy_does_what_the_policy_says_and_later_waves_are_not
     let after_deploy = keep(&bed);
     let untouched = |rollback: &Value| {
         for (wave, state) in states(rollback) {
-            assert_eq!(wave > 0, state.contains("UNTOUCHED"), "wave {wave}: {state}: {rollback}");
+            assert_eq!(wave > 1, state.contains("UNTOUCHED"), "wave {wave}: {state}: {rollback}");
         }
     };
     let short = ["--healthy-deadline", "1s"];
@@ -245,7 +254,7 @@ fn a_checkpoint_that_is_deleted_leaves_the_hosts_and_the_newest_stays() {
         host.deploy("v2", "ok");
     }
     bed.checkpoint();
-    let said = bed.rfs(["checkpoint", "delete", &first]);
+    let said = bed.rfs(["checkpoint", "delete", &first, "--yes"]);
     assert_eq!(said.code, 0, "{said:?}");
     for host in &bed.hosts {
         let left = rfs_tests::wait::until("the snapshot leaves the host", || {

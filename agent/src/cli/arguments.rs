@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     #[arg(long, global = true, value_name = "FILE", env = "RFS_AGENT_CONFIG", default_value = DEFAULT_PATH)]
     pub(super) config: PathBuf,
     /// How results are printed
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -35,7 +35,9 @@ pub(super) enum Format {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve the coordinator and this host's administrators
-    Run,
+    Run(Run),
+    /// Check the configuration and the certificates it names, and change nothing
+    Check,
     /// Show where the host stands; without a running agent, first end what was interrupted
     Status,
     /// Capture the present state into a snapshot
@@ -53,6 +55,21 @@ pub(super) enum Command {
     },
     /// Show where the store's room goes, and how much is free
     Space,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The log's form: lines for people, or a JSON document a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(super) log_format: Format,
+    /// What is logged: error, warn, info, debug or trace, or as RUST_LOG says it [default: RUST_LOG, or info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -71,7 +88,7 @@ pub(super) enum Snapshots {
     List,
     /// Show what one holds
     Show {
-        /// Its id, or the beginning of it
+        /// Its id, the beginning of it, or latest
         snapshot: String,
         /// List every entry too
         #[arg(long)]
@@ -79,7 +96,7 @@ pub(super) enum Snapshots {
     },
     /// Show what differs between two, or between one and the live host
     Diff {
-        /// The id of the first, or the beginning of it
+        /// The id of the first, the beginning of it, or latest
         snapshot: String,
         /// The id of the second; the live host when it is left out
         other: Option<String>,
@@ -94,7 +111,7 @@ pub(super) enum Snapshots {
     Repair,
     /// Prove that one restores: into a scratch folder, compared with what was captured
     Drill {
-        /// Its id, or the beginning of it
+        /// Its id, the beginning of it, or latest
         snapshot: String,
         /// An empty folder, or one that is not there; the store's own when it is left out
         #[arg(long, value_name = "FOLDER")]
@@ -102,7 +119,7 @@ pub(super) enum Snapshots {
     },
     /// Keep one, whatever the keep rules say
     Pin {
-        /// Its id, or the beginning of it
+        /// Its id, the beginning of it, or latest
         snapshot: String,
         /// Why, for whoever wonders later
         #[arg(long, default_value = "by hand")]
@@ -110,12 +127,12 @@ pub(super) enum Snapshots {
     },
     /// Take a pin away
     Unpin {
-        /// Its id, or the beginning of it
+        /// Its id, the beginning of it, or latest
         snapshot: String,
     },
     /// Delete one, unless the host needs it
     Delete {
-        /// Its id, or the beginning of it
+        /// Its id, the beginning of it, or latest
         snapshot: String,
     },
 }
@@ -147,7 +164,7 @@ fn sample(text: &str) -> Result<Sample, String> {
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// The snapshot's id, or the beginning of it
+    /// The snapshot's id, the beginning of it, or latest: the newest that is no backup
     pub(super) snapshot: String,
     /// Restore this component alone; may be repeated
     #[arg(long = "component", value_name = "NAME")]

@@ -9,9 +9,11 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use super::Ended;
+use super::arguments::{Format, Run};
 use crate::administration::Administrator;
-use crate::commander::Commander;
+use crate::commander::{Commander, Refusal};
 use crate::config::Config;
+use crate::engine::cause::refuse;
 use crate::engine::{self, Clocks, Collector, Engine};
 use crate::run;
 
@@ -26,8 +28,26 @@ pub(super) fn log(level: Level) {
         .try_init();
 }
 
-pub(super) fn run(config: &Config) -> Ended {
-    log(Level::INFO);
+/// Logs as the daemon is told to.
+fn log_as_told(arguments: &Run) -> Result<(), Refusal> {
+    let filter = match &arguments.log_level {
+        Some(level) => EnvFilter::try_new(level).map_err(|error| {
+            let next = "give error, warn, info, debug or trace";
+            refuse(Reason::InvalidArgument, format!("--log-level {level:?}: {error}"), next)
+        })?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only the first of several counts, which is this process's own.
+    let _ = match arguments.log_format {
+        Format::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    Ok(())
+}
+
+pub(super) fn run(config: &Config, arguments: &Run) -> Ended {
+    log_as_told(arguments)?;
     let clocks = Clocks::of_this_machine();
     let (opened_config, clock) = (config.clone(), clocks.steady.clone());
     let open = move |health| -> Result<run::Opened, rfs_link::Failure> {

@@ -49,7 +49,7 @@ pub(super) fn run(config: &Config, command: &arguments::Snapshots, output: &Outp
 }
 
 fn resolve(store: &Store, prefix: &str) -> Result<SnapshotId, Refusal> {
-    store.resolve_prefix(prefix).map_err(|error| refuse_snapshot(&error))
+    crate::administration::resolve(store, prefix).map_err(|error| refuse_snapshot(&error))
 }
 
 fn list(config: &Config, output: &Output) -> Ended {

@@ -1,6 +1,10 @@
 //! `rfs-agent status`: where the host stands.
 
+use std::time::Duration;
+
 use rfs_link::Exit;
+use rfs_model::time::SystemClock;
+use rfs_model::{Clock, Timestamp};
 use rfs_proto::v1;
 use serde_json::{Value, json};
 
@@ -13,7 +17,7 @@ use crate::local::{Administration, LocalClient};
 
 pub(super) fn run(config: &Config, output: &Output) -> Ended {
     let status = match door::open(config)? {
-        Door::Daemon(client) => of_daemon(&client)?,
+        Door::Daemon(client) => of_daemon(config, &client)?,
         Door::Here(here) => of_store(config, &here)?,
     };
     match output.is_json() {
@@ -28,6 +32,7 @@ struct Status {
     host: String,
     agent: String,
     link: String,
+    certificate: Option<String>,
     generation: u64,
     activity: Option<String>,
     inconsistent: Option<String>,
@@ -38,7 +43,7 @@ struct Status {
     components: Vec<(String, String)>,
 }
 
-fn of_daemon(client: &LocalClient) -> Result<Status, crate::commander::Refusal> {
+fn of_daemon(config: &Config, client: &LocalClient) -> Result<Status, crate::commander::Refusal> {
     let status = client.status()?;
     let health = |number: i32| match v1::Health::try_from(number) {
         Ok(v1::Health::Good) => "good",
@@ -57,6 +62,7 @@ fn of_daemon(client: &LocalClient) -> Result<Status, crate::commander::Refusal> 
             true => format!("connected: {}", status.link),
             false => status.link,
         },
+        certificate: certificate(config, &SystemClock),
         generation: status.generation,
         activity,
         inconsistent: status.inconsistent.then(|| status.last_restore.clone()),
@@ -88,6 +94,7 @@ fn of_store(config: &Config, here: &Here) -> Result<Status, crate::commander::Re
             Some(_) => "not connected: the agent does not run".to_owned(),
             None => "no coordinator is configured".to_owned(),
         },
+        certificate: certificate(config, &SystemClock),
         generation: here.engine.journal().generation().unwrap_or_default().0,
         activity: None,
         inconsistent: here.engine.inconsistent()?.map(|held| held.message),
@@ -103,11 +110,38 @@ fn of_store(config: &Config, here: &Here) -> Result<Status, crate::commander::Re
     })
 }
 
+/// Until when the host's certificate is valid; without a coordinator there is none.
+pub(super) fn certificate(config: &Config, clock: &dyn Clock) -> Option<String> {
+    let path = &config.link.as_ref()?.certificate;
+    let shown = match rfs_link::pki::show(path) {
+        Ok(shown) => shown,
+        Err(error) => return Some(rfs_link::Chain(&error).to_string()),
+    };
+    Some(validity(shown.first()?.not_after, clock.now()))
+}
+
+/// How far away a certificate's days are at which its end is a matter of concern.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+
+fn validity(not_after: Timestamp, now: Timestamp) -> String {
+    let new = "issue a new one with: rfs pki issue";
+    if not_after < now {
+        return format!("EXPIRED at {not_after}: the coordinator lets this host in no more; {new}");
+    }
+    match not_after.since(now) {
+        left if left <= SOON => format!("expires at {not_after}; {new}"),
+        _ => format!("valid until {not_after}"),
+    }
+}
+
 impl Status {
     fn show(&self, output: &Output) {
         output.heading(&self.host);
         output.field("agent", &self.agent);
         output.field("link", &self.link);
+        if let Some(certificate) = &self.certificate {
+            output.field("certificate", certificate);
+        }
         if let Some(message) = &self.inconsistent {
             output.field("standing", output::standing(rfs_model::Standing::Inconsistent));
             output.field("", message);
@@ -133,6 +167,7 @@ impl Status {
             "host": self.host,
             "agent": self.agent,
             "link": self.link,
+            "certificate": self.certificate,
             "generation": self.generation,
             "activity": self.activity,
             "inconsistent": self.inconsistent,
@@ -142,5 +177,19 @@ impl Status {
             "checks": checks.collect::<Vec<_>>(),
             "components": components.collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_certificate_is_said_before_and_after_it_has_come() {
+        let end = Timestamp(1_764_000_000_000);
+        let at = |days: i64| validity(end, Timestamp(end.0 - days * 86_400_000));
+        assert_eq!(at(31), "valid until 2025-11-24T16:00:00.000Z");
+        assert_eq!(at(30), "expires at 2025-11-24T16:00:00.000Z; issue a new one with: rfs pki issue");
+        assert!(at(-1).starts_with("EXPIRED at 2025-11-24T16:00:00.000Z: "), "{}", at(-1));
     }
 }

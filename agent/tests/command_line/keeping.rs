@@ -171,3 +171,15 @@ fn a_service_that_stopped_is_a_difference_from_the_live_host() {
     let document = host.json(&["snapshots", "diff", &snapshot]);
     assert_eq!(document["changes"][0]["component"], "app");
 }
+
+#[test]
+fn the_latest_snapshot_is_the_newest_that_is_no_backup() {
+    let host = Host::new(START);
+    let all = releases(&host, 2);
+    let latest = || host.json(&["snapshots", "show", "latest"])["id"].as_str().expect("an id").to_owned();
+    assert_eq!(latest(), all[1]);
+    let said = host.run(&["restore", &all[0]]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(ids(&host).len(), 3, "with the backup of the restore");
+    assert_eq!(latest(), all[1], "the way back is not what a person means");
+}

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub(crate) use decide::Draft;
 pub use event::{CheckpointEvent, Created};
-pub use state::{Checkpoint, HostPhase, HostRecord, Outcome, Phase};
+pub use state::{Checkpoint, HealthCount, HostPhase, HostRecord, Outcome, Phase};
 
 /// How long a host without a connection is waited for at the start.
 pub const CONNECT_TIME: Duration = Duration::from_secs(10);

@@ -19,6 +19,8 @@ pub struct FleetView {
 pub struct HostView {
     /// Its labels.
     pub labels: Labels,
+    /// It has said which checks it has, and none of them is required: it will never be known to be good.
+    pub unchecked: bool,
 }
 
 /// What was measured of a host's health.

@@ -39,12 +39,14 @@ pub mod checkpoint;
 pub mod operation;
 
 mod millis;
+mod names;
 
 pub use command::{Command, Connected, Person, PersonAction, Refusal};
 pub use fleet::{Admission, FleetView, HostView, Presence, Reading};
 pub use host::{
     Answer, Captured, Failure, GENERATIONS, HostCommand, PhaseTime, Report, Restored, Step, StepKind,
 };
+pub use names::some_names;
 pub use operation::{Draft, Envelope, Event, Operation, ReplayError, Work};
 pub use plan::{Plan, PlanError, plan};
 pub use request::{

@@ -12,6 +12,8 @@
 //!   so that a wave is not held up by one zone's budget while another zone has room.
 
 mod error;
+mod gates;
+mod near;
 mod order;
 mod targets;
 mod validate;
@@ -24,9 +26,12 @@ use rfs_model::{HostId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::FleetView;
-use crate::request::{RollbackRequest, Strategy};
+use crate::request::{RollbackRequest, Source, Strategy};
 
 pub use error::PlanError;
+pub use gates::{Impasse, impasse};
+pub use near::near;
+pub use waves::natural;
 
 /// What a rollback will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +103,11 @@ pub struct BudgetGroup {
 /// Plans a rollback.
 pub fn plan(request: &RollbackRequest, fleet: &FleetView) -> Result<Plan, PlanError> {
     validate::policy(&request.policy)?;
+    // An undo repeats what was found right when its rollback began, over hosts that may have changed since.
+    let labels_are_checked = matches!(request.source, Source::Checkpoint(_));
+    if labels_are_checked {
+        validate::budget_labels(&request.policy.budgets, fleet)?;
+    }
     let (targets, left_out) = targets::targets(request, fleet)?;
     let groups = waves::budget_groups(&request.policy.budgets, &targets, fleet);
     let waves = match &request.strategy {
@@ -105,6 +115,9 @@ pub fn plan(request: &RollbackRequest, fleet: &FleetView) -> Result<Plan, PlanEr
         Strategy::Gradual(shape) => {
             validate::waves(shape)?;
             let ordered = order::groups(&shape.order, &targets, fleet)?;
+            if labels_are_checked {
+                validate::order_labels(&shape.order, fleet)?;
+            }
             waves::cut(shape, &targets, ordered, &groups, fleet)?
         }
     };

@@ -83,6 +83,13 @@ pub struct Waves {
     pub order: Vec<Order>,
 }
 
+impl Waves {
+    /// Who goes first when the caller says nothing of waves.
+    pub const FIRST: Canary = Canary::Amount(Amount::Count(1));
+    /// How large the waves after the canary are when the caller does not say.
+    pub const SIZE: Amount = Amount::Percent(25);
+}
+
 /// The hosts that go first, in a wave of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

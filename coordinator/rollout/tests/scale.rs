@@ -18,7 +18,8 @@ fn roll_back(count: u32) -> Duration {
     for n in 0..count {
         let host: HostId = format!("h-{n}").parse().expect("a valid name");
         view.targets.insert(host.clone(), SnapshotId(Digest::from_bytes([1; 32])));
-        view.hosts.insert(host, HostView { labels: [("zone".to_owned(), format!("z{}", n % 50))].into() });
+        let labels = [("zone".to_owned(), format!("z{}", n % 50))].into();
+        view.hosts.insert(host, HostView { labels, unchecked: false });
     }
     let request = RollbackRequest {
         source: Source::Undo(id),

@@ -74,6 +74,11 @@ impl fmt::Display for Role {
 pub struct Roles(BTreeMap<OperatorName, BTreeSet<Role>>);
 
 impl Roles {
+    /// How many operators have a role.
+    pub fn operators(&self) -> usize {
+        self.0.values().filter(|roles| !roles.is_empty()).count()
+    }
+
     /// The roles of one operator; none when it is not named.
     fn of(&self, name: &OperatorName) -> Option<&BTreeSet<Role>> {
         self.0.get(name).filter(|roles| !roles.is_empty())

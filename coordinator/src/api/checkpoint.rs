@@ -77,7 +77,13 @@ impl CheckpointService for Checkpoints {
         &self,
         request: Request<v1::GetCheckpointRequest>,
     ) -> Result<Response<Checkpoint>, Status> {
-        let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
+        let id = match request.get_ref().name.as_str() {
+            "checkpoints/latest" => {
+                let latest = self.operations.latest_checkpoint().await.map_err(Failure::from)?;
+                latest.ok_or_else(|| Failure::from(OperationError::NoneComplete))?
+            }
+            name => convert::checkpoint_id("name", name).map_err(invalid)?,
+        };
         Ok(Response::new(self.shown(id).await?))
     }
 

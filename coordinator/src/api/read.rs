@@ -13,6 +13,8 @@ use rfs_rollout::{
 };
 use tonic::Request;
 
+use super::show;
+
 /// Who asks, as it is recorded, such as `operator/alice`.
 pub(super) fn requester<T>(request: &Request<T>) -> Result<String, Failure> {
     match request.extensions().get::<Peer>().map(|peer| &peer.identity) {
@@ -67,14 +69,14 @@ pub(super) fn rollback_request(
         selector: convert::selector("selector", spec.selector.clone())?,
         selection: selection(spec.selection.clone().unwrap_or_default())?,
         strategy: strategy(&spec)?,
-        policy: policy(spec)?,
+        policy: policy(spec, &Policy::default())?,
         reason,
         requester,
     })
 }
 
-/// Reads how the rollback `of` is to be undone: as carefully as it was done, unless `spec` says otherwise. What it
-/// changed is what goes back, whatever `spec` selects.
+/// Reads how the rollback `of` is to be undone: as carefully as it was done, but for what `spec` sets. What it changed is
+/// what goes back, whatever `spec` selects.
 pub(super) fn undo_request(
     of: RollbackId,
     undone: &RollbackRequest,
@@ -82,9 +84,13 @@ pub(super) fn undo_request(
     spec: Option<v1::RollbackSpec>,
     requester: String,
 ) -> Result<RollbackRequest, FieldError> {
+    let as_before = RollbackRequest { strategy: among(undone.strategy.clone(), changed), ..undone.clone() };
     let (strategy, policy) = match spec {
-        Some(spec) => (strategy(&spec)?, policy(spec)?),
-        None => (among(undone.strategy.clone(), changed), undone.policy.clone()),
+        Some(spec) => {
+            let spec = over(show::spec(&as_before), spec);
+            (strategy(&spec)?, policy(spec, &undone.policy)?)
+        }
+        None => (as_before.strategy, as_before.policy),
     };
     Ok(RollbackRequest {
         source: Source::Undo(of),
@@ -108,6 +114,52 @@ fn among(mut strategy: Strategy, hosts: &BTreeSet<HostId>) -> Strategy {
         }
     }
     strategy
+}
+
+/// The care of `before` with what `given` sets.
+fn over(before: v1::RollbackSpec, given: v1::RollbackSpec) -> v1::RollbackSpec {
+    let waves = given.waves.filter(|waves| *waves != v1::WavePolicy::default());
+    let unspecified = i32::from(rollback_spec::Strategy::Unspecified);
+    let strategy = match given.strategy {
+        // A caller who gives waves wants waves.
+        strategy if strategy == unspecified && waves.is_some() => rollback_spec::Strategy::Gradual.into(),
+        strategy if strategy == unspecified => before.strategy,
+        strategy => strategy,
+    };
+    let immediate = strategy == i32::from(rollback_spec::Strategy::Immediate);
+    let old = before.waves.filter(|_| !immediate);
+    let waves = match (old, waves) {
+        (old, None) => old,
+        (None, Some(new)) => Some(new),
+        (Some(old), Some(new)) => {
+            let canary = new.canary.is_some() || !new.canary_hosts.is_empty();
+            let (canary_hosts, canary) =
+                if canary { (new.canary_hosts, new.canary) } else { (old.canary_hosts, old.canary) };
+            Some(v1::WavePolicy {
+                canary_hosts,
+                canary,
+                sizes: if new.sizes.is_empty() { old.sizes } else { new.sizes },
+                order: if new.order.is_empty() { old.order } else { new.order },
+            })
+        }
+    };
+    let (old, new) = (before.gate.unwrap_or_default(), given.gate.unwrap_or_default());
+    v1::RollbackSpec {
+        strategy,
+        waves,
+        gate: Some(v1::GatePolicy {
+            min_healthy_time: new.min_healthy_time.or(old.min_healthy_time),
+            healthy_deadline: new.healthy_deadline.or(old.healthy_deadline),
+            healthy: new.healthy.or(old.healthy),
+            max_failed: new.max_failed.or(old.max_failed),
+            ignore_health: new.ignore_health.or(old.ignore_health),
+        }),
+        on_failure: if given.on_failure == 0 { before.on_failure } else { given.on_failure },
+        on_unreachable: if given.on_unreachable == 0 { before.on_unreachable } else { given.on_unreachable },
+        max_rollback_time: given.max_rollback_time.or(before.max_rollback_time),
+        budgets: if given.budgets.is_empty() { before.budgets } else { given.budgets },
+        ..before
+    }
 }
 
 /// Reads what of a snapshot is meant.
@@ -158,6 +210,8 @@ fn strategy(spec: &v1::RollbackSpec) -> Result<Strategy, FieldError> {
 
 fn waves(wire: v1::WavePolicy) -> Result<Waves, FieldError> {
     let canary = match (wire.canary_hosts.as_slice(), wire.canary) {
+        ([], None) if wire.sizes.is_empty() => Waves::FIRST,
+        // With sizes, the first of them is the first wave's.
         ([], None) => Canary::None,
         ([], Some(size)) => Canary::Amount(amount("waves.canary", Some(size))?),
         (hosts, None) => Canary::Hosts(names("waves.canary_hosts", hosts)?),
@@ -169,7 +223,10 @@ fn waves(wire: v1::WavePolicy) -> Result<Waves, FieldError> {
         }
     };
     let size = |(place, size)| amount(&format!("waves.sizes[{place}]"), Some(size));
-    let sizes = wire.sizes.into_iter().enumerate().map(size).collect::<Result<_, _>>()?;
+    let mut sizes = wire.sizes.into_iter().enumerate().map(size).collect::<Result<Vec<_>, _>>()?;
+    if sizes.is_empty() {
+        sizes.push(Waves::SIZE);
+    }
     let order = |(place, order): (usize, v1::Order)| {
         let label = |side: &str, text: &str| label(&format!("waves.order[{place}].{side}"), text);
         Ok(Order { before: label("before", &order.before)?, after: label("after", &order.after)? })
@@ -191,8 +248,8 @@ fn amount(path: &str, wire: Option<v1::Amount>) -> Result<Amount, FieldError> {
     }
 }
 
-fn policy(spec: v1::RollbackSpec) -> Result<Policy, FieldError> {
-    let default = Policy::default();
+/// Reads how carefully; what a spec cannot say is as in `default`.
+fn policy(spec: v1::RollbackSpec, default: &Policy) -> Result<Policy, FieldError> {
     let on_failure = match known("on_failure", spec.on_failure)? {
         rollback_spec::FailureAction::Unspecified | rollback_spec::FailureAction::Pause => OnFailure::Pause,
         rollback_spec::FailureAction::Continue => OnFailure::Continue,
@@ -220,7 +277,7 @@ fn policy(spec: v1::RollbackSpec) -> Result<Policy, FieldError> {
             spec.max_rollback_time,
             default.max_rollback_time,
         )?,
-        ..default
+        ..default.clone()
     })
 }
 
@@ -235,8 +292,8 @@ fn gate(wire: v1::GatePolicy) -> Result<GatePolicy, FieldError> {
         min_healthy_time: time("gate.min_healthy_time", wire.min_healthy_time, default.min_healthy_time)?,
         healthy_deadline: time("gate.healthy_deadline", wire.healthy_deadline, default.healthy_deadline)?,
         healthy: wire.healthy.map(|healthy| amount("gate.healthy", Some(healthy))).transpose()?,
-        max_failed: wire.max_failed,
-        ignore_health: wire.ignore_health,
+        max_failed: wire.max_failed.unwrap_or(default.max_failed),
+        ignore_health: wire.ignore_health.unwrap_or(default.ignore_health),
     })
 }
 
@@ -263,7 +320,8 @@ mod tests {
     #[test]
     fn what_is_left_out_has_its_documented_default() {
         let request = read(|_| {}).expect("a good spec");
-        assert_eq!(request.strategy, Strategy::Gradual(Waves::default()));
+        let careful = Waves { canary: Waves::FIRST, sizes: vec![Waves::SIZE], order: Vec::new() };
+        assert_eq!(request.strategy, Strategy::Gradual(careful), "one host first, then a quarter at a time");
         assert_eq!(request.policy, Policy::default());
         assert_eq!(request.policy.max_rollback_time, Duration::from_secs(300));
         assert_eq!(request.policy.gate.min_healthy_time, Duration::from_secs(10));
@@ -275,6 +333,87 @@ mod tests {
         let policy = request.expect("a good spec").policy;
         assert_eq!(policy.gate.min_healthy_time, Duration::ZERO, "zero is meant");
         assert_eq!(policy.max_rollback_time, Duration::from_secs(300), "zero means the default");
+    }
+
+    #[test]
+    fn waves_are_filled_up_with_what_is_careful() {
+        let waves = |policy: v1::WavePolicy| {
+            let Strategy::Gradual(waves) =
+                read(|spec| spec.waves = Some(policy)).expect("a good spec").strategy
+            else {
+                panic!("not gradual")
+            };
+            (waves.canary, waves.sizes)
+        };
+        let canary_hosts = vec!["web-1".to_owned()];
+        let web_1 = Canary::Hosts(BTreeSet::from(["web-1".parse().expect("a name")]));
+        let named = v1::WavePolicy { canary_hosts, ..Default::default() };
+        assert_eq!(waves(named), (web_1, vec![Amount::Percent(25)]));
+        let sized = v1::WavePolicy { sizes: vec![percent(50)], ..Default::default() };
+        assert_eq!(waves(sized), (Canary::None, vec![Amount::Percent(50)]), "the first wave is that large");
+        let order = vec![v1::Order { before: "role=db".into(), after: "role=web".into() }];
+        let ordered = v1::WavePolicy { order, ..Default::default() };
+        assert_eq!(waves(ordered), (Waves::FIRST, vec![Waves::SIZE]), "in each group of the order");
+    }
+
+    #[test]
+    fn an_undo_changes_only_what_is_given() {
+        let undone = read(|spec| {
+            spec.waves = Some(v1::WavePolicy {
+                canary: Some(percent(5)),
+                sizes: vec![percent(10)],
+                ..Default::default()
+            });
+            spec.gate =
+                Some(v1::GatePolicy { max_failed: Some(2), ignore_health: Some(true), ..Default::default() });
+            spec.set_on_failure(rollback_spec::FailureAction::Revert);
+            spec.set_on_unreachable(rollback_spec::UnreachableAction::Skip);
+            let budget = v1::Budget { group_by: "zone".into(), max_unavailable: Some(percent(10)) };
+            spec.budgets = vec![budget];
+            spec.max_rollback_time = Some(prost_types::Duration { seconds: 7, nanos: 0 });
+        });
+        let mut undone = undone.expect("a good spec");
+        undone.policy.max_duration = Duration::from_secs(77);
+        let of: RollbackId = "0193b5a0-0000-7000-8000-000000000002".parse().expect("an id");
+        let undo = |change: &dyn Fn(&mut v1::RollbackSpec)| {
+            let mut spec = v1::RollbackSpec::default();
+            change(&mut spec);
+            let changed = BTreeSet::new();
+            let undo =
+                undo_request(of, &undone, &changed, Some(spec), "operator/bob".into()).expect("an undo");
+            (undo.strategy, undo.policy)
+        };
+        let as_before = (undone.strategy.clone(), undone.policy.clone());
+        assert_eq!(undo(&|_| {}), as_before);
+        assert_eq!(
+            undo(&|spec| spec.waves = Some(v1::WavePolicy::default())),
+            as_before,
+            "nothing is set there"
+        );
+
+        let gate = v1::GatePolicy { max_failed: Some(0), ignore_health: Some(false), ..Default::default() };
+        let (strategy, policy) = undo(&|spec| spec.gate = Some(gate));
+        assert_eq!(
+            (strategy, policy.gate.max_failed, policy.gate.ignore_health),
+            (as_before.0.clone(), 0, false)
+        );
+        let rest = Policy { gate: as_before.1.gate.clone(), ..policy };
+        assert_eq!(rest, as_before.1, "all else is as it was");
+
+        let (strategy, policy) = undo(&|spec| {
+            spec.waves = Some(v1::WavePolicy { sizes: vec![percent(50)], ..Default::default() });
+        });
+        let Strategy::Gradual(waves) = strategy else { panic!("not gradual") };
+        assert_eq!(waves.canary, Canary::Amount(Amount::Percent(5)), "the canary stays");
+        assert_eq!((waves.sizes, policy), (vec![Amount::Percent(50)], as_before.1.clone()));
+
+        let (strategy, _) = undo(&|spec| spec.set_strategy(rollback_spec::Strategy::Immediate));
+        assert_eq!(strategy, Strategy::Immediate);
+        undone.strategy = Strategy::Immediate;
+        let sizes = v1::WavePolicy { sizes: vec![percent(50)], ..Default::default() };
+        let spec = v1::RollbackSpec { waves: Some(sizes), ..Default::default() };
+        let undo = undo_request(of, &undone, &BTreeSet::new(), Some(spec), String::new()).expect("an undo");
+        assert!(matches!(undo.strategy, Strategy::Gradual(_)), "who names waves wants waves");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rfs_proto::convert::{self, FieldError, required};
 use rfs_proto::v1::rollback_service_server::RollbackService;
 use rfs_proto::v1::{self, Rollback};
 use rfs_rollout::plan::WaveIndex;
-use rfs_rollout::{Person, PersonAction, Plan, RollbackRequest};
+use rfs_rollout::{Person, PersonAction, Plan, RollbackRequest, Source};
 use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
@@ -23,6 +23,9 @@ use crate::store::{ListQuery, OperationKind, Position};
 
 const PAGE: Size = Size { default: 50, most: 1000 };
 const EVENTS: Size = Size { default: 500, most: 5000 };
+
+/// The target of who wants the newest complete checkpoint that has every chosen host.
+const LATEST: &str = "checkpoints/latest";
 
 /// How long a host may take to say what it would do.
 const PLANNING: Duration = Duration::from_secs(30);
@@ -57,8 +60,59 @@ impl Rollbacks {
     ) -> Result<Response<Rollback>, Status> {
         let id = convert::rollback_id("name", name).map_err(invalid)?;
         self.shown(id).await?;
-        self.operations.command(id.into(), Person { who, action }).await.map_err(Failure::from)?;
+        self.operations.command(id.into(), Person { who, action }).await.map_err(|error| {
+            let failure = Failure::from(error);
+            match failure.reason {
+                Reason::WrongState => {
+                    failure.next(format!("look at its present state with: rfs rollback show {id}"))
+                }
+                _ => failure,
+            }
+        })?;
         Ok(Response::new(self.shown(id).await?))
+    }
+
+    /// The spec with the checkpoint that it means.
+    async fn resolved(&self, spec: Option<v1::RollbackSpec>) -> Result<v1::RollbackSpec, Failure> {
+        let mut spec = required("spec", spec).map_err(invalid)?;
+        if spec.checkpoint == LATEST {
+            let selector = convert::selector("selector", spec.selector.clone())
+                .map_err(|error| invalid(error.beneath("spec")))?;
+            let latest = self.operations.latest_checkpoint_of(&selector).await;
+            spec.checkpoint = convert::checkpoint_name(latest.map_err(|error| error.failure("spec"))?);
+        }
+        Ok(spec)
+    }
+
+    /// Reads how a rollback is to be undone.
+    async fn undo(
+        &self,
+        of: RollbackId,
+        spec: Option<v1::RollbackSpec>,
+        requester: String,
+    ) -> Result<RollbackRequest, Failure> {
+        let undone = self.operations.get(of.into()).await?;
+        let undone = undone.as_ref().and_then(View::rollback).ok_or_else(|| unknown(of))?;
+        let changed = undone.backups().into_keys().collect();
+        read::undo_request(of, &undone.request, &changed, spec, requester)
+            .map_err(|error| invalid(error.beneath("spec")))
+    }
+
+    /// The target with the snapshots of the hosts that are concerned, if it is a checkpoint.
+    async fn target(
+        &self,
+        request: &RollbackRequest,
+        plan: &Plan,
+    ) -> Result<Option<v1::Checkpoint>, Failure> {
+        let Source::Checkpoint(id) = request.source else { return Ok(None) };
+        let view = self.operations.get(id.into()).await?;
+        let checkpoint = view.as_ref().and_then(View::checkpoint).map(show::checkpoint);
+        Ok(checkpoint.map(|mut checkpoint| {
+            let concerned =
+                |host: &str| host.parse::<HostId>().is_ok_and(|host| plan.targets.contains_key(&host));
+            checkpoint.snapshots.retain(|snapshot| concerned(&snapshot.host));
+            checkpoint
+        }))
     }
 
     async fn create(&self, request: RollbackRequest, id: Option<RequestId>) -> Result<RollbackId, Failure> {
@@ -107,12 +161,7 @@ fn shown(view: &View) -> Option<Rollback> {
 }
 
 /// Reads a spec; fields are named from the request's root.
-fn spec(
-    spec: Option<v1::RollbackSpec>,
-    reason: String,
-    requester: String,
-) -> Result<RollbackRequest, Failure> {
-    let spec = required("spec", spec).map_err(invalid)?;
+fn spec(spec: v1::RollbackSpec, reason: String, requester: String) -> Result<RollbackRequest, Failure> {
     let beneath = |error: FieldError| invalid(error.beneath("spec"));
     read::rollback_request(spec, reason, requester).map_err(beneath)
 }
@@ -124,14 +173,32 @@ impl RollbackService for Rollbacks {
         request: Request<v1::PlanRollbackRequest>,
     ) -> Result<Response<v1::PlanRollbackResponse>, Status> {
         let requester = read::requester(&request)?;
-        let request = spec(request.into_inner().spec, String::new(), requester)?;
-        let plan = self.operations.plan_rollback(&request).await.map_err(|error| error.failure("spec"))?;
+        let wire = request.into_inner();
+        let request = if wire.undo.is_empty() {
+            spec(self.resolved(wire.spec).await?, String::new(), requester)?
+        } else {
+            let of = convert::rollback_id("undo", &wire.undo).map_err(invalid)?;
+            self.undo(of, wire.spec, requester).await?
+        };
+        let planned = self.operations.plan_rollback(&request).await;
+        let (plan, problem) = planned.map_err(|error| error.failure("spec"))?;
+        let problem = problem.map(|problem| problem.failure("spec"));
         let left_out: BTreeMap<_, _> =
             plan.left_out.iter().map(|(host, why)| (host.to_string(), why.clone())).collect();
         Ok(Response::new(v1::PlanRollbackResponse {
             waves: show::planned_waves(&plan),
             hosts: self.ask(&request, &plan).await,
             left_out: left_out.into_iter().collect(),
+            checkpoint: self.target(&request, &plan).await?,
+            problems: problem
+                .iter()
+                .map(|problem| convert::failure(problem.reason, &problem.message, problem.next_step()))
+                .collect(),
+            undo_of: match request.source {
+                Source::Undo(of) => convert::rollback_name(of),
+                Source::Checkpoint(_) => String::new(),
+            },
+            spec: Some(show::spec(&request)),
         }))
     }
 
@@ -142,7 +209,7 @@ impl RollbackService for Rollbacks {
         let requester = read::requester(&request)?;
         let wire = request.into_inner();
         let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
-        let request = spec(wire.spec, wire.reason, requester)?;
+        let request = spec(self.resolved(wire.spec).await?, wire.reason, requester)?;
         let id = self.create(request, request_id).await?;
         Ok(Response::new(self.shown(id).await?))
     }
@@ -155,12 +222,7 @@ impl RollbackService for Rollbacks {
         let wire = request.into_inner();
         let of = convert::rollback_id("name", &wire.name).map_err(invalid)?;
         let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
-        let undone = self.operations.get(of.into()).await.map_err(Failure::from)?;
-        let undone = undone.as_ref().and_then(View::rollback).ok_or_else(|| unknown(of))?;
-        let changed = undone.backups().into_keys().collect();
-        let beneath = |error: FieldError| invalid(error.beneath("spec"));
-        let request =
-            read::undo_request(of, &undone.request, &changed, wire.spec, requester).map_err(beneath)?;
+        let request = self.undo(of, wire.spec, requester).await?;
         let id = self.create(request, request_id).await?;
         Ok(Response::new(self.shown(id).await?))
     }
@@ -244,7 +306,11 @@ impl RollbackService for Rollbacks {
     ) -> Result<Response<Rollback>, Status> {
         let who = read::requester(&request)?;
         let request = request.into_inner();
-        let action = PersonAction::Promote { wave: request.wave.map(WaveIndex) };
+        let wave = match request.wave {
+            Some(0) => return Err(Failure::invalid("wave", "is counted from 1").into()),
+            wave => wave.map(|number| WaveIndex(number - 1)),
+        };
+        let action = PersonAction::Promote { wave };
         self.steer(&request.name, who, action).await
     }
 

@@ -9,7 +9,7 @@ use rfs_proto::v1::{
 };
 use rfs_rollout::checkpoint::{self, Checkpoint};
 use rfs_rollout::plan::WaveIndex;
-use rfs_rollout::rollback::{self, Direction, PauseCause, Rollback, WaveState};
+use rfs_rollout::rollback::{self, Direction, Gate, PauseCause, Rollback, WaveState};
 use rfs_rollout::{
     Amount, Canary, CheckpointKind, CheckpointRequest, Failure, OnFailure, OnUnreachable, Plan,
     RollbackRequest, Source, Strategy,
@@ -30,6 +30,9 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
         name: convert::checkpoint_name(checkpoint.id),
         create_time: Some(to_wire_time(checkpoint.created_at)),
         snapshots: snapshots.collect(),
+        health: Some(health_count(checkpoint.health())),
+        host_count: u32::try_from(checkpoint.hosts.len()).unwrap_or(u32::MAX),
+        update_time: Some(to_wire_time(checkpoint.last_at)),
         ..checkpoint_at(&checkpoint.request, &checkpoint.phase)
     }
 }
@@ -37,10 +40,12 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
 /// A checkpoint as lists show it, if it is one.
 pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
     let Head::Checkpoint(head) = &summary.head else { return None };
-    let CheckpointHead { request, phase, hosts: _ } = head.as_ref();
+    let CheckpointHead { request, phase, hosts, health } = head.as_ref();
     let mut shown = v1::Checkpoint {
         name: convert::checkpoint_name(summary.id.into()),
         create_time: Some(to_wire_time(summary.created_at)),
+        health: Some(health_count(*health)),
+        host_count: u32::try_from(*hosts).unwrap_or(u32::MAX),
         ..checkpoint_at(request, phase)
     };
     if shown.state() == wire_checkpoint::State::Complete && !summary.complete {
@@ -59,6 +64,10 @@ pub(super) fn without_dropped(shown: &mut v1::Checkpoint, dropped: &BTreeMap<Hos
             Some(failure(&Failure::new(Reason::SnapshotNotFound, dropped_snapshot(&host, *since))));
         shown.state = wire_checkpoint::State::Incomplete.into();
     }
+}
+
+fn health_count(count: checkpoint::HealthCount) -> v1::HealthCount {
+    v1::HealthCount { good: count.good, bad: count.bad, unknown: count.unknown }
 }
 
 fn checkpoint_at(request: &CheckpointRequest, phase: &checkpoint::Phase) -> v1::Checkpoint {
@@ -117,6 +126,9 @@ fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) 
         entries: captured.map_or(0, |captured| captured.entries),
         duration: took.map(to_wire_duration),
         failure: record.failure.as_ref().map(failure),
+        health: v1::Health::from(record.health).into(),
+        evidence: record.evidence.clone(),
+        finish_time: record.settled_at.map(to_wire_time),
     }
 }
 
@@ -127,6 +139,7 @@ pub(super) fn rollback(rollback: &Rollback, far: &Far) -> v1::Rollback {
         name: convert::rollback_name(rollback.id),
         create_time: Some(to_wire_time(rollback.created_at)),
         waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far)).collect(),
+        update_time: Some(to_wire_time(rollback.last_at)),
         ..rollback_at(&rollback.request, &rollback.phase)
     }
 }
@@ -224,12 +237,22 @@ fn wave(rollback: &Rollback, index: WaveIndex, far: &Far) -> v1::Wave {
     };
     let hosts = planned.hosts.iter().filter_map(|host| Some((host, rollback.hosts.get(host)?)));
     v1::Wave {
-        index: index.0,
+        index: index.0 + 1,
         canary: planned.canary,
         state: state.into(),
         hosts: hosts.map(|(host, record)| progress(host, record, far.get(host))).collect(),
         start_time: record.started_at.map(to_wire_time),
         verdict_time: record.passed_at.or(record.failed_at).map(to_wire_time),
+        waits_for: waits_for(rollback, index),
+    }
+}
+
+/// What the gate of the wave that runs waits for.
+fn waits_for(rollback: &Rollback, index: WaveIndex) -> String {
+    let runs = matches!(rollback.phase, rollback::Phase::Running { direction: Direction::Forward });
+    match rollback.present_gate().filter(|_| runs && rollback.wave == Some(index)) {
+        Some(Gate::Hold(hold)) => hold.to_string(),
+        Some(Gate::Pass | Gate::TooManyFailed { .. } | Gate::TooFewHealthy { .. }) | None => String::new(),
     }
 }
 
@@ -258,6 +281,7 @@ fn progress(host: &HostId, record: &rollback::HostRecord, far: Option<&Progress>
         backup: record.backup.map(|backup| backup.to_string()).unwrap_or_default(),
         generation: record.generation.0,
         health: v1::Health::from(record.health.health).into(),
+        health_time: Some(to_wire_time(record.health.since)),
         evidence: record.health.evidence.clone(),
         start_time: record.started_at.map(to_wire_time),
         finish_time: record.finished_at.map(to_wire_time),
@@ -291,12 +315,11 @@ pub(super) fn planned_waves(plan: &Plan) -> Vec<v1::Wave> {
         ..Default::default()
     };
     let wave = |(wave, index): (&rfs_rollout::plan::Wave, u32)| v1::Wave {
-        index,
+        index: index + 1,
         canary: wave.canary,
         state: v1::wave::State::Pending.into(),
         hosts: wave.hosts.iter().map(host).collect(),
-        start_time: None,
-        verdict_time: None,
+        ..Default::default()
     };
     plan.waves.iter().zip(0..).map(wave).collect()
 }
@@ -335,8 +358,8 @@ pub(super) fn spec(request: &RollbackRequest) -> v1::RollbackSpec {
             min_healthy_time: Some(to_wire_duration(policy.gate.min_healthy_time)),
             healthy_deadline: Some(to_wire_duration(policy.gate.healthy_deadline)),
             healthy: policy.gate.healthy.map(amount),
-            max_failed: policy.gate.max_failed,
-            ignore_health: policy.gate.ignore_health,
+            max_failed: Some(policy.gate.max_failed),
+            ignore_health: Some(policy.gate.ignore_health),
         }),
         on_failure: on_failure.into(),
         on_unreachable: on_unreachable.into(),
@@ -393,7 +416,7 @@ mod tests {
                 order: vec![v1::Order { before: "role=db".into(), after: "role=web".into() }],
                 ..Default::default()
             }),
-            gate: Some(v1::GatePolicy { healthy: Some(size(90)), max_failed: 2, ..Default::default() }),
+            gate: Some(v1::GatePolicy { healthy: Some(size(90)), max_failed: Some(2), ..Default::default() }),
             on_failure: rollback_spec::FailureAction::Revert.into(),
             on_unreachable: rollback_spec::UnreachableAction::Skip.into(),
             budgets: vec![v1::Budget { group_by: "zone".into(), max_unavailable: Some(size(10)) }],

@@ -14,10 +14,10 @@ use super::rollback::RollbackCommand;
 
 /// Checkpoint a fleet before a deploy, and bring it back host by host when the deploy turns out bad.
 #[derive(Debug, Parser)]
-#[command(name = "rfs", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+#[command(name = "rfs", version, after_help = EXIT_CODES)]
 pub(super) struct Arguments {
     /// Print for people, or JSON for programs.
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    #[arg(long, short, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub output: Format,
     #[command(subcommand)]
     pub command: Command,
@@ -78,6 +78,22 @@ pub(super) struct ServeArguments {
     /// Write the address that it listens on to FILE once it can be reached.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Check the configuration and the certificates it names, and end.
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    pub log: LogArguments,
+}
+
+/// How the log is written, to standard error.
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
+    /// Lines for people, or a JSON document a line.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// What is logged: error, warn, info, debug or trace, or as RUST_LOG says it [default: RUST_LOG, or info].
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

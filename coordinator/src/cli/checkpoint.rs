@@ -11,11 +11,13 @@ use uuid::Uuid;
 
 use super::arguments::Grouped;
 use super::connect::{Client, soon};
+use super::consent::Consent;
 use super::duration::{parse_duration, show_wire};
 use super::error::CliError;
 use super::host::{Hosts, label};
 use super::names;
 use super::output::Output;
+use super::progress::counts;
 use super::table::Table;
 use super::watch::{Shown, watch};
 use super::words::{self, id, paint};
@@ -30,7 +32,7 @@ pub(super) enum CheckpointCommand {
         #[arg(long, value_name = "ID")]
         deployment: Option<String>,
         /// At most so many.
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value = "50", value_parser = names::limit)]
         limit: usize,
     },
     /// Show one checkpoint with its hosts.
@@ -42,6 +44,8 @@ pub(super) enum CheckpointCommand {
     Delete {
         /// The id, or the beginning of it.
         checkpoint: String,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
@@ -102,9 +106,20 @@ pub(super) async fn run(group: Grouped<CheckpointCommand>, output: &mut Output) 
             let checkpoint = client.answer(client.checkpoints().get_checkpoint(soon(request)).await)?;
             show(output, &checkpoint)
         }
-        CheckpointCommand::Delete { checkpoint } => {
+        CheckpointCommand::Delete { checkpoint, consent } => {
+            let look = format!("rfs checkpoint show {checkpoint}");
+            consent.possible(output, "deleting a checkpoint", &look)?;
             let client = group.connection.open().await?;
             let name = names::checkpoint(&client, &checkpoint).await?;
+            if !consent.yes {
+                let request = v1::GetCheckpointRequest { name: name.clone() };
+                let checkpoint = client.answer(client.checkpoints().get_checkpoint(soon(request)).await)?;
+                consent.ask(&format!(
+                    "delete {name}, taken {} of {}? Nothing can be rolled back to it any more.",
+                    words::time(checkpoint.create_time),
+                    words::count(checkpoint.snapshots.len(), "host")
+                ))?;
+            }
             let request = v1::DeleteCheckpointRequest { name: name.clone() };
             client.answer(client.checkpoints().delete_checkpoint(soon(request)).await)?;
             if output.is_json() {
@@ -185,17 +200,34 @@ async fn list(
         output.message(&all)?;
         return Ok(Exit::Done);
     }
+    if all.checkpoints.is_empty() && !deployment_id.is_empty() {
+        output.line(format!("no checkpoint was taken before deployment {deployment_id}"))?;
+        output.line(format!("{} rfs checkpoint list", paint::label("next:")))?;
+        return Ok(Exit::Done);
+    }
     if all.checkpoints.is_empty() {
         output.line("there is no checkpoint yet")?;
         output.line(format!("{} rfs checkpoint create", paint::label("next:")))?;
         return Ok(Exit::Done);
     }
     let ids: Vec<_> = all.checkpoints.iter().map(|checkpoint| id(&checkpoint.name)).collect();
-    let mut table = Table::new(&["CHECKPOINT", "STATE", "KIND", "TAKEN", "DEPLOYMENT", "BY", "REASON"]);
+    let mut table = Table::new(&[
+        "CHECKPOINT",
+        "STATE",
+        "HOSTS",
+        "HEALTH THEN",
+        "KIND",
+        "TAKEN",
+        "DEPLOYMENT",
+        "BY",
+        "REASON",
+    ]);
     for (marked, checkpoint) in names::mark_unique(&ids).zip(&all.checkpoints) {
         table.row([
             marked,
             words::checkpoint_state(checkpoint.state()),
+            checkpoint.host_count.to_string(),
+            counts(checkpoint.health.as_ref()),
             words::lower(checkpoint.kind().as_str_name()),
             words::time(checkpoint.create_time),
             checkpoint.deployment_id.clone(),
@@ -233,23 +265,45 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
     row("begun", words::time(checkpoint.create_time));
     row("ended", words::time(checkpoint.complete_time));
     row("skew", checkpoint.skew.map(show_wire).unwrap_or_default());
+    row("health then", counts(checkpoint.health.as_ref()));
     output.table(&table)?;
     output.line("")?;
-    let mut table =
-        Table::new(&["HOST", "STATE", "SNAPSHOT", "CUT", "SIZE", "STORED ANEW", "ENTRIES", "TOOK", "WHY"]);
+    let mut table = Table::new(&[
+        "HOST",
+        "STATE",
+        "HEALTH THEN",
+        "SNAPSHOT",
+        "CUT",
+        "SIZE",
+        "STORED ANEW",
+        "ENTRIES",
+        "TOOK",
+        "WHY",
+    ]);
     for host in &checkpoint.snapshots {
         table.row([
             host.host.clone(),
             words::snapshot_state(host.state()),
+            words::health(host.health()),
             host.snapshot.chars().take(12).collect(),
             words::time(host.cut_time),
             ByteCount(host.bytes).to_string(),
             ByteCount(host.new_bytes).to_string(),
             host.entries.to_string(),
             host.duration.map(show_wire).unwrap_or_default(),
-            host.failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+            host.failure.as_ref().map_or_else(|| ill(host), |failure| failure.message.clone()),
         ]);
     }
     output.table(&table)?;
     Ok(Exit::Done)
+}
+
+/// What was wrong with a host when it was asked for its snapshot.
+fn ill(host: &v1::HostSnapshot) -> String {
+    match host.health() {
+        v1::Health::Bad | v1::Health::Unknown if !host.evidence.is_empty() => {
+            format!("was {}", host.evidence)
+        }
+        v1::Health::Bad | v1::Health::Unknown | v1::Health::Good | v1::Health::Unspecified => String::new(),
+    }
 }

@@ -1,16 +1,20 @@
 //! `rfs host`: the fleet's hosts and their health.
 
+mod summary;
+
 use clap::{Args, Subcommand};
 use rfs_link::{Exit, Failure};
 use rfs_model::time::SystemClock;
 use rfs_model::{Clock as _, Reason};
 use rfs_proto::v1;
+use rfs_rollout::plan::natural;
 
 use super::arguments::Grouped;
 use super::connect::{Client, soon};
 use super::error::CliError;
 use super::output::Output;
 use super::progress::Watched as _;
+use super::selection;
 use super::table::Table;
 use super::watch::{Shown, watch};
 use super::words::{self, id, paint};
@@ -122,6 +126,7 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
             break;
         }
     }
+    selection::not_empty(client, &selector, &all.hosts).await?;
     if output.is_json() {
         output.message(&all)?;
         return Ok(Exit::Done);
@@ -134,6 +139,7 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
         ))?;
         return Ok(Exit::Done);
     }
+    all.hosts.sort_by_cached_key(|host| natural(id(&host.name)));
     let mut table =
         Table::new(&["HOST", "CONNECTED", "HEALTH", "LABELS", "COMPONENTS", "VERSION", "LAST SEEN", "OWNER"]);
     for host in &all.hosts {
@@ -150,6 +156,7 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
         ]);
     }
     output.table(&table)?;
+    summary::lines(&all.hosts, SystemClock.now()).iter().try_for_each(|line| output.line(line))?;
     Ok(Exit::Done)
 }
 
@@ -200,6 +207,9 @@ async fn show(client: &Client, output: &mut Output, name: String) -> Result<Exit
     row("generation", host.generation.to_string());
     if !host.instance.is_empty() {
         row("machine", host.instance.clone());
+    }
+    if let Some(end) = host.certificate_expire_time {
+        row("certificate", summary::validity(id(&host.name), end, SystemClock.now()));
     }
     output.table(&table)?;
     machines(output, &host)?;
@@ -298,8 +308,9 @@ async fn health(
     selector: Option<v1::Selector>,
     group_by: Vec<String>,
 ) -> Result<Exit, CliError> {
-    let request = v1::GetFleetHealthRequest { selector, group_by };
+    let request = v1::GetFleetHealthRequest { selector: selector.clone(), group_by };
     let health = client.answer(client.hosts().get_fleet_health(soon(request)).await)?;
+    selection::not_empty(client, &selector.unwrap_or_default(), &health.hosts).await?;
     if output.is_json() {
         output.message(&health)?;
     } else {

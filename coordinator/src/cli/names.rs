@@ -11,6 +11,15 @@ use super::words::{self, paint};
 /// A page as large as the server gives.
 const PAGE: i32 = 1000;
 
+/// Reads how many items a list has at most.
+pub(super) fn limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("a list of nothing is not meant: give 1 or more".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(_) => Err(format!("{text:?} is not a number")),
+    }
+}
+
 /// The name of the checkpoint that `text` means; `latest` is the newest complete one.
 pub(super) async fn checkpoint(client: &Client, text: &str) -> Result<String, Failure> {
     let text = text.strip_prefix("checkpoints/").unwrap_or(text);

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod health;
 mod rollback;
+mod standing;
 mod waves;
 
 mod screen;
@@ -15,22 +16,45 @@ use rfs_proto::convert::from_wire_time;
 
 use super::duration::show_duration;
 
+pub(super) use health::counts;
 pub(super) use rollback::outcome_lines;
 pub(super) use screen::Screen;
+pub(super) use standing::{Standing, names, standing_lines};
 
 /// Something that the coordinator streams until it is over.
 pub(super) trait Watched: prost::Name + Default + 'static {
     /// The whole of it as it is `now`, in at most `height` lines where that can be, most important first.
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String>;
 
-    /// What is different from `before`, a line each; all of it that matters when there is no before.
-    fn changes(&self, before: Option<&Self>) -> Vec<String>;
+    /// What is different from `before`, a line each with when it happened; all of it that matters when there is no before.
+    fn changes(&self, before: Option<&Self>) -> Vec<Told>;
 
     /// How a command that waits for it ends, once there is nothing to wait for.
     fn verdict(&self) -> Option<Exit>;
 
     /// What a person reads once it is over, after the picture or the changes.
     fn closing(&self) -> Vec<String>;
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Told {
+    /// When, by the coordinator's clock; none for now.
+    pub at: Option<prost_types::Timestamp>,
+    /// What.
+    pub text: String,
+}
+
+impl Told {
+    fn at(at: Option<prost_types::Timestamp>, text: impl Into<String>) -> Self {
+        Self { at, text: text.into() }
+    }
+}
+
+/// Puts what happened into the order in which it did; what has no time comes last.
+fn in_order(mut told: Vec<Told>) -> Vec<Told> {
+    told.sort_by_key(|told| told.at.map_or((true, 0, 0), |at| (false, at.seconds, at.nanos)));
+    told
 }
 
 /// How long it has been since it began, or was when it ended; the clock here may be another than the coordinator's.
@@ -41,12 +65,4 @@ fn elapsed(
 ) -> String {
     let Some(from) = from.map(from_wire_time) else { return String::new() };
     format!("  {}", show_duration(to.map_or(now, from_wire_time).since(from)))
-}
-
-/// The first names, and how many there are beyond.
-fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 6;
-    let more = names.len().saturating_sub(SHOWN);
-    let first: Vec<_> = names.take(SHOWN).collect();
-    if more == 0 { first.join(", ") } else { format!("{} and {more} more", first.join(", ")) }
 }

@@ -1,29 +1,34 @@
 //! `rfs rollback`: bring hosts back to a checkpoint, and steer it.
 
 mod care;
+mod pacing;
 mod plan;
 mod show;
 mod spec;
+mod steer;
 mod values;
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use rfs_link::{Exit, Failure};
-use rfs_model::Reason;
+use rfs_model::Clock as _;
+use rfs_model::time::SystemClock;
 use rfs_proto::v1;
 use uuid::Uuid;
 
 use super::arguments::Grouped;
 use super::connect::{Client, soon, within};
+use super::consent::Consent;
 use super::error::CliError;
-use super::names;
+use super::names::{self, limit};
 use super::output::Output;
 use super::watch::{Shown, watch};
 use super::words::{id, paint};
 use care::Care;
+pub(super) use plan::health_lines;
 use spec::Spec;
+use steer::{Steer, steer};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RollbackCommand {
@@ -48,7 +53,7 @@ pub(super) enum RollbackCommand {
     /// List rollbacks, newest first.
     List {
         /// At most so many.
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value = "50", value_parser = limit)]
         limit: usize,
     },
     /// Show one rollback with its whole record.
@@ -77,10 +82,13 @@ pub(super) enum RollbackCommand {
     Abort(Which),
     /// Bring the changed hosts back to the backups that a rollback took.
     ///
-    /// It is done as carefully as the rollback was. If any option about care is given, they alone count.
+    /// It is done as carefully as the rollback was, with the same waves; only what is given here is changed.
     Undo {
         #[command(flatten)]
         which: Which,
+        /// Say what it would do, and change nothing.
+        #[arg(long)]
+        plan: bool,
         #[command(flatten)]
         starting: Starting,
         #[command(flatten)]
@@ -98,9 +106,11 @@ pub(super) struct Which {
 /// How a rollback is started.
 #[derive(Debug, Args)]
 pub(super) struct Starting {
-    /// Do not ask.
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
+    /// Print every step of the plan, not the first of each host.
+    #[arg(long)]
+    all_steps: bool,
     /// Your id of this request: the same id again gives the same rollback.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -115,37 +125,25 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
         RollbackCommand::Plan { spec, all_steps } => {
             let spec = spec.check()?;
             let client = connection.open().await?;
-            let spec = spec.resolve(&client).await?;
-            let planned = ask_plan(&client, spec).await?;
+            let spec = Some(spec.resolve(&client).await?);
+            let planned = ask_plan(&client, v1::PlanRollbackRequest { spec, ..Default::default() }).await?;
             plan::show(output, &planned, all_steps)
         }
         RollbackCommand::Start { spec, starting, reason } => {
             let spec = spec.check()?;
-            starting.need_consent(output)?;
+            starting.consent.possible(output, "a rollback", "rfs rollback plan")?;
             let client = connection.open().await?;
             let spec = spec.resolve(&client).await?;
-            if !starting.yes {
-                let planned = ask_plan(&client, spec.clone()).await?;
-                plan::show(output, &planned, false)?;
-                confirm(&format!("roll back to {}?", spec.checkpoint))?;
-            }
-            let request_id = starting.request_id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
-            let request = v1::CreateRollbackRequest { spec: Some(spec), reason, request_id };
-            let started = client.answer(client.rollbacks().create_rollback(soon(request)).await)?;
-            follow_started(&client, output, &started, starting.no_wait).await
+            start(&client, output, spec, &starting, reason).await
         }
-        RollbackCommand::Undo { which, starting, care } => {
+        RollbackCommand::Undo { which, starting, care, plan } => {
             let spec = care.given()?;
-            starting.need_consent(output)?;
-            let client = connection.open().await?;
-            let name = names::rollback(&client, &which.rollback).await?;
-            if !starting.yes {
-                confirm(&format!("bring the hosts that {name} changed back to their backups?"))?;
+            if !plan {
+                let look = format!("rfs rollback undo {} --plan", which.rollback);
+                starting.consent.possible(output, "an undo", &look)?;
             }
-            let request_id = starting.request_id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
-            let request = v1::UndoRollbackRequest { name, request_id, spec };
-            let started = client.answer(client.rollbacks().undo_rollback(soon(request)).await)?;
-            follow_started(&client, output, &started, starting.no_wait).await
+            let client = connection.open().await?;
+            undo(&client, output, &which, &starting, spec, plan).await
         }
         RollbackCommand::List { limit } => {
             let client = connection.open().await?;
@@ -170,7 +168,6 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
             steer(&connection.open().await?, output, which, Steer::Resume).await
         }
         RollbackCommand::Promote { which, wave } => {
-            let wave = wave.map(|number| number - 1);
             steer(&connection.open().await?, output, which, Steer::Promote { wave }).await
         }
         RollbackCommand::Abort(which) => steer(&connection.open().await?, output, which, Steer::Abort).await,
@@ -180,35 +177,95 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
 /// A plan makes every host walk its state.
 const PLAN: Duration = Duration::from_secs(120);
 
-async fn ask_plan(client: &Client, spec: v1::RollbackSpec) -> Result<v1::PlanRollbackResponse, CliError> {
-    let request = v1::PlanRollbackRequest { spec: Some(spec) };
+async fn ask_plan(
+    client: &Client,
+    request: v1::PlanRollbackRequest,
+) -> Result<v1::PlanRollbackResponse, CliError> {
     Ok(client.answer(client.rollbacks().plan_rollback(within(PLAN, request)).await)?)
 }
 
-impl Starting {
-    /// Without somebody to ask, the consent must be in the command.
-    fn need_consent(&self, output: &Output) -> Result<(), Failure> {
-        if self.yes || (io::stdin().is_terminal() && !output.is_json()) {
-            return Ok(());
+/// Shows a plan, and refuses to go on with what the coordinator would refuse.
+fn show_to_be_confirmed(
+    output: &mut Output,
+    planned: &v1::PlanRollbackResponse,
+    all_steps: bool,
+) -> Result<(), CliError> {
+    plan::show(output, planned, all_steps)?;
+    match planned.problems.first() {
+        None => Ok(()),
+        Some(problem) => {
+            let reason = rfs_proto::convert::failure_reason(problem);
+            Err(Failure::new(reason, problem.message.clone()).next(problem.next.clone()).into())
         }
-        Err(Failure::new(
-            Reason::InvalidArgument,
-            "a rollback is to be confirmed, and there is nobody to ask",
-        )
-        .next("look at it with: rfs rollback plan; then start it with --yes"))
     }
 }
 
-fn confirm(question: &str) -> Result<(), CliError> {
-    anstream::eprint!("{question} [y/N] ");
-    io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
+impl Starting {
+    fn request_id(&self) -> String {
+        // With an id, a request whose answer was lost can be sent again.
+        self.request_id.clone().unwrap_or_else(|| Uuid::now_v7().to_string())
     }
-    let failure = Failure::new(Reason::Cancelled, "not confirmed; nothing was changed");
-    Err(failure.next("run it again and answer y, or give --yes").into())
+}
+
+async fn start(
+    client: &Client,
+    output: &mut Output,
+    mut spec: v1::RollbackSpec,
+    starting: &Starting,
+    reason: String,
+) -> Result<Exit, CliError> {
+    if !starting.consent.yes {
+        let request = v1::PlanRollbackRequest { spec: Some(spec.clone()), ..Default::default() };
+        let planned = ask_plan(client, request).await?;
+        show_to_be_confirmed(output, &planned, starting.all_steps)?;
+        // What is started is what was seen, although a newer checkpoint may come in meanwhile.
+        spec.checkpoint = planned.spec.as_ref().map_or(spec.checkpoint, |spec| spec.checkpoint.clone());
+        starting.consent.ask(&plan::question(&planned))?;
+    }
+    let request = v1::CreateRollbackRequest { spec: Some(spec), reason, request_id: starting.request_id() };
+    let started = client.answer(client.rollbacks().create_rollback(soon(request)).await)?;
+    if starting.consent.yes && !output.is_json() {
+        // With --yes no plan was shown, so the target is named here.
+        let name = started.spec.as_ref().map(|spec| spec.checkpoint.clone()).unwrap_or_default();
+        let request = v1::GetCheckpointRequest { name };
+        let target = client.answer(client.checkpoints().get_checkpoint(soon(request)).await);
+        let lines = target.map(|target| plan::target_lines(&target, SystemClock.now())).unwrap_or_default();
+        lines.iter().try_for_each(|line| output.line(line))?;
+    }
+    follow_started(client, output, &started, starting.no_wait).await
+}
+
+async fn undo(
+    client: &Client,
+    output: &mut Output,
+    which: &Which,
+    starting: &Starting,
+    spec: Option<v1::RollbackSpec>,
+    plan_only: bool,
+) -> Result<Exit, CliError> {
+    let name = names::rollback(client, &which.rollback).await?;
+    let request = v1::GetRollbackRequest { name: name.clone() };
+    let undone = client.answer(client.rollbacks().get_rollback(soon(request)).await)?;
+    if plan_only || !starting.consent.yes {
+        let request = v1::PlanRollbackRequest { spec: spec.clone(), undo: name.clone() };
+        let planned = ask_plan(client, request).await?;
+        if plan_only {
+            return plan::show(output, &planned, starting.all_steps);
+        }
+        show_to_be_confirmed(output, &planned, starting.all_steps)?;
+        if !undone.undo_of.is_empty() {
+            output.line(paint::doubt(format!("{} is itself an undo of {}", undone.name, undone.undo_of)))?;
+        }
+        starting.consent.ask(&plan::question(&planned))?;
+    } else {
+        steer::not_by_accident(which.rollback.trim(), &undone)?;
+        if !output.is_json() {
+            output.line(steer::undo_line(&undone))?;
+        }
+    }
+    let request = v1::UndoRollbackRequest { name, request_id: starting.request_id(), spec };
+    let started = client.answer(client.rollbacks().undo_rollback(soon(request)).await)?;
+    follow_started(client, output, &started, starting.no_wait).await
 }
 
 async fn follow_started(
@@ -235,57 +292,4 @@ async fn follow(client: &Client, output: &mut Output, shown: Shown, name: String
     let open = async || client.rollbacks().watch_rollback(request.clone()).await;
     let (_, exit) = watch(client, output, shown, &next, open).await?;
     Ok(exit)
-}
-
-/// What a person decides.
-#[derive(Debug, Clone, Copy)]
-enum Steer {
-    Pause,
-    Resume,
-    /// The index of the wave; none for the present one.
-    Promote {
-        wave: Option<u32>,
-    },
-    Abort,
-}
-
-async fn steer(client: &Client, output: &mut Output, which: Which, steer: Steer) -> Result<Exit, CliError> {
-    let name = names::rollback(client, &which.rollback).await?;
-    let mut rollbacks = client.rollbacks();
-    let answer = match steer {
-        Steer::Pause => rollbacks.pause_rollback(soon(v1::PauseRollbackRequest { name })).await,
-        Steer::Resume => rollbacks.resume_rollback(soon(v1::ResumeRollbackRequest { name })).await,
-        Steer::Promote { wave } => {
-            let wave = match wave {
-                Some(wave) => Some(wave),
-                None => present_wave(client, &name).await?,
-            };
-            rollbacks.promote_rollback(soon(v1::PromoteRollbackRequest { name, wave })).await
-        }
-        Steer::Abort => rollbacks.abort_rollback(soon(v1::AbortRollbackRequest { name })).await,
-    };
-    let rollback = client.answer(answer)?;
-    if output.is_json() {
-        output.message(&rollback)?;
-        return Ok(Exit::Done);
-    }
-    let (what, next) = match steer {
-        Steer::Pause => ("is paused; hosts at work finish", "resume"),
-        Steer::Resume => ("goes on", "watch"),
-        Steer::Promote { .. } => {
-            ("goes on: the wave's gate is taken as passed once no host of it is at work", "watch")
-        }
-        Steer::Abort => ("is being ended; hosts at work go back", "watch"),
-    };
-    output.line(format!("{} {what}", rollback.name))?;
-    output.line(format!("{} rfs rollback {next} {}", paint::label("next:"), id(&rollback.name)))?;
-    Ok(Exit::Done)
-}
-
-/// The index of the wave that is present now, so that a request that is sent twice does not promote two.
-async fn present_wave(client: &Client, name: &str) -> Result<Option<u32>, CliError> {
-    let request = v1::GetRollbackRequest { name: name.to_owned() };
-    let rollback = client.answer(client.rollbacks().get_rollback(soon(request)).await)?;
-    let started = rollback.waves.iter().filter(|wave| wave.state() != v1::wave::State::Pending);
-    Ok(started.map(|wave| wave.index).max())
 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::ServeArguments;
+use super::arguments::{Format, LogArguments, ServeArguments};
 use super::error::CliError;
 use super::output::Output;
 use crate::config::{Config, ConfigError};
@@ -20,7 +20,10 @@ use crate::serve::{Serving, write_ready_file};
 pub(super) fn run(arguments: ServeArguments, output: &mut Output) -> Result<Exit, CliError> {
     let config =
         Config::read(&arguments.config).map_err(|error| config_failure(&arguments.config, &error))?;
-    log();
+    if arguments.check {
+        return check(&config, &arguments.config, output);
+    }
+    log(&arguments.log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::runtime)?;
     let served = runtime.block_on(serve(config, &arguments, output));
@@ -37,14 +40,46 @@ fn config_failure(path: &Path, error: &ConfigError) -> Failure {
     Failure::new(Reason::InvalidArgument, Chain(error).to_string()).next(next)
 }
 
-/// Logs to standard error; RUST_LOG chooses what.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+/// Says whether a coordinator could be started with this configuration. Nothing is changed or listened on.
+fn check(config: &Config, path: &Path, output: &mut Output) -> Result<Exit, CliError> {
+    let own = crate::serve::check(config, Arc::new(SystemClock)).map_err(|error| error.failure())?;
+    let (operators, folder) = (config.roles.operators(), config.store.path.display().to_string());
+    if output.is_json() {
+        output.document(&serde_json::json!({
+            "config": path.display().to_string(),
+            "id": own.id.to_string(),
+            "certificate_expire_time": own.not_after.to_string(),
+            "listen": config.listen.to_string(),
+            "store": folder,
+            "operators": operators,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    output.line(format!("{} is good", path.display()))?;
+    output.line(format!("  it is {}, with a certificate until {}", own.id, own.not_after))?;
+    output.line(format!("  listens on {}, keeps its store in {folder}", config.listen))?;
+    output.line(format!(
+        "  {} a role",
+        super::words::count(operators, "operator") + if operators == 1 { " has" } else { " have" }
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Logs to standard error; `--log-level`, else RUST_LOG, chooses what.
+fn log(arguments: &LogArguments) -> Result<(), Failure> {
+    let filter = match &arguments.log_level {
+        Some(level) => EnvFilter::try_new(level).map_err(|error| {
+            Failure::new(Reason::InvalidArgument, format!("--log-level {level:?}: {error}"))
+                .next("give error, warn, info, debug or trace")
+        })?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        Format::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        Format::Json => log.json().flatten_event(true).with_current_span(false).init(),
+    }
+    Ok(())
 }
 
 async fn serve(config: Config, arguments: &ServeArguments, output: &mut Output) -> Result<Exit, CliError> {
@@ -80,7 +115,9 @@ fn reload(path: &Path, serving: &Serving) {
     match Config::read(path) {
         Ok(config) => {
             serving.set_roles(config.roles);
-            info!("roles read again; other settings need a restart");
+            info!(
+                "SIGHUP: roles read again; certificates are followed by themselves, other settings need a restart"
+            );
         }
         Err(error) => {
             warn!(error = %Chain(&error), "the configuration cannot be read; the roles stay as they were")

@@ -168,9 +168,12 @@ impl<'o> View<'o> {
         if self.is_live() {
             return self.redraw(new);
         }
-        let time = DateTime::from_timestamp_millis(SystemClock.now().0).unwrap_or_default();
-        let time = time.to_rfc3339_opts(SecondsFormat::Secs, true);
-        new.changes(before).iter().try_for_each(|line| self.output.line(format!("{time}  {line}")))
+        let now = DateTime::from_timestamp_millis(SystemClock.now().0).unwrap_or_default();
+        new.changes(before).iter().try_for_each(|told| {
+            let at = told.at.and_then(|at| DateTime::from_timestamp(at.seconds, 0));
+            let time = at.unwrap_or(now).to_rfc3339_opts(SecondsFormat::Secs, true);
+            self.output.line(format!("{time}  {}", told.text))
+        })
     }
 
     fn redraw<W: Watched>(&mut self, last: &W) -> io::Result<()> {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use rfs_model::{CheckpointId, Generation, HostId, OperationId, RequestId, RollbackId, Timestamp};
 use rfs_rollout::fleet::Admission;
 use rfs_rollout::{
-    CheckpointRequest, Event, GENERATIONS, Operation, PlanError, Presence, RollbackRequest, checkpoint,
-    rollback,
+    CheckpointRequest, Event, FleetView, GENERATIONS, Operation, PlanError, Presence, RollbackRequest,
+    checkpoint, rollback,
 };
 use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
 
 use super::error::OperationError;
 use super::operations::{Operations, Shared};
-use super::{source, view};
+use super::source::Planned;
+use super::{log, source, view};
 use crate::store::{Aside, Begin, CreateError, Created, NewOperation, RequestKey};
 
 /// How often a rollback that is to be undone is read again because it has moved on meanwhile.
@@ -52,7 +53,7 @@ impl Operations {
         for (place, host) in request.selector.hosts.iter().enumerate() {
             if !known.iter().any(|row| row.host == *host) {
                 let field = format!("selector.hosts[{place}]");
-                return Err(PlanError::UnknownHost { field, host: host.clone() }.into());
+                return Err(PlanError::unknown_host(field, host, known.iter().map(|row| &row.host)).into());
             }
         }
         let offered = known.len();
@@ -62,8 +63,8 @@ impl Operations {
             .map(|row| row.host)
             .collect();
         if chosen.is_empty() {
-            let (selector, origin) = (request.selector.to_string(), "the fleet".to_owned());
-            return Err(PlanError::NoHostMatches { field: "selector", selector, offered, origin }.into());
+            let fleet = FleetView { hosts: source::views(&self.shared).await?, ..FleetView::default() };
+            return Err(PlanError::no_host_matches(&request.selector, offered, "the fleet", &fleet).into());
         }
         Ok(chosen)
     }
@@ -95,7 +96,10 @@ impl Operations {
         if let Some(before) = self.before(key.as_ref()).await? {
             return Ok(before.into());
         }
-        let (plan, undone) = source::planned(&self.shared, &request).await?;
+        let Planned { plan, undone, impasse } = source::planned(&self.shared, &request).await?;
+        if let Some(impasse) = impasse {
+            return Err(impasse.into());
+        }
         let now = self.shared.clock.now();
         let id: RollbackId = self.shared.ids.next(now).into();
         let hosts = plan.targets.keys().cloned().collect();
@@ -181,6 +185,9 @@ async fn created(
     let undone = new.aside.as_ref().map(|aside| aside.operation);
     match shared.store.create(new).await {
         Ok(Created::New(events)) => {
+            if let Some(begun) = events.first().and_then(Operation::begin) {
+                log::begun(&begun);
+            }
             // Operations that are over may still wait for hosts that they left out; those are this one's now.
             for host in hosts {
                 shared.directory.of_host(host).iter().for_each(|mailbox| mailbox.superseded(host.clone()));

@@ -2,6 +2,7 @@
 
 use rfs_link::Failure;
 use rfs_model::{CheckpointId, HostId, OperationId, Reason, RequestId, RollbackId};
+use rfs_rollout::plan::Impasse;
 use rfs_rollout::{PlanError, Refusal};
 
 use crate::store::{CreateError, StoreError};
@@ -12,6 +13,24 @@ pub enum OperationError {
     /// The request does not fit the fleet, or itself.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A wave would wait for ever.
+    #[error(transparent)]
+    Impasse(#[from] Impasse),
+    /// No checkpoint is complete.
+    #[error("there is no complete checkpoint yet")]
+    NoneComplete,
+    /// No complete checkpoint has a snapshot of every host that is chosen.
+    #[error("no complete checkpoint has all {chosen} chosen hosts; the fullest, {fullest}, lacks {lacks}")]
+    NoneHasAll {
+        /// How many hosts are chosen.
+        chosen: usize,
+        /// The complete checkpoint that has most of them; of several, the newest.
+        fullest: CheckpointId,
+        /// How many of them it lacks.
+        lacking: usize,
+        /// Which of them it lacks, in words.
+        lacks: String,
+    },
     /// A field of the request makes no sense.
     #[error("{field}: {problem}")]
     Invalid {
@@ -119,6 +138,9 @@ impl OperationError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Plan(error) => error.reason(),
+            Self::Impasse(_) => Reason::GateCannotPass,
+            Self::NoneComplete => Reason::CheckpointNotFound,
+            Self::NoneHasAll { .. } => Reason::CheckpointIncomplete,
             Self::Invalid { .. } => Reason::InvalidArgument,
             Self::NoCheckpoint(_) => Reason::CheckpointNotFound,
             Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
@@ -141,9 +163,12 @@ impl OperationError {
         match self {
             Self::Plan(error) => Some(error.field()),
             Self::Invalid { field, .. } => Some(field),
-            Self::NoCheckpoint(_) | Self::Incomplete { .. } | Self::Dropped { .. } | Self::NotYetTaken(_) => {
-                Some("checkpoint")
-            }
+            Self::NoCheckpoint(_)
+            | Self::NoneComplete
+            | Self::NoneHasAll { .. }
+            | Self::Incomplete { .. }
+            | Self::Dropped { .. }
+            | Self::NotYetTaken(_) => Some("checkpoint"),
             Self::RequestIdReused(_) => Some("request_id"),
             Self::NoRollback(_)
             | Self::NoOperation(_)
@@ -151,6 +176,7 @@ impl OperationError {
             | Self::StillAtWork { .. }
             | Self::MovedOn(_)
             | Self::NothingToUndo(_)
+            | Self::Impasse(_)
             | Self::InUse { .. }
             | Self::HostBusy { .. }
             | Self::Refused(_)
@@ -165,6 +191,13 @@ impl OperationError {
     fn next(&self) -> Option<String> {
         match self {
             Self::NotYetTaken(id) => Some(format!("follow it with: rfs checkpoint show {id}")),
+            Self::NoneComplete => Some("take one with: rfs checkpoint create".to_owned()),
+            Self::NoneHasAll { chosen, lacking, .. } if lacking == chosen => {
+                Some("see which hosts each checkpoint has with: rfs checkpoint show ID".to_owned())
+            }
+            Self::NoneHasAll { fullest, .. } => Some(format!(
+                "leave those hosts as they are: --checkpoint {fullest}; or choose fewer hosts with --host or --selector"
+            )),
             Self::StillRuns(id) => Some(format!("end it first: rfs rollback abort {id}")),
             Self::StillAtWork { of, .. } => {
                 Some(format!("wait until the host has answered, then undo again: rfs rollback show {of}"))
@@ -177,6 +210,7 @@ impl OperationError {
             }
             Self::Stopping => Some("connect again".to_owned()),
             Self::Plan(_)
+            | Self::Impasse(_)
             | Self::Invalid { .. }
             | Self::NoCheckpoint(_)
             | Self::NoRollback(_)

@@ -27,6 +27,9 @@ pub trait Fleet: Send + Sync + 'static {
     fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
         let _ = snapshots;
     }
+
+    /// Whether the host has said which checks it has, and none of them is required: it will never be known to be good.
+    fn unchecked(&self, host: &HostId) -> bool;
 }
 
 /// Why a command was not handed over.

@@ -12,7 +12,7 @@ use rfs_rollout::{Event, Operation};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::view;
+use super::{log, view};
 use crate::store::{Append, AppendError, OperationRow, Position, Store, StoreError};
 
 /// How long the first pause is while the store fails; each one is twice as long as the one before.
@@ -134,6 +134,9 @@ impl Journal {
             match self.store.append(append.clone()).await {
                 Ok(position) => {
                     trouble.over();
+                    if !before.finished() && after.finished() {
+                        log::ended(after);
+                    }
                     self.position = position;
                     self.row = Some(row);
                     return Ok(Appended::Stored);

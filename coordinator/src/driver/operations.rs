@@ -21,9 +21,9 @@ use super::fleet::{Fleet, FleetEvent};
 use super::ids::Ids;
 use super::inbox::{Asked, Mailbox};
 use super::run::drive;
-use super::source;
 use super::view::{Head, Summary, View};
 use super::watch::watching;
+use super::{log, source};
 use crate::store::{ListQuery, OperationRow, Page, Position, Store, StoreError, StoredEvent};
 
 /// How long a decision may take to be stored before the person is told that it has not been yet.
@@ -119,9 +119,13 @@ impl Operations {
         self.shared.tasks.wait().await;
     }
 
-    /// What a rollback would do, wave by wave. Nothing is changed.
-    pub async fn plan_rollback(&self, request: &RollbackRequest) -> Result<Plan, OperationError> {
-        Ok(source::planned(&self.shared, request).await?.0)
+    /// What a rollback would do, wave by wave, and why it would be refused if it were begun. Nothing is changed.
+    pub async fn plan_rollback(
+        &self,
+        request: &RollbackRequest,
+    ) -> Result<(Plan, Option<OperationError>), OperationError> {
+        let planned = source::planned(&self.shared, request).await?;
+        Ok((planned.plan, planned.impasse.map(Into::into)))
     }
 
     /// Lets a person steer an operation; returns once the decision is stored.
@@ -139,6 +143,7 @@ impl Operations {
             }
         };
         let (reply, answer) = oneshot::channel();
+        let asked = person.clone();
         match mailbox.decide(Asked { person, reply }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(OperationError::Overloaded),
@@ -149,7 +154,12 @@ impl Operations {
             Err(TrySendError::Closed(_)) => return Err(OperationError::Stopping),
         }
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                if answer.is_ok() {
+                    log::steered(operation, &asked);
+                }
+                answer
+            }
             Ok(Err(_)) => Err(OperationError::Stopping),
             Err(_) => Err(OperationError::NotStoredYet),
         }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Timestamp};
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
+use rfs_rollout::plan::{Impasse, impasse};
 use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan};
 
 use super::error::OperationError;
 use super::operations::{Shared, read_head};
 use super::view::{self, Head};
-use crate::store::{Aside, ListQuery, OperationKind, Position, StoreError};
+use crate::store::{Aside, HostRow, ListQuery, OperationKind, Position, StoreError};
 
 /// How many of the newest rollbacks are looked at for the last one that proved a checkpoint good.
 const PROOFS: u32 = 200;
@@ -32,11 +33,17 @@ impl Undone {
     }
 }
 
-/// Plans a rollback over the hosts that are known; with what it undoes, if it is an undo.
-pub(super) async fn planned(
-    shared: &Shared,
-    request: &RollbackRequest,
-) -> Result<(Plan, Option<Undone>), OperationError> {
+/// A rollback as it would begin now.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// What it undoes, if it is an undo.
+    pub(super) undone: Option<Undone>,
+    /// Why it would come to a stop for certain.
+    pub(super) impasse: Option<Impasse>,
+}
+
+/// Plans a rollback over the hosts that are known.
+pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Result<Planned, OperationError> {
     let (targets, undone) = match request.source {
         Source::Checkpoint(id) => (snapshots(shared, id).await?, None),
         Source::Undo(of) => {
@@ -44,13 +51,23 @@ pub(super) async fn planned(
             (backups, Some(undone))
         }
     };
-    let hosts = shared.store.hosts().await?.into_iter();
-    let hosts = hosts.map(|row| (row.host, HostView { labels: row.labels }));
-    let plan = plan(request, &FleetView { hosts: hosts.collect(), targets })?;
+    let fleet = FleetView { hosts: views(shared).await?, targets };
+    let plan = plan(request, &fleet)?;
     if let Source::Checkpoint(id) = request.source {
         all_are_held(shared, id, &plan).await?;
     }
-    Ok((plan, undone))
+    let impasse = impasse(&plan, &request.policy.gate, &fleet);
+    Ok(Planned { plan, undone, impasse })
+}
+
+/// The hosts that are known, as a plan sees them.
+pub(super) async fn views(shared: &Shared) -> Result<BTreeMap<HostId, HostView>, StoreError> {
+    let rows = shared.store.hosts().await?.into_iter();
+    let view = |row: HostRow| {
+        let unchecked = shared.fleet.unchecked(&row.host);
+        (row.host, HostView { labels: row.labels, unchecked })
+    };
+    Ok(rows.map(view).collect())
 }
 
 /// A checkpoint that has lost the snapshot of a host stays a target for the others.
@@ -78,7 +95,7 @@ async fn snapshots(
 }
 
 /// The checkpoint, unless it is deleted.
-async fn checkpoint(shared: &Shared, id: CheckpointId) -> Result<Checkpoint, OperationError> {
+pub(super) async fn checkpoint(shared: &Shared, id: CheckpointId) -> Result<Checkpoint, OperationError> {
     let row = shared.store.operation(id.into()).await?;
     if row.is_none_or(|row| row.kind != OperationKind::Checkpoint) {
         return Err(OperationError::NoCheckpoint(id));

@@ -78,6 +78,8 @@ pub struct CheckpointHead {
     pub phase: checkpoint::Phase,
     /// How many hosts it requires.
     pub hosts: usize,
+    /// How well they were when they were asked for their snapshots.
+    pub health: checkpoint::HealthCount,
 }
 
 /// What lists show of a rollback.
@@ -101,6 +103,7 @@ impl Head {
                 request: checkpoint.request.clone(),
                 phase: checkpoint.phase.clone(),
                 hosts: checkpoint.hosts.len(),
+                health: checkpoint.health(),
             })),
             Operation::Rollback(rollback) => Self::Rollback(Box::new(RollbackHead {
                 request: rollback.request.clone(),

@@ -39,7 +39,13 @@ pub(super) async fn open(folder: &TempDir) -> Opened {
 pub(super) fn enter(hub: &Hub, host: HostId, now: Timestamp) -> (Arc<Session>, Queue) {
     let claim =
         Claim { instance: InstanceId::from_uuid(Uuid::nil()), start: "1".into(), address: "10.0.0.1".into() };
-    let introduction = Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
+    let introduction = Introduction {
+        claim,
+        accepted: Generation(0),
+        snapshot: None,
+        agent_time: None,
+        certificate_end: Timestamp(0),
+    };
     let roster = &hub.shared.roster;
     let addr = ([127, 0, 0, 1], 1).into();
     let (session, queue) = Session::new(roster.next_number(), addr, host.clone(), introduction, now);

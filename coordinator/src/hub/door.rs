@@ -246,10 +246,8 @@ fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introducti
     }
     if hello.generation > NEWEST {
         let problem = format!("{} is more than any coordinator gives", hello.generation);
-        let next = format!(
-            "stop its agent, put a copy of its store aside, remove \
-             journal.sqlite* from the store, and start it again"
-        );
+        let next = "stop its agent, put a copy of its store aside, remove journal.sqlite* from the store, and start it \
+                    again";
         return Err(Failure::invalid("hello.generation", problem).next(next));
     }
     let component = |(place, component): (usize, &v1::Component)| {
@@ -281,6 +279,7 @@ fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introducti
         accepted: Generation(hello.generation),
         snapshot: optional_snapshot_id("hello.snapshot", &hello.snapshot).map_err(invalid)?,
         agent_time: hello.agent_time.map(from_wire_time),
+        certificate_end: peer.not_after,
     };
     Ok((facts, introduction))
 }

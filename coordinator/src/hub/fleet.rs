@@ -27,6 +27,10 @@ impl Fleet for Hub {
     fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
         holdings::compare_anew(self, snapshots);
     }
+
+    fn unchecked(&self, host: &HostId) -> bool {
+        self.shared.roster.unchecked(host)
+    }
 }
 
 impl Hub {

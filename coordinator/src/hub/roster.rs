@@ -316,6 +316,13 @@ impl Roster {
         }
     }
 
+    /// Whether a host has told what its checks see, and none of them is required.
+    pub(super) fn unchecked(&self, host: &HostId) -> bool {
+        let told =
+            |entry: &Entry| entry.observed.is_some() && !entry.checks.iter().any(|check| check.required);
+        self.read().get(host).is_some_and(told)
+    }
+
     /// The session that a host holds, if it is heard.
     pub(super) fn session(&self, host: &HostId) -> Option<Arc<Session>> {
         self.read().get(host).and_then(|entry| entry.heard_session().cloned())
@@ -417,7 +424,13 @@ mod tests {
             start: "1".into(),
             address: "10.0.0.1".into(),
         };
-        let introduction = Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
+        let introduction = Introduction {
+            claim,
+            accepted: Generation(0),
+            snapshot: None,
+            agent_time: None,
+            certificate_end: Timestamp(0),
+        };
         let addr = ([127, 0, 0, 1], 1).into();
         Session::new(roster.next_number(), addr, web_1(), introduction, Timestamp(now)).0
     }

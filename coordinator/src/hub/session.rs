@@ -39,6 +39,8 @@ pub(super) struct Introduction {
     pub(super) snapshot: Option<SnapshotId>,
     /// By the agent's clock.
     pub(super) agent_time: Option<Timestamp>,
+    /// When the certificate ends that it connected with.
+    pub(super) certificate_end: Timestamp,
 }
 
 /// What holds an agent's stream.
@@ -53,6 +55,8 @@ pub(super) struct Session {
     /// The snapshot that it had last been brought to then.
     pub(super) snapshot: Option<SnapshotId>,
     pub(super) addr: SocketAddr,
+    /// When the certificate ends that it connected with.
+    pub(super) certificate_end: Timestamp,
     pub(super) questions: Questions,
     /// Boxed, so that an idle queue is small.
     queue: mpsc::Sender<Box<CoordinatorMessage>>,
@@ -84,7 +88,7 @@ impl Session {
         now: Timestamp,
     ) -> (Self, Queue) {
         let (queue, messages) = mpsc::channel(QUEUE);
-        let Introduction { claim, accepted, snapshot, agent_time } = introduction;
+        let Introduction { claim, accepted, snapshot, agent_time, certificate_end } = introduction;
         let offset = agent_time.map(|time| Offset::from_hello(time, now)).unwrap_or_default();
         let session = Self {
             number,
@@ -93,6 +97,7 @@ impl Session {
             accepted,
             snapshot,
             addr,
+            certificate_end,
             questions: Questions::default(),
             queue,
             last_heard: AtomicI64::new(now.0),
@@ -361,7 +366,13 @@ mod tests {
             start: "1".into(),
             address: "10.0.0.1".into(),
         };
-        let introduction = Introduction { claim, accepted: Generation(0), snapshot: None, agent_time: None };
+        let introduction = Introduction {
+            claim,
+            accepted: Generation(0),
+            snapshot: None,
+            agent_time: None,
+            certificate_end: Timestamp(0),
+        };
         Session::new(SessionNumber(0), ([127, 0, 0, 1], 1).into(), host, introduction, Timestamp(0))
     }
 

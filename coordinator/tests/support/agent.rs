@@ -42,6 +42,8 @@ pub struct State {
     pub value: u8,
     /// Values with which the host is not well.
     pub sick: Vec<u8>,
+    /// No check of the host is required.
+    pub unchecked: bool,
     /// Commands are taken, but not carried out until this is false again.
     pub holds_still: bool,
     /// Every effect that a command had, in order, such as `apply 1`.
@@ -89,6 +91,7 @@ impl FakeAgent {
         let state = State {
             value: 1,
             sick: Vec::new(),
+            unchecked: false,
             holds_still: false,
             effects: Vec::new(),
             welcomes: 0,
@@ -244,7 +247,13 @@ impl Shared {
     /// How well the host is, since when, and after how many restores.
     fn measured(&self) -> Measured {
         let mut state = self.lock();
-        let health = if state.sick.contains(&state.value) { v1::Health::Bad } else { v1::Health::Good };
+        let health = if state.unchecked {
+            v1::Health::Unknown
+        } else if state.sick.contains(&state.value) {
+            v1::Health::Bad
+        } else {
+            v1::Health::Good
+        };
         if state.well.0 != health {
             state.well = (health, Instant::now());
         }
@@ -317,7 +326,8 @@ fn report_of(measured: Measured) -> link::HealthReport {
         name: "http".into(),
         kind: "http".into(),
         health: health.into(),
-        required: true,
+        // Nothing that is required is ever unknown to a fake agent.
+        required: health != v1::Health::Unknown,
         evidence: format!("GET / answered {}", if health == v1::Health::Good { 200 } else { 503 }),
         ..Default::default()
     };

@@ -97,6 +97,12 @@ impl LinkError {
             ),
             Self::NotTls { .. } => Failure::new(Reason::Unreachable, text)
                 .next("check the port: a coordinator listens on 7443 if nothing else is configured"),
+            Self::Unreachable { target, source }
+                if target.starts_with("unix:") && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Failure::new(Reason::PermissionDenied, text)
+                    .next("the agent answers its own user alone: run the same command as root, with sudo")
+            }
             Self::Unreachable { target, .. } if target.starts_with("unix:") => {
                 Failure::new(Reason::Unreachable, text).next("start the agent: systemctl start rfs-agent")
             }

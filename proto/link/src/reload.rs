@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rfs_model::Timestamp;
 use rfs_model::time::SharedClock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ use crate::chain::Chain;
 use crate::connections::{Connections, Open, PeerRole, Registered};
 use crate::credentials::{Credentials, CredentialsError, Material, unix_time};
 use crate::identity::{CertificateFacts, SpiffeId};
+
+/// How many days before its end a certificate is warned about, soonest first.
+const TOLD_AT_DAYS: [u64; 3] = [1, 7, 30];
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,21 @@ impl LiveCredentials {
         }
     }
 
+    /// Says when the own certificate is about to end: at 30, 7 and 1 days, and when it has. `told` is what was said last.
+    fn warn_of_the_end(&self, told: &mut Option<(Timestamp, u64)>) {
+        let (now, not_after) = (self.clock.now(), self.own.borrow().not_after);
+        let Some(step) = step_of(not_after, now) else { return };
+        if told.replace((not_after, step)) == Some((not_after, step)) {
+            return;
+        }
+        let id = self.id();
+        if step == 0 {
+            warn!(%id, expired = %not_after, "this certificate has expired; issue a new one with: rfs pki issue");
+        } else {
+            warn!(%id, expires = %not_after, "this certificate expires within {step} d; issue a new one with: rfs pki issue");
+        }
+    }
+
     /// Looks at the files once. `complaint` is what was last said of files that cannot be used.
     fn look(&self, complaint: &mut Option<String>) {
         for identity in self.connections.close_expired(self.clock.now()) {
@@ -144,9 +163,22 @@ impl std::fmt::Debug for LiveCredentials {
     }
 }
 
+/// Within how many days a certificate ends, of those that are told; 0 once it has ended.
+fn step_of(not_after: Timestamp, now: Timestamp) -> Option<u64> {
+    if not_after < now {
+        return Some(0);
+    }
+    let left = not_after.since(now);
+    TOLD_AT_DAYS.into_iter().find(|days| left <= Duration::from_secs(days * 24 * 3600))
+}
+
 async fn follow(credentials: Weak<LiveCredentials>, stop: CancellationToken) {
     let mut complaint = None;
+    let mut told = None;
     loop {
+        if let Some(credentials) = credentials.upgrade() {
+            credentials.warn_of_the_end(&mut told);
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -160,5 +192,24 @@ async fn follow(credentials: Weak<LiveCredentials>, stop: CancellationToken) {
             warn!(%error, "looking at the credentials failed");
             None
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_at_30_7_and_1_days_and_when_it_has_come() {
+        let end = Timestamp(1_764_000_000_000);
+        let step = |days: i64, ms: i64| step_of(end, Timestamp(end.0 - days * 86_400_000 + ms));
+        assert_eq!(step(31, 0), None);
+        assert_eq!(step(30, -1), None);
+        assert_eq!(step(30, 0), Some(30));
+        assert_eq!(step(7, -1), Some(30));
+        assert_eq!(step(7, 0), Some(7));
+        assert_eq!(step(1, 0), Some(1));
+        assert_eq!(step(0, 0), Some(1));
+        assert_eq!(step(0, 1), Some(0));
     }
 }

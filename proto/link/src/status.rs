@@ -105,6 +105,11 @@ pub const fn row(reason: Reason) -> Row {
         Reason::DeadlineExceeded => {
             row(Code::DeadlineExceeded, Failed, "look at what the host was doing with: rfs host show NAME")
         }
+        Reason::GateCannotPass => row(
+            Code::FailedPrecondition,
+            Refused,
+            "give those hosts a required check ([[health]] in agent.toml), or do not look at health: --ignore-health",
+        ),
         Reason::OrderCycle => {
             row(Code::InvalidArgument, Usage, "take one of the named steps out of the order")
         }

@@ -63,6 +63,8 @@ reasons! {
     OrderCycle = "ORDER_CYCLE",
     /// The budget of unavailable hosts allows no wave at all.
     BudgetTooSmall = "BUDGET_TOO_SMALL",
+    /// A wave's gate waits for health that nobody measures.
+    GateCannotPass = "GATE_CANNOT_PASS",
     /// The command's generation is older than one the host has seen.
     StaleGeneration = "STALE_GENERATION",
     /// The caller's certificate does not allow this.

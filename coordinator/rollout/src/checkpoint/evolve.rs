@@ -15,6 +15,8 @@ impl Checkpoint {
                 connected: admission.presence.connected,
                 connection_since: at,
                 instance: admission.presence.instance,
+                health: admission.presence.health,
+                evidence: admission.presence.evidence.clone(),
                 told: admission.presence.connected,
                 phase: HostPhase::Preparing,
                 captured: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use rfs_model::{CheckpointId, Generation, HostId, InstanceId, SnapshotId, Timestamp};
+use rfs_model::{CheckpointId, Generation, Health, HostId, InstanceId, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Captured, Failure};
@@ -84,6 +84,10 @@ pub struct HostRecord {
     pub connection_since: Timestamp,
     /// The machine that speaks for it, as far as it has said.
     pub instance: Option<InstanceId>,
+    /// How well it was when it was asked for its snapshot: what the snapshot brings back.
+    pub health: Health,
+    /// What the health rests on, in words.
+    pub evidence: String,
     /// Whether it was told to get ready, as far as is known: it had a connection while it was to. It may hold still.
     pub told: bool,
     /// Where it stands.
@@ -94,6 +98,17 @@ pub struct HostRecord {
     pub settled_at: Option<Timestamp>,
     /// Why it is missing; or, with a snapshot, why it did not resume as it should.
     pub failure: Option<Failure>,
+}
+
+/// How many hosts are how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HealthCount {
+    /// Measured, and as they should be.
+    pub good: u32,
+    /// Measured, and not as they should be.
+    pub bad: u32,
+    /// Not measured.
+    pub unknown: u32,
 }
 
 /// Where a host stands.
@@ -124,6 +139,19 @@ impl Checkpoint {
             Phase::Finished { outcome, .. } => Some(*outcome),
             Phase::Preparing | Phase::Cutting | Phase::Finishing { .. } => None,
         }
+    }
+
+    /// How well its hosts were when they were asked for their snapshots.
+    pub fn health(&self) -> HealthCount {
+        let mut count = HealthCount::default();
+        for host in self.hosts.values() {
+            match host.health {
+                Health::Good => count.good += 1,
+                Health::Bad => count.bad += 1,
+                Health::Unknown => count.unknown += 1,
+            }
+        }
+        count
     }
 
     /// When hosts must be ready.

@@ -18,7 +18,7 @@ pub(super) fn targets(request: &RollbackRequest, fleet: &FleetView) -> Result<(T
     for (i, host) in selector.hosts.iter().enumerate() {
         let field = || format!("selector.hosts[{i}]");
         if !fleet.hosts.contains_key(host) {
-            return Err(PlanError::UnknownHost { field: field(), host: host.clone() });
+            return Err(PlanError::unknown_host(field(), host, fleet.hosts.keys()));
         }
         if !fleet.targets.contains_key(host) {
             return Err(PlanError::NoTarget {
@@ -41,12 +41,7 @@ pub(super) fn targets(request: &RollbackRequest, fleet: &FleetView) -> Result<(T
         left_out.extend(gone.map(|host| (host.clone(), "no such host is known any more".to_owned())));
     }
     if targets.is_empty() {
-        return Err(PlanError::NoHostMatches {
-            field: "selector",
-            selector: selector.to_string(),
-            offered: fleet.targets.len(),
-            origin: request.source.to_string(),
-        });
+        return Err(PlanError::no_host_matches(selector, fleet.targets.len(), request.source, fleet));
     }
     Ok((targets, left_out))
 }

@@ -8,18 +8,18 @@ use super::*;
 use crate::fleet::HostView;
 use crate::request::{Amount, Budget, Canary, Label, Order, Policy, Selection, Source, Waves};
 
-/// `a:role=db,zone=x b c!` is three hosts, of which `c` is not in the checkpoint.
+/// `a:role=db,zone=x b c! d?` is four hosts: `c` is not in the checkpoint, `d` has no required check.
 fn fleet(hosts: &str) -> FleetView {
     let mut view = FleetView::default();
     for word in hosts.split_whitespace() {
         let (name, labels) = word.split_once(':').unwrap_or((word, ""));
-        let host = HostId::new(name.trim_end_matches('!')).expect("a valid name");
+        let host = HostId::new(name.trim_end_matches(['!', '?'])).expect("a valid name");
         let pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
         let labels = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         if !name.ends_with('!') {
             view.targets.insert(host.clone(), SnapshotId(Digest::from_bytes([7; 32])));
         }
-        view.hosts.insert(host, HostView { labels });
+        view.hosts.insert(host, HostView { labels, unchecked: name.ends_with('?') });
     }
     view
 }
@@ -67,6 +67,8 @@ fn request(text: &str) -> RollbackRequest {
                 let group_by = (!key.is_empty()).then(|| key.to_owned());
                 policy.budgets.push(Budget { group_by, max_unavailable: amount(max) });
             }
+            "ignore-health" => policy.gate.ignore_health = true,
+            "max-failed" => policy.gate.max_failed = value.parse().expect("a count"),
             "healthy" => policy.gate.healthy = Some(amount(value)),
             "min-healthy" => {
                 policy.gate.min_healthy_time =
@@ -199,6 +201,76 @@ fn a_host_that_is_not_in_the_checkpoint_is_left_out_unless_it_is_named() {
         "NO_HOST_MATCHES: selector: role=db does not match the one host of checkpoint C; `rfs host list` shows names and \
          labels",
     );
+}
+
+#[test]
+fn a_label_or_host_that_nothing_has_is_refused_and_the_near_one_is_named() {
+    let hosts = "web-1:zone=a,role=web web-2:zone=b,role=db";
+    let invalid = |field: &str, problem: &str| format!("INVALID_ARGUMENT: {field}: {problem}");
+    check(
+        hosts,
+        "budget=zon:1",
+        &invalid("budgets[0].group_by", "no host has a label zon; did you mean zone?"),
+    );
+    check(hosts, "budget=rack:1", &invalid("budgets[0].group_by", "no host has a label rack"));
+    check(
+        hosts,
+        "order=rol:db>web",
+        &invalid("waves.order[0].before", "no host has the label rol=db; did you mean role=db?"),
+    );
+    check(
+        hosts,
+        "order=role:db>wbe",
+        &invalid("waves.order[0].after", "no host has the label role=wbe; did you mean role=web?"),
+    );
+    let list = "`rfs host list` shows those that are";
+    check(
+        hosts,
+        "canary=web1",
+        &format!("HOST_NOT_FOUND: waves.canary_hosts[0]: no host web1 is known; did you mean web-1?; {list}"),
+    );
+    check(
+        hosts,
+        "only=wbe-2",
+        &format!("HOST_NOT_FOUND: selector.hosts[0]: no host wbe-2 is known; did you mean web-2?; {list}"),
+    );
+    check(
+        hosts,
+        "label=role=wbe",
+        "NO_HOST_MATCHES: selector: role=wbe matches none of the 2 hosts of checkpoint C; did you mean role=web?; `rfs host \
+         list` shows names and labels",
+    );
+    // A label that other hosts have is known, although it holds nobody back here.
+    check(hosts, "order=role:db>web only=web-1", "web-1");
+}
+
+#[test]
+fn a_gate_that_waits_for_health_that_nobody_measures_is_known_before_it_begins() {
+    let check = |hosts: &str, asked: &str, expected: &str| {
+        let (request, fleet) = (request(asked), fleet(hosts));
+        let plan = plan(&request, &fleet).expect("a plan");
+        let found = impasse(&plan, &request.policy.gate, &fleet).map(|impasse| impasse.to_string());
+        assert_eq!(found.unwrap_or_default(), expected, "{hosts} {asked}");
+    };
+    check("a b", "sizes=1", "");
+    check(
+        "a b?",
+        "sizes=1",
+        "wave 2 can never pass its gate: b has no required health check, so nobody will know whether it is healthy",
+    );
+    check(
+        "a? b?",
+        "",
+        "wave 1 can never pass its gate: a, b have no required health check, so nobody will know whether they are healthy",
+    );
+    check("a? b", "max-failed=1", "");
+    check("a b?", "healthy=50%", "");
+    check(
+        "a? b",
+        "sizes=1 healthy=50%",
+        "wave 1 can never pass its gate: a has no required health check, so nobody will know whether it is healthy",
+    );
+    check("a?", "ignore-health", "");
 }
 
 #[test]

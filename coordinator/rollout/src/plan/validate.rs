@@ -1,9 +1,12 @@
-//! Values that make no sense in any fleet.
+//! Values that make no sense in any fleet, and labels that make none in this one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::PlanError;
-use crate::request::{Amount, Canary, Policy, Waves};
+use super::near::hint;
+use crate::fleet::FleetView;
+use crate::request::{Amount, Budget, Canary, Label, Order, Policy, Waves};
 
 pub(super) fn policy(policy: &Policy) -> Result<(), PlanError> {
     let gate = &policy.gate;
@@ -46,6 +49,42 @@ pub(super) fn waves(waves: &Waves) -> Result<(), PlanError> {
         amount(&format!("waves.sizes[{i}]"), *size)?;
     }
     Ok(())
+}
+
+/// A budget by a label that no host has holds nobody back as it was meant to.
+pub(super) fn budget_labels(budgets: &[Budget], fleet: &FleetView) -> Result<(), PlanError> {
+    for (i, budget) in budgets.iter().enumerate() {
+        let Some(key) = &budget.group_by else { continue };
+        let known = fleet.hosts.values().flat_map(|view| view.labels.keys().map(String::as_str));
+        let known: BTreeSet<&str> = known.collect();
+        if !known.contains(key.as_str()) {
+            let problem = format!("no host has a label {key}{}", hint(key, known));
+            return Err(PlanError::invalid(format!("budgets[{i}].group_by"), problem));
+        }
+    }
+    Ok(())
+}
+
+/// An order of labels that no host has puts nobody before anybody.
+pub(super) fn order_labels(order: &[Order], fleet: &FleetView) -> Result<(), PlanError> {
+    let has = |label: &Label| fleet.hosts.values().any(|view| label.is_in(&view.labels));
+    for (i, order) in order.iter().enumerate() {
+        for (side, label) in [("before", &order.before), ("after", &order.after)] {
+            if !has(label) {
+                let problem = format!("no host has the label {label}{}", near_label(label, fleet));
+                return Err(PlanError::invalid(format!("waves.order[{i}].{side}"), problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The label that was probably meant, as a hint.
+pub(super) fn near_label(label: &Label, fleet: &FleetView) -> String {
+    let labels = fleet.hosts.values().flat_map(|view| &view.labels);
+    // A fleet has few labels that differ.
+    let labels: BTreeSet<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    hint(&label.to_string(), labels.iter().map(String::as_str))
 }
 
 fn amount(field: &str, amount: Amount) -> Result<(), PlanError> {

@@ -52,7 +52,7 @@ pub(super) fn cut(
         return Err(if fleet.hosts.contains_key(host) {
             PlanError::invalid(field, format!("host {host} is not among the rollback's hosts"))
         } else {
-            PlanError::UnknownHost { field, host: host.clone() }
+            PlanError::unknown_host(field, host, targets.keys())
         });
     }
     let mut waves = Vec::new();
@@ -113,8 +113,8 @@ fn in_turns(mut hosts: Vec<HostId>, groups: &[BudgetGroup]) -> Vec<HostId> {
     turns
 }
 
-/// Sorts `web-2` before `web-10`: digits are compared as numbers.
-fn natural(name: &str) -> Vec<(String, u64)> {
+/// A key that sorts `web-2` before `web-10`: digits are compared as numbers.
+pub fn natural(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {

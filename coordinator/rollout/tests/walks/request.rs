@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rfs_model::{CheckpointId, HostId, RollbackId, Selector};
 use rfs_rollout::{
-    Amount, Budget, Canary, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection,
-    Source, Strategy, Waves,
+    Amount, Budget, Canary, FleetView, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest,
+    Selection, Source, Strategy, Waves,
 };
 
 use super::dice::Dice;
@@ -22,7 +22,7 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-pub(crate) fn request(dice: &mut Dice, count: usize) -> RollbackRequest {
+pub(crate) fn request(dice: &mut Dice, fleet: &FleetView) -> RollbackRequest {
     let amount = |dice: &mut Dice| match dice.below(2) {
         0 => Amount::Count(1 + dice.below(3) as u32),
         _ => Amount::Percent(dice.pick(&[10, 34, 50, 100])),
@@ -31,11 +31,17 @@ pub(crate) fn request(dice: &mut Dice, count: usize) -> RollbackRequest {
         0 => Canary::None,
         1 => Canary::Amount(Amount::Count(1)),
         _ => Canary::Hosts(BTreeSet::from([
-            HostId::new(&format!("h-{}", dice.below(count))).expect("a valid name")
+            HostId::new(&format!("h-{}", dice.below(fleet.hosts.len()))).expect("a valid name")
         ])),
     };
     let sizes = (0..dice.below(3)).map(|_| amount(dice)).collect();
-    let order = if dice.percent(40) { Order::list("role", &["db", "web"]) } else { Vec::new() };
+    let has =
+        |role: &str| fleet.hosts.values().any(|host| host.labels.get("role").is_some_and(|has| has == role));
+    // An order of labels that no host has is refused.
+    let order = match dice.percent(40) && has("db") && has("web") {
+        true => Order::list("role", &["db", "web"]),
+        false => Vec::new(),
+    };
     let budgets = match dice.below(3) {
         0 => Vec::new(),
         1 => vec![Budget { group_by: Some("zone".into()), max_unavailable: amount(dice) }],

@@ -149,7 +149,7 @@ impl World {
                 ("zone".to_owned(), dice.pick(&["a", "b"]).to_owned()),
                 ("role".to_owned(), dice.pick(&["db", "web"]).to_owned()),
             ]);
-            fleet.hosts.insert(name.clone(), HostView { labels });
+            fleet.hosts.insert(name.clone(), HostView { labels, ..HostView::default() });
             let ill = release_is_ill || dice.percent(8);
             fleet.targets.insert(name.clone(), snapshot(2, number, ill));
             let before = snapshot(1, number, dice.percent(20));
@@ -175,7 +175,7 @@ impl World {
         if dice.percent(10) {
             fleet.targets.insert(HostId::new("h-9").expect("a valid name"), snapshot(2, 9, false));
         }
-        let request = request(&mut dice, count);
+        let request = request(&mut dice, &fleet);
         let plan = plan(&request, &fleet).expect("the walk asks for what can be planned");
         let created = Box::new(Created { id: OPERATION, request, plan, hosts });
         let first = Event::Rollback(RollbackEvent::Created { at: now, created });

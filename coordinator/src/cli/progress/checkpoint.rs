@@ -4,8 +4,9 @@ use rfs_link::Exit;
 use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
 
-use super::{Watched, elapsed};
+use super::{Told, Watched, elapsed, in_order};
 use crate::cli::duration::show_wire;
+use crate::cli::rollback::health_lines;
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, id, paint};
 
@@ -34,10 +35,11 @@ impl Watched for v1::Checkpoint {
         lines
     }
 
-    fn changes(&self, before: Option<&Self>) -> Vec<String> {
+    fn changes(&self, before: Option<&Self>) -> Vec<Told> {
         let mut lines = Vec::new();
         if before.is_none() {
-            lines.push(format!("{}: {}", self.name, count(self.snapshots.len(), "host")));
+            let text = format!("{}: {}", self.name, count(self.snapshots.len(), "host"));
+            lines.push(Told::at(self.create_time, text));
         }
         for (place, host) in self.snapshots.iter().enumerate() {
             let earlier = before.and_then(|before| before.snapshots.get(place));
@@ -45,10 +47,11 @@ impl Watched for v1::Checkpoint {
             // The steps between are too short-lived to be told one by one.
             let told = matches!(host.state(), host_snapshot::State::Durable | host_snapshot::State::Failed);
             if told && was != Some(host.state()) {
-                lines.push(row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned());
+                let text = row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned();
+                lines.push(Told::at(host.finish_time.or(self.update_time), text));
             }
         }
-        lines
+        in_order(lines)
     }
 
     fn verdict(&self) -> Option<Exit> {
@@ -78,10 +81,13 @@ impl Watched for v1::Checkpoint {
         let bytes = |of: fn(&v1::HostSnapshot) -> u64| ByteCount(self.snapshots.iter().map(of).sum());
         let skew = self.skew.map(|skew| format!(", cut within {}", show_wire(skew))).unwrap_or_default();
         let (all, new) = (bytes(|host| host.bytes), bytes(|host| host.new_bytes));
-        vec![
-            format!("{} is {state}: {all}, {new} stored anew{skew}", self.name),
-            format!("{} rfs rollback plan --checkpoint {}", paint::label("to go back:"), id(&self.name)),
-        ]
+        let mut lines = vec![format!("{} is {state}: {all}, {new} stored anew{skew}", self.name)];
+        if self.snapshots.iter().any(|host| host.health() != v1::Health::Good) {
+            lines.extend(health_lines(self));
+        }
+        let go_back = format!("rfs rollback plan --checkpoint {}", id(&self.name));
+        lines.push(format!("{} {go_back}", paint::label("to go back:")));
+        lines
     }
 }
 
@@ -153,7 +159,7 @@ mod tests {
             ["checkpoints/c  incomplete  1 of 2 hosts durable  2.2 s", "  … and 2 more"]
         );
         assert_eq!(
-            plain(watched.changes(None)),
+            plain(watched.changes(None).into_iter().map(|told| told.text).collect()),
             [
                 "checkpoints/c: 2 hosts",
                 "web-1 durable 2.0 KiB, 10 B stored anew",

@@ -4,7 +4,7 @@ use rfs_link::Exit;
 use rfs_model::Timestamp;
 use rfs_proto::v1;
 
-use super::Watched;
+use super::{Told, Watched};
 use crate::cli::table::Table;
 use crate::cli::words::{self, id, paint};
 
@@ -36,17 +36,18 @@ impl Watched for v1::FleetHealth {
         lines
     }
 
-    fn changes(&self, before: Option<&Self>) -> Vec<String> {
+    fn changes(&self, before: Option<&Self>) -> Vec<Told> {
         let mut lines = Vec::new();
         if before.and_then(|before| before.fleet) != self.fleet {
-            lines.push(format!("fleet {}", counts(self.fleet.as_ref())));
+            lines.push(Told::at(None, format!("fleet {}", counts(self.fleet.as_ref()))));
         }
         for host in &self.hosts {
             let earlier =
                 before.and_then(|before| before.hosts.iter().find(|earlier| earlier.name == host.name));
             let shown = |host: &v1::Host| (host.health, host.connected, host.contested);
             if earlier.is_none_or(|earlier| shown(earlier) != shown(host)) {
-                lines.push(row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned());
+                let text = row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned();
+                lines.push(Told::at(None, text));
             }
         }
         lines
@@ -61,7 +62,8 @@ impl Watched for v1::FleetHealth {
     }
 }
 
-fn counts(count: Option<&v1::HealthCount>) -> String {
+/// How many hosts are how, in colours.
+pub(in crate::cli) fn counts(count: Option<&v1::HealthCount>) -> String {
     let count = count.copied().unwrap_or_default();
     let part = |number: u32, word: String| (number > 0).then(|| format!("{number} {word}"));
     let parts = [

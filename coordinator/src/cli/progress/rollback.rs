@@ -1,11 +1,15 @@
 //! A rollback as people watch it: a header, a line for each wave, a row for each host that matters now.
 
+use std::time::Duration;
+
 use rfs_link::Exit;
 use rfs_model::{Reason, Timestamp};
 use rfs_proto::v1::{self, host_progress, rollback, wave};
+use rfs_rollout::some_names;
 
-use super::waves::{Rank, between, rank, watched, waves};
-use super::{Watched, elapsed, some_names};
+use super::standing::{Standing, standing_lines};
+use super::waves::{Pace, Rank, between, rank, watched, waves};
+use super::{Told, Watched, elapsed, in_order};
 use crate::cli::duration::show_wire;
 use crate::cli::words::{self, count, id, paint};
 
@@ -16,29 +20,35 @@ impl Watched for v1::Rollback {
             lines.push(format!("  {}", paint::bad(&cause.message)));
         }
         let room = height.saturating_sub(lines.len());
-        lines.extend(waves(&self.waves, room));
+        let gate = self.spec.as_ref().and_then(|spec| spec.gate.as_ref());
+        let looks = |gate: &&v1::GatePolicy| gate.ignore_health != Some(true);
+        let min_healthy = gate.filter(looks).and_then(|gate| gate.min_healthy_time);
+        let min_healthy = min_healthy.and_then(|time| Duration::try_from(time).ok());
+        lines.extend(waves(&self.waves, room, Pace { min_healthy, now }));
         lines
     }
 
-    fn changes(&self, before: Option<&Self>) -> Vec<String> {
+    fn changes(&self, before: Option<&Self>) -> Vec<Told> {
         let mut lines = Vec::new();
         if before.is_none() {
-            lines.push(format!("{} to {}: {}", self.name, target(self), extent(self)));
+            let text = format!("{} to {}: {}", self.name, target(self), extent(self));
+            lines.push(Told::at(self.create_time, text));
         }
         for (number, wave) in (1..).zip(&self.waves) {
             let earlier = before.and_then(|before| before.waves.get(number - 1));
-            wave_changes(number, self.waves.len(), wave, earlier, &mut lines);
+            lines.extend(wave_changes(number, self, wave, earlier));
         }
         let was = before.map_or(rollback::State::Running, v1::Rollback::state);
         if self.state() != was && self.state() != rollback::State::Finished {
-            lines.push(match &self.cause {
+            let text = match &self.cause {
                 // What a person did says the state in its first word.
                 Some(cause) if cause.reason == Reason::Cancelled.as_str() => paint::doubt(&cause.message),
                 Some(cause) => format!("{}: {}", words::rollback_state(self.state()), cause.message),
                 None => words::rollback_state(self.state()),
-            });
+            };
+            lines.push(Told::at(self.update_time, text));
         }
-        lines
+        in_order(lines)
     }
 
     fn verdict(&self) -> Option<Exit> {
@@ -74,6 +84,7 @@ fn paused_by_person(rollback: &v1::Rollback) -> bool {
 /// How it ended or why it waits, and what to type next.
 pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
     let short = id(&rollback.name);
+    let standing = Standing::of(rollback);
     let mut lines = Vec::new();
     let next = match (rollback.state(), rollback.outcome()) {
         (rollback::State::Finished, outcome) => {
@@ -83,7 +94,13 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
             match outcome {
                 rollback::Outcome::Succeeded => None,
                 rollback::Outcome::Aborted | rollback::Outcome::Partial | rollback::Outcome::Reverted => {
-                    Some(format!("rfs rollback show {short}"))
+                    Some(match standing.any_changed() && rollback.undo_of.is_empty() {
+                        true => format!(
+                            "bring {} back to what they were: rfs rollback undo {short}; details: rfs rollback show {short}",
+                            standing.all_changed()
+                        ),
+                        false => format!("rfs rollback show {short}"),
+                    })
                 }
                 rollback::Outcome::RevertFailed
                 | rollback::Outcome::NeedsOperator
@@ -102,6 +119,9 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
         && rollback.outcome() != rollback::Outcome::Succeeded
     {
         lines.push(format!("cause: {}", cause.message));
+    }
+    if next.is_some() {
+        lines.extend(standing_lines(rollback));
     }
     lines.extend(next.map(|next| format!("{} {next}", paint::label("next:"))));
     lines
@@ -145,26 +165,42 @@ fn settled(state: host_progress::State) -> bool {
 
 fn wave_changes(
     number: usize,
-    of: usize,
+    rollback: &v1::Rollback,
     wave: &v1::Wave,
     before: Option<&v1::Wave>,
-    lines: &mut Vec<String>,
-) {
+) -> Vec<Told> {
+    let mut lines = Vec::new();
     let canary = if wave.canary { " (canary)" } else { "" };
-    let title = format!("wave {number} of {of}{canary}");
+    let title = format!("wave {number} of {}{canary}", rollback.waves.len());
     let was = before.map_or(wave::State::Pending, v1::Wave::state);
     let began = was == wave::State::Pending && wave.state() != wave::State::Pending;
     if began {
-        lines.push(format!("{title}: {}", some_names(wave.hosts.iter().map(|host| host.host.as_str()))));
+        let hosts = some_names(wave.hosts.iter().map(|host| host.host.as_str()));
+        lines.push(Told::at(wave.start_time.or(rollback.update_time), format!("{title}: {hosts}")));
     }
     for (place, host) in wave.hosts.iter().enumerate() {
         let earlier =
             before.and_then(|before| before.hosts.get(place)).filter(|earlier| earlier.host == host.host);
-        lines.extend(host_change(host, earlier));
+        let moved = earlier.is_none_or(|earlier| earlier.state != host.state);
+        let at = if moved { host_time(host, wave) } else { host.health_time };
+        lines.extend(host_change(host, earlier).map(|text| Told::at(at.or(rollback.update_time), text)));
     }
     let over = matches!(wave.state(), wave::State::Passed | wave::State::Failed);
     if wave.state() != was && over {
-        lines.push(format!("{title}: {}", words::wave_state(wave.state())));
+        let text = format!("{title}: {}", words::wave_state(wave.state()));
+        lines.push(Told::at(wave.verdict_time.or(rollback.update_time), text));
+    }
+    lines
+}
+
+/// When a host came to be as it is.
+fn host_time(host: &v1::HostProgress, wave: &v1::Wave) -> Option<prost_types::Timestamp> {
+    use host_progress::State as S;
+    match host.state() {
+        S::Applying => host.start_time,
+        S::Applied | S::Unchanged | S::Reverted | S::RevertFailed | S::Inconsistent => host.finish_time,
+        S::Passed => wave.verdict_time,
+        S::Untouched | S::Unhealthy | S::Reverting | S::Skipped | S::Lost | S::Unspecified => None,
     }
 }
 
@@ -213,6 +249,10 @@ mod tests {
         lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
     }
 
+    fn texts(told: Vec<Told>) -> Vec<String> {
+        plain(told.into_iter().map(|told| told.text).collect())
+    }
+
     #[test]
     fn a_picture_has_a_row_for_each_host_while_they_fit() {
         let mut watched =
@@ -230,6 +270,27 @@ mod tests {
                 "wave 2  changing  2 hosts",
                 "  b       applying stage  good",
                 "  longer  untouched       good",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_picture_counts_how_long_a_host_has_been_healthy_and_says_what_its_wave_waits_for() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let mut watched = rollback(rollback::State::Running, &["WATCHING a:APPLIED", "PENDING b:UNTOUCHED"]);
+        watched.waves[0].waits_for = "1 to become healthy".into();
+        let host = &mut watched.waves[0].hosts[0];
+        (host.health_time, host.finish_time) = (at(3), at(4));
+        let spec = watched.spec.as_mut().expect("a spec");
+        let min_healthy_time = Some(prost_types::Duration { seconds: 10, nanos: 0 });
+        spec.gate = Some(v1::GatePolicy { min_healthy_time, ..Default::default() });
+        assert_eq!(
+            plain(watched.picture(20, Timestamp(10_500)))[2..],
+            [
+                "wave 1  watching  1 host  waits for 1 to become healthy",
+                "  a  applied    good    healthy 6 of 10 s",
+                "wave 2  pending  1 host",
+                "  b  untouched  good",
             ]
         );
     }
@@ -262,14 +323,14 @@ mod tests {
     #[test]
     fn a_change_is_told_once_with_what_it_rests_on() {
         let pending = rollback(rollback::State::Running, &["PENDING a:UNTOUCHED b:UNTOUCHED"]);
-        assert_eq!(pending.changes(None), ["rollbacks/r to checkpoints/c: 2 hosts in 1 wave"]);
+        assert_eq!(texts(pending.changes(None)), ["rollbacks/r to checkpoints/c: 2 hosts in 1 wave"]);
         let mut next = rollback(rollback::State::Paused, &["FAILED a:APPLIED b:UNCHANGED"]);
         next.waves[0].hosts[0].downtime = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         let failure = rfs_proto::convert::failure(Reason::NoSpace, "/srv is full", "free space");
         next.waves[0].hosts[1].failure = Some(failure.clone());
         next.cause = Some(failure);
         assert_eq!(
-            plain(next.changes(Some(&pending))),
+            texts(next.changes(Some(&pending))),
             [
                 "wave 1 of 1: a, b",
                 "a applied, services were down 1.0 s",
@@ -278,7 +339,33 @@ mod tests {
                 "paused: /srv is full",
             ]
         );
-        assert_eq!(next.changes(Some(&next)), [""; 0]);
+        assert!(next.changes(Some(&next)).is_empty());
+    }
+
+    #[test]
+    fn what_is_told_late_has_the_time_at_which_it_happened() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let mut over =
+            rollback(rollback::State::Finished, &["PASSED b:PASSED a:UNCHANGED", "PENDING c:UNTOUCHED"]);
+        (over.create_time, over.finish_time, over.update_time) = (at(10), at(50), at(60));
+        (over.waves[0].start_time, over.waves[0].verdict_time) = (at(11), at(30));
+        over.waves[0].hosts[1].finish_time = at(20);
+        let told: Vec<_> = over
+            .changes(None)
+            .into_iter()
+            .map(|told| (told.at.map_or(0, |at| at.seconds), plain(vec![told.text]).remove(0)))
+            .collect();
+        let line = |at: i64, text: &str| (at, text.to_owned());
+        assert_eq!(
+            told,
+            [
+                line(10, "rollbacks/r to checkpoints/c: 3 hosts in 2 waves"),
+                line(11, "wave 1 of 2: b, a"),
+                line(20, "a unchanged"),
+                line(30, "b passed"),
+                line(30, "wave 1 of 2: passed"),
+            ]
+        );
     }
 
     #[test]
@@ -293,6 +380,7 @@ mod tests {
             [
                 "rollbacks/r is paused: a person is needed",
                 "cause: a is not healthy",
+                "  not known where  a",
                 "next: rfs rollback show r; then rfs rollback resume, promote or abort r",
             ]
         );

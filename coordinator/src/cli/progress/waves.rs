@@ -1,5 +1,8 @@
 //! The waves of a rollback in as many lines as there are: a line for each wave, a row for each host that matters now.
 
+use std::time::Duration;
+
+use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1::{self, host_progress, wave};
 
@@ -8,7 +11,7 @@ use crate::cli::table::Table;
 use crate::cli::words::{self, count, paint};
 
 /// The waves in at most `room` lines: what fails and what is at work has rows, the rest is counted.
-pub(super) fn waves(waves: &[v1::Wave], room: usize) -> Vec<String> {
+pub(super) fn waves(waves: &[v1::Wave], room: usize, pace: Pace) -> Vec<String> {
     let everything = waves.iter().map(|wave| 1 + wave.hosts.len()).sum::<usize>();
     let open = |wave: &v1::Wave| {
         let moving =
@@ -37,7 +40,7 @@ pub(super) fn waves(waves: &[v1::Wave], room: usize) -> Vec<String> {
         if let Some(last) = plain.last_mut() {
             last.1 = shown.len();
         }
-        shown.iter().for_each(|host| table.row(row(host)));
+        shown.iter().for_each(|host| table.row(row(host, pace)));
         plain.extend(rest.map(|rest| (rest, 0)));
     }
     let mut rows = table.lines().into_iter();
@@ -92,8 +95,12 @@ fn wave_title(number: usize, wave: &v1::Wave) -> String {
         _ => String::new(),
     };
     let state = words::wave_state(wave.state());
+    let waits = match wave.waits_for.as_str() {
+        "" => String::new(),
+        what => format!("  {}", paint::faint(format!("waits for {what}"))),
+    };
     format!(
-        "{}{canary}  {state}  {}{took}",
+        "{}{canary}  {state}  {}{took}{waits}",
         paint::label(format!("wave {number}")),
         count(wave.hosts.len(), "host")
     )
@@ -119,7 +126,26 @@ fn choose(wave: &v1::Wave, room: usize) -> (Vec<&v1::HostProgress>, Option<Strin
     (hosts, Some(paint::faint(format!("  … and {} more: {}", rest.len(), parts.join(", ")))))
 }
 
-fn row(host: &v1::HostProgress) -> [String; 5] {
+/// How long a host must be healthy, and what time it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) min_healthy: Option<Duration>,
+    pub(super) now: Timestamp,
+}
+
+impl Pace {
+    /// How long of the time that it must be the host has been healthy.
+    fn count(self, host: &v1::HostProgress) -> Option<String> {
+        let counted = host.state() == host_progress::State::Applied && host.health() == v1::Health::Good;
+        let needed = self.min_healthy.filter(|needed| counted && !needed.is_zero())?;
+        // It counts from the change on.
+        let since = host.health_time.map(from_wire_time).max(host.finish_time.map(from_wire_time))?;
+        let so_far = self.now.since(since).min(needed);
+        Some(format!("healthy {} of {} s", so_far.as_secs(), needed.as_secs_f64()))
+    }
+}
+
+fn row(host: &v1::HostProgress, pace: Pace) -> [String; 5] {
     let state = match host.state() {
         host_progress::State::Applying | host_progress::State::Reverting if !host.phase.is_empty() => {
             format!("{} {}", words::progress_state(host.state()), paint::faint(&host.phase))
@@ -129,6 +155,7 @@ fn row(host: &v1::HostProgress) -> [String; 5] {
     let down = host.downtime.map(|down| format!("down {}", show_wire(down))).unwrap_or_default();
     let why = match &host.failure {
         Some(failure) => paint::bad(&failure.message),
+        None if pace.count(host).is_some() => paint::doubt(pace.count(host).unwrap_or_default()),
         None if watched(host.state()) => paint::faint(&host.evidence),
         None => String::new(),
     };

@@ -16,10 +16,10 @@ pub(in crate::cli) struct Care {
     /// All hosts at once, or wave after wave [default: gradual].
     #[arg(long, value_enum)]
     strategy: Option<Strategy>,
-    /// Who goes first: host names, or a number or percentage of the hosts.
+    /// Who goes first: host names, or a number or percentage of the hosts [default: 1, unless --wave is given].
     #[arg(long, value_name = "HOST|N|N%", value_delimiter = ',')]
     canary: Vec<Canary>,
-    /// The sizes of the waves after the canary, such as 1,25%,50%; the last one repeats.
+    /// The sizes of the waves after the canary, such as 1,25%,50%; the last one repeats [default: 25%].
     #[arg(long = "wave", value_name = "N|N%", value_delimiter = ',')]
     waves: Vec<Amount>,
     /// Which hosts change before which others, such as role=db,role=app,role=web; may be given often.
@@ -41,8 +41,8 @@ pub(in crate::cli) struct Care {
     #[arg(long, value_name = "N")]
     max_failed: Option<u32>,
     /// Do not look at health at all.
-    #[arg(long)]
-    ignore_health: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ignore_health: Option<bool>,
     /// What follows when a wave fails [default: pause].
     #[arg(long, value_enum, value_name = "ACTION")]
     on_failure: Option<OnFailure>,
@@ -109,7 +109,7 @@ impl Care {
                 min_healthy_time: wire(self.min_healthy),
                 healthy_deadline: wire(self.healthy_deadline),
                 healthy: self.healthy.map(Into::into),
-                max_failed: self.max_failed.unwrap_or(0),
+                max_failed: self.max_failed,
                 ignore_health: self.ignore_health,
             }),
             on_failure: self.on_failure.map_or(0, |action| rollback_spec::FailureAction::from(action).into()),

@@ -11,7 +11,7 @@ use crate::cli::names;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Spec {
-    /// The target: its id, the beginning of it, or latest, which is the newest complete one.
+    /// The target: its id, the beginning of it, or latest: the newest complete one that has every chosen host.
     #[arg(long, value_name = "ID")]
     checkpoint: String,
     #[command(flatten)]
@@ -45,7 +45,11 @@ impl Spec {
 impl Checked {
     /// Finds the checkpoint that was typed.
     pub(super) async fn resolve(self, client: &Client) -> Result<v1::RollbackSpec, Failure> {
-        let checkpoint = names::checkpoint(client, &self.0.checkpoint).await?;
+        // What is the latest depends on the hosts, so the coordinator says.
+        let checkpoint = match self.0.checkpoint.as_str() {
+            "latest" | "checkpoints/latest" => "checkpoints/latest".to_owned(),
+            text => names::checkpoint(client, text).await?,
+        };
         Ok(v1::RollbackSpec { checkpoint, ..self.0 })
     }
 }
@@ -92,7 +96,7 @@ mod tests {
         assert_eq!(spec.max_rollback_time.map(|time| time.seconds), Some(120));
         assert_eq!(spec.on_failure, i32::from(rollback_spec::FailureAction::Revert));
         let gate = spec.gate.expect("a gate");
-        assert_eq!((gate.max_failed, gate.min_healthy_time.map(|time| time.seconds)), (2, Some(10)));
+        assert_eq!((gate.max_failed, gate.min_healthy_time.map(|time| time.seconds)), (Some(2), Some(10)));
         assert_eq!(gate.healthy_deadline, None, "the coordinator's default holds");
     }
 
@@ -104,7 +108,9 @@ mod tests {
         };
         assert_eq!(given(&["--host", "web-1"]), None);
         assert!(
-            given(&["--ignore-health"]).and_then(|spec| spec.gate).is_some_and(|gate| gate.ignore_health)
+            given(&["--ignore-health"])
+                .and_then(|spec| spec.gate)
+                .is_some_and(|gate| gate.ignore_health == Some(true))
         );
     }
 

@@ -24,7 +24,7 @@ async fn a_request_that_does_not_fit_is_refused_with_the_field_and_changes_nothi
     request.selector.labels.insert("role".into(), "db".into());
     assert_eq!(
         refused(operations.create_checkpoint(request, None).await),
-        "NO_HOST_MATCHES at selector: selector: role=db matches none of the 2 hosts of the fleet; `rfs host list` shows \
+        "NO_HOST_MATCHES at selector: selector: role=db matches none of the 2 hosts of the fleet; did you mean role=web?; `rfs host list` shows \
          names and labels"
     );
     let mut request = checkpoint_request();

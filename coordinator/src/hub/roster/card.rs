@@ -40,6 +40,10 @@ impl Entry {
             replaced_time: self.machines.replaced_at.map(to_wire_time),
             contested: self.machines.contest.is_some(),
             instances: instances(&self.machines),
+            certificate_expire_time: self
+                .session
+                .as_ref()
+                .map(|session| to_wire_time(session.certificate_end)),
         };
         HostCard { host: host.clone(), labels: self.facts.labels.clone(), wire }
     }

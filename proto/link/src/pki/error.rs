@@ -70,13 +70,17 @@ impl PkiError {
             Self::Exists(_) => {
                 "give --force to replace it; whoever uses the old one must then get the new one"
             }
+            Self::Io { what: "read", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "check the path: there is no such file"
+            }
+            Self::Io { what: "read", .. } => "check that this user may read the file",
             Self::Io { .. } => "check that the folder exists and that this user may write there",
             Self::NotAnAuthority { .. } => {
                 "name the folder of ca.pem and ca.key, or make them with: rfs pki init"
             }
             Self::Expired(_) => "make a new root with: rfs pki init, and add it to the ca.pem of every host",
-            Self::NoNames => "give the names that agents dial: --name rfs.example.net --name 10.0.0.1",
-            Self::NamesNotAllowed(_) => "leave --name out",
+            Self::NoNames => "give the names that agents dial: --dns rfs.example.net --dns 10.0.0.1",
+            Self::NamesNotAllowed(_) => "leave --dns out",
             Self::BadName(_) => "write a host name such as rfs.example.net, or an address such as 10.0.0.1",
             Self::Validity(_) => "give a number of days from 1 to 36500",
             Self::NotACertificate { .. } => "name a PEM file with BEGIN CERTIFICATE in it",

@@ -80,7 +80,7 @@ fn what_cannot_be_issued_is_refused_with_what_to_do() {
     check(
         order(coordinator(), &[]),
         "a coordinator's certificate needs at least one host name or address; \
-         give the names that agents dial: --name rfs.example.net --name 10.0.0.1",
+         give the names that agents dial: --dns rfs.example.net --dns 10.0.0.1",
     );
     check(
         order(coordinator(), &["not a name"]),
@@ -89,7 +89,7 @@ fn what_cannot_be_issued_is_refused_with_what_to_do() {
     );
     check(
         order(operator("alice"), &["localhost"]),
-        "operator/alice is not dialled, so its certificate takes no host names; leave --name out",
+        "operator/alice is not dialled, so its certificate takes no host names; leave --dns out",
     );
     check(
         Order { validity: Duration::ZERO, ..order(agent("web-1"), &[]) },

@@ -88,7 +88,7 @@ impl Play {
                     }
                     let labels = [("r".to_owned(), role.to_owned())].into();
                     view.targets.insert(name.clone(), snapshot(1));
-                    view.hosts.insert(name, HostView { labels });
+                    view.hosts.insert(name, HostView { labels, ..HostView::default() });
                 }
                 Some(_) => panic!("{word} is not understood"),
             }

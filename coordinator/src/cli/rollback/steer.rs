@@ -1,0 +1,257 @@
+//! Pause, resume, promote and abort: what each will do to which hosts, before; which hosts stand where, after.
+
+use rfs_link::{Exit, Failure};
+use rfs_model::Reason;
+use rfs_proto::v1::{self, host_progress, rollback, wave};
+
+use super::Which;
+use crate::cli::connect::{Client, soon};
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::cli::progress::{Standing, names, outcome_lines, standing_lines};
+use crate::cli::words::{id, paint};
+
+/// What a person decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Steer {
+    Pause,
+    Resume,
+    /// The wave, counted from 1; none for the present one.
+    Promote {
+        wave: Option<u32>,
+    },
+    Abort,
+}
+
+pub(super) async fn steer(
+    client: &Client,
+    output: &mut Output,
+    which: Which,
+    steer: Steer,
+) -> Result<Exit, CliError> {
+    let name = crate::cli::names::rollback(client, &which.rollback).await?;
+    let mut rollbacks = client.rollbacks();
+    let before =
+        client.answer(rollbacks.get_rollback(soon(v1::GetRollbackRequest { name: name.clone() })).await)?;
+    if !output.is_json() && before.state() != rollback::State::Finished {
+        output.line(intent(&before, steer))?;
+    }
+    let answer = match steer {
+        Steer::Pause => rollbacks.pause_rollback(soon(v1::PauseRollbackRequest { name })).await,
+        Steer::Resume => rollbacks.resume_rollback(soon(v1::ResumeRollbackRequest { name })).await,
+        Steer::Promote { wave } => {
+            // The wave that is present now, so that a request that is sent twice does not promote two.
+            let wave = wave.or_else(|| present(&before).map(|wave| wave.index));
+            rollbacks.promote_rollback(soon(v1::PromoteRollbackRequest { name, wave })).await
+        }
+        Steer::Abort => rollbacks.abort_rollback(soon(v1::AbortRollbackRequest { name })).await,
+    };
+    let after = client.answer(answer)?;
+    if output.is_json() {
+        output.message(&after)?;
+    } else {
+        aftermath(&after, steer).iter().try_for_each(|line| output.line(line))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The wave that runs, or ran last.
+fn present(rollback: &v1::Rollback) -> Option<&v1::Wave> {
+    rollback.waves.iter().rfind(|wave| wave.state() != wave::State::Pending)
+}
+
+/// What the decision will do to which hosts, in one line.
+fn intent(rollback: &v1::Rollback, steer: Steer) -> String {
+    let standing = Standing::of(rollback);
+    let part = |verb: &str, hosts: &[&str], how: &str| {
+        (!hosts.is_empty()).then(|| format!("{verb} {}{how}", names(hosts)))
+    };
+    let parts: Vec<Option<String>> = match steer {
+        Steer::Pause => {
+            vec![part("lets", &standing.at_work, " finish"), part("does not start", &standing.untouched, "")]
+        }
+        Steer::Resume => {
+            let failed: Vec<&str> = failed(rollback).collect();
+            vec![
+                part("no longer counts as failed:", &failed, ""),
+                part("changes", &standing.untouched, " in their waves"),
+            ]
+        }
+        Steer::Promote { wave } => {
+            let meant = wave.and_then(|number| rollback.waves.iter().find(|wave| wave.index == number));
+            let meant = meant.or_else(|| present(rollback));
+            let number = meant.map_or(1, |wave| wave.index);
+            let next = rollback.waves.iter().find(|wave| wave.index == number + 1);
+            let open: Vec<&str> = hosts(meant).filter(|host| unproven(host)).map(name).collect();
+            let next: Vec<&str> = hosts(next).map(name).collect();
+            vec![
+                Some(format!("takes wave {number}'s gate as passed")),
+                part("accepts as they stand:", &open, ""),
+                part("changes", &next, " next"),
+            ]
+        }
+        Steer::Abort => vec![
+            part("brings", &standing.at_work, " back"),
+            part("does not start", &standing.untouched, ""),
+            standing.any_changed().then(|| format!("leaves {} changed", standing.all_changed())),
+        ],
+    };
+    let verb = match steer {
+        Steer::Pause => "pause",
+        Steer::Resume => "resume",
+        Steer::Promote { .. } => "promote",
+        Steer::Abort => "abort",
+    };
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let parts = if parts.is_empty() { "no host is concerned".to_owned() } else { parts.join("; ") };
+    format!("{}: {parts}", paint::label(verb))
+}
+
+fn hosts(wave: Option<&v1::Wave>) -> impl Iterator<Item = &v1::HostProgress> {
+    wave.into_iter().flat_map(|wave| &wave.hosts)
+}
+
+fn name(host: &v1::HostProgress) -> &str {
+    &host.host
+}
+
+fn failed(rollback: &v1::Rollback) -> impl Iterator<Item = &str> {
+    use host_progress::State as S;
+    let failed = |host: &&v1::HostProgress| {
+        matches!(host.state(), S::Unchanged | S::Unhealthy | S::Lost | S::Inconsistent | S::RevertFailed)
+    };
+    rollback.waves.iter().flat_map(|wave| &wave.hosts).filter(failed).map(name)
+}
+
+fn unproven(host: &v1::HostProgress) -> bool {
+    use host_progress::State as S;
+    matches!(host.state(), S::Applied | S::Unhealthy | S::Unchanged | S::Lost)
+}
+
+/// How it stands after the decision, and what to type next.
+fn aftermath(rollback: &v1::Rollback, steer: Steer) -> Vec<String> {
+    // With nothing left to wait for, it is over at once.
+    if rollback.state() == rollback::State::Finished {
+        return outcome_lines(rollback);
+    }
+    let short = id(&rollback.name);
+    let (what, next) = match steer {
+        Steer::Pause => ("is paused", format!("rfs rollback resume {short}; or rfs rollback abort {short}")),
+        Steer::Resume | Steer::Promote { .. } => ("goes on", format!("rfs rollback watch {short}")),
+        Steer::Abort => {
+            let standing = Standing::of(rollback);
+            let undo = match standing.any_changed() {
+                true => format!("; then bring {} back: rfs rollback undo {short}", standing.all_changed()),
+                false => String::new(),
+            };
+            ("is being ended", format!("rfs rollback watch {short}{undo}"))
+        }
+    };
+    let mut lines = vec![format!("{} {what}", rollback.name)];
+    lines.extend(standing_lines(rollback));
+    lines.push(format!("{} {next}", paint::label("next:")));
+    lines
+}
+
+/// What an undo of `rollback` will do, in one line.
+pub(super) fn undo_line(rollback: &v1::Rollback) -> String {
+    let standing = Standing::of(rollback);
+    let hosts = if standing.any_changed() { standing.all_changed() } else { "no host".to_owned() };
+    format!("{}: brings {hosts} back to the state before {}", paint::label("undo"), rollback.name)
+}
+
+/// Whether an undo may begin without a question: after an undo, `latest` names that undo, and a person
+/// who types the same line again does not mean to bring the bad state back.
+pub(super) fn not_by_accident(typed: &str, undone: &v1::Rollback) -> Result<(), Failure> {
+    if undone.undo_of.is_empty() || typed != "latest" {
+        return Ok(());
+    }
+    let short = id(&undone.name);
+    let message = format!(
+        "the latest rollback, {}, is itself an undo of {}: to undo it brings its hosts to where that one had taken them",
+        undone.name, undone.undo_of
+    );
+    Err(Failure::new(Reason::WrongState, message)
+        .next(format!("if that is meant, name it: rfs rollback undo {short} --yes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `PASSED a:PASSED` is a wave with a host; the wave's own state comes first.
+    fn rollback(state: rollback::State, waves: &[&str]) -> v1::Rollback {
+        let wave = |(index, text): (usize, &&str)| {
+            let mut words = text.split(' ');
+            let state = words.next().and_then(wave::State::from_str_name).expect("a state");
+            let host = |word: &str| {
+                let (host, state) = word.split_once(':').expect("host:STATE");
+                let state = host_progress::State::from_str_name(state).expect("a state").into();
+                v1::HostProgress { host: host.into(), state, ..Default::default() }
+            };
+            let index = u32::try_from(index).expect("few waves") + 1;
+            v1::Wave { index, state: state.into(), hosts: words.map(host).collect(), ..Default::default() }
+        };
+        let waves = waves.iter().enumerate().map(wave).collect();
+        v1::Rollback { name: "rollbacks/r".into(), state: state.into(), waves, ..Default::default() }
+    }
+
+    fn plain(text: impl AsRef<str>) -> String {
+        anstream::adapter::strip_str(text.as_ref()).to_string()
+    }
+
+    #[test]
+    fn each_decision_says_before_what_it_does_to_whom() {
+        let waves = ["PASSED a:PASSED", "FAILED b:UNHEALTHY c:APPLYING", "PENDING d:UNTOUCHED e:UNTOUCHED"];
+        let running = rollback(rollback::State::Paused, &waves);
+        let said = |steer| plain(intent(&running, steer));
+        assert_eq!(said(Steer::Pause), "pause: lets c finish; does not start d, e");
+        assert_eq!(said(Steer::Resume), "resume: no longer counts as failed: b; changes d, e in their waves");
+        assert_eq!(
+            said(Steer::Promote { wave: None }),
+            "promote: takes wave 2's gate as passed; accepts as they stand: b; changes d, e next"
+        );
+        assert_eq!(said(Steer::Abort), "abort: brings c back; does not start d, e; leaves a, b changed");
+        assert_eq!(plain(undo_line(&running)), "undo: brings a, b back to the state before rollbacks/r");
+    }
+
+    #[test]
+    fn after_a_decision_every_host_has_its_place_and_undo_is_named() {
+        let ending =
+            rollback(rollback::State::Aborting, &["WATCHING a:APPLIED b:REVERTING", "PENDING c:UNTOUCHED"]);
+        let lines: Vec<_> = aftermath(&ending, Steer::Abort).iter().map(plain).collect();
+        assert_eq!(
+            lines,
+            [
+                "rollbacks/r is being ended",
+                "  at the checkpoint  a",
+                "  going back         b",
+                "  not started        c",
+                "next: rfs rollback watch r; then bring a back: rfs rollback undo r",
+            ]
+        );
+        let mut over = rollback(rollback::State::Finished, &["WATCHING a:APPLIED", "PENDING b:UNTOUCHED"]);
+        over.set_outcome(rollback::Outcome::Aborted);
+        let lines: Vec<_> = aftermath(&over, Steer::Abort).iter().map(plain).collect();
+        assert_eq!(
+            lines,
+            [
+                "rollbacks/r ABORTED",
+                "  at the checkpoint  a",
+                "  not started        b",
+                "next: bring a back to what they were: rfs rollback undo r; details: rfs rollback show r",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_undo_of_an_undo_is_not_begun_by_the_same_line_typed_twice() {
+        let mut undo = rollback(rollback::State::Finished, &["PASSED a:PASSED"]);
+        assert!(not_by_accident("latest", &undo).is_ok());
+        undo.undo_of = "rollbacks/first".into();
+        let failure = not_by_accident("latest", &undo).expect_err("an undo of an undo");
+        assert!(failure.message.contains("is itself an undo of rollbacks/first"), "{failure}");
+        assert_eq!(failure.next_step(), "if that is meant, name it: rfs rollback undo r --yes");
+        assert!(not_by_accident("r", &undo).is_ok(), "it is named");
+    }
+}
