@@ -16,16 +16,23 @@ fn health_counts_only_when_it_was_measured_after_the_change() {
     side_by_side(&[
         ("a canary over an ill target never opens its gate", ill_canary),
         ("immediate with a budget of one over an ill target changes one host", ill_immediate),
+        ("a target that is well for a moment opens no gate", fading_target),
+        ("agents that fall silent before the end pass nobody", silent_agents),
         ("a healthy target is passed without waiting for the usual interval", healthy_target),
         ("an ill target that a person promoted is said in the outcome", promoted_ill_target),
     ]);
 }
 
-/// A fleet whose newest checkpoint answers 503, and which is well at a later release, as everybody can see.
+/// The same, with a checkpoint that answers 503.
 fn fleet_with_an_ill_checkpoint(timing: Timing) -> Bed {
+    fleet_with_a_checkpoint(timing, "broken at the checkpoint")
+}
+
+/// A fleet whose newest checkpoint answers as `health` says, and which is well at a later release, as everybody can see.
+fn fleet_with_a_checkpoint(timing: Timing, health: &str) -> Bed {
     let mut bed = Bed::laid_out(&Layout { hosts: 3, timing, ..Layout::default() });
     for host in &bed.hosts {
-        host.deploy("v1", "broken at the checkpoint");
+        host.deploy("v1", health);
     }
     bed.start();
     bed.await_connected_in_any_health(3);
@@ -81,6 +88,42 @@ fn ill_immediate() {
     let touched = hosts_of(&rollback).into_iter().filter(|(_, host)| touched(host)).count();
     assert_eq!(touched, 1, "the one that is ill keeps its place in the budget: {}", brief(&rollback));
     assert_eq!(changed(&bed, &before).len(), 1, "{}", brief(&rollback));
+}
+
+/// Two measurements a second apart are a verdict, and the next would come after ten.
+fn fading_target() {
+    let bed = fleet_with_a_checkpoint(Timing::Shipped, "ok for 4");
+    let before = digests(&bed);
+    start(&bed, &["--strategy", "immediate", "--budget", "1", "--healthy-deadline", DEADLINE]);
+    let rollback = bed.await_rollback_within(Duration::from_secs(60), "PAUSED");
+    assert_eq!(rollback["cause"]["reason"], "UNHEALTHY", "{}", brief(&rollback));
+    assert_eq!(changed(&bed, &before).len(), 1, "{}", brief(&rollback));
+}
+
+fn silent_agents() {
+    let mut bed = Bed::laid_out(&Layout { hosts: 2, timing: Timing::Shipped, ..Layout::default() });
+    bed.start();
+    bed.await_connected(2);
+    bed.checkpoint();
+    bed.hosts.iter().for_each(|host| host.release("v2", "ok"));
+    start(&bed, &["--strategy", "immediate", "--healthy-deadline", "60s"]);
+    for host in ["web-1", "web-2"] {
+        bed.await_host_in_rollback(host, &["APPLIED"]);
+    }
+    bed.hosts.iter().for_each(|host| host.agent.as_ref().expect("it runs").freeze());
+    for host in ["web-1", "web-2"] {
+        bed.await_host(host, Duration::from_secs(15), "shown as not connected", |host| {
+            host["connected"] == false
+        });
+    }
+    // So long they had been "healthy" by then, and nobody had looked.
+    let rollback = bed.rollback();
+    for host in ["web-1", "web-2"] {
+        assert_eq!(state_of(&rollback, host), "APPLIED", "{}", brief(&rollback));
+    }
+    bed.hosts.iter().for_each(|host| host.agent.as_ref().expect("it runs").thaw());
+    let rollback = bed.await_rollback_within(Duration::from_secs(60), "FINISHED");
+    assert_eq!(rollback["outcome"], "SUCCEEDED", "{}", brief(&rollback));
 }
 
 fn healthy_target() {

@@ -294,20 +294,20 @@ mod tests {
         play.take(1, 4, Health::Good);
         play.check(Health::Unknown, 0, Some(2), 0);
         play.take(1, 9, Health::Good);
-        play.check(Health::Good, 9, Some(2), 0);
+        play.check(Health::Good, 8, Some(2), 0);
         // It goes on without a break, and an advisory check changes nothing.
         play.take(0, 20, Health::Good);
         play.take(2, 21, Health::Bad);
         play.take(2, 22, Health::Bad);
-        play.check(Health::Good, 9, Some(8), 0);
-        // One bad measurement is no verdict; two are, and then it is good since later.
+        play.check(Health::Good, 8, Some(8), 0);
+        // One bad measurement is no verdict, and nothing that a good one rests on; two are, and then it is good since later.
         play.take(1, 30, Health::Bad);
-        play.check(Health::Good, 9, Some(19), 0);
+        play.check(Health::Good, 8, Some(8), 0);
         play.take(1, 31, Health::Bad);
         play.check(Health::Bad, 31, Some(19), 0);
         play.take(1, 32, Health::Good);
         play.take(1, 33, Health::Good);
-        play.check(Health::Good, 33, Some(19), 0);
+        play.check(Health::Good, 32, Some(19), 0);
     }
 
     #[test]
@@ -317,9 +317,8 @@ mod tests {
             for (index, second) in [(0, 1), (1, 2), (2, 3), (0, 4), (1, 5), (2, 6)] {
                 play.take(index, second, before);
             }
-            // The worst counts: one bad check is enough, and all must be good.
-            let since = if before == Health::Good { 5 } else { 4 };
-            play.check(before, since, Some(3), 0);
+            // The worst counts: bad since the first measurement that said so ended, good since the last one began.
+            play.check(before, 4, Some(3), 0);
             play.restored(7, 10);
             play.check(Health::Unknown, 10, None, 7);
             let shown = play.known.published();
@@ -333,8 +332,7 @@ mod tests {
             play.check(Health::Unknown, 10, Some(10), 7);
             play.take(0, 12, before);
             play.take(1, 13, before);
-            let since = if before == Health::Good { 13 } else { 12 };
-            play.check(before, since, Some(11), 7);
+            play.check(before, 12, Some(11), 7);
         }
     }
 
@@ -360,7 +358,28 @@ mod tests {
         play.restored(1, 1);
         let epoch = play.known.epoch();
         let open = |taken: Option<Taken>| taken.expect("it counts").is_open;
-        assert!(open(play.take_in(epoch, 0, 2, Health::Unknown)));
-        assert!(!open(play.take_in(epoch, 0, 3, Health::Unknown)));
+        assert!(open(play.take_in(epoch, 0, 32, Health::Unknown)));
+        assert!(!open(play.take_in(epoch, 0, 33, Health::Unknown)));
+    }
+
+    /// Whoever waits for a measurement that comes after the host has been well for a while hears of it.
+    #[test]
+    fn while_a_host_settles_it_is_measured_often_and_each_measurement_is_told() {
+        let mut play = Play::new();
+        play.restored(1, 1);
+        let epoch = play.known.epoch();
+        let mut take = |index, second| play.take_in(epoch, index, second, Health::Good).expect("it counts");
+        for second in [3, 4] {
+            (0..2).for_each(|index| assert!(take(index, second).is_open));
+        }
+        let taken = [take(0, 5), take(1, 6)];
+        assert!(taken.iter().all(|taken| taken.is_open));
+        assert_eq!(
+            taken.map(|taken| taken.is_news),
+            [false, true],
+            "the host is as newly measured as its last check"
+        );
+        let taken = [take(0, 32), take(1, 33)];
+        assert!(taken.iter().all(|taken| !taken.is_open && !taken.is_news), "it has settled");
     }
 }

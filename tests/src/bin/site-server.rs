@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `GET /` answers with the `index.html` that was there when it started, so that only a restart brings a new release.
-//! `GET /healthz` answers 200 while `health.txt` says `ok`, and 503 otherwise.
+//! `GET /healthz` answers 200 while `health.txt` says `ok`, and 503 otherwise; `ok for 4` is well for the first four seconds
+//! after a start.
 //!
 //! Each start and each stop that found something to do adds a line to a file beside FILE, with the ending `.log`, so that they can be counted.
 
@@ -138,15 +139,25 @@ impl Site {
         let index = fs::read(self.root.join("index.html")).context("index.html")?;
         let listener = TcpListener::bind(self.listen)?;
         write_whole(&self.pid_file, &std::process::id().to_string())?;
+        let started = Instant::now();
         for stream in listener.incoming().flatten() {
             let (index, health) = (index.clone(), self.root.join("health.txt"));
-            thread::spawn(move || answer(stream, &index, &health));
+            thread::spawn(move || answer(stream, &index, &health, started));
         }
         Ok(())
     }
 }
 
-fn answer(mut stream: TcpStream, index: &[u8], health: &Path) {
+fn is_well(health: &str, started: Instant) -> bool {
+    match health.trim().strip_prefix("ok for ") {
+        Some(seconds) => {
+            seconds.parse().is_ok_and(|seconds| started.elapsed() < Duration::from_secs(seconds))
+        }
+        None => health.trim() == "ok",
+    }
+}
+
+fn answer(mut stream: TcpStream, index: &[u8], health: &Path, started: Instant) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
@@ -158,7 +169,7 @@ fn answer(mut stream: TcpStream, index: &[u8], health: &Path) {
     }
     let (status, body) = if request.starts_with(b"GET /healthz ") {
         match fs::read_to_string(health) {
-            Ok(text) if text.trim() == "ok" => ("200 OK", b"ok\n".to_vec()),
+            Ok(text) if is_well(&text, started) => ("200 OK", b"ok\n".to_vec()),
             Ok(text) => ("503 Service Unavailable", text.into_bytes()),
             Err(error) => ("503 Service Unavailable", error.to_string().into_bytes()),
         }

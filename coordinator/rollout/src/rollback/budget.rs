@@ -14,7 +14,7 @@ pub(super) struct Ledger<'r> {
 #[derive(Clone, Copy, Default)]
 struct Count {
     at_work: u32,
-    /// Those at work, and those that were changed and are not known to be healthy since.
+    /// Those at work, and those that were changed and have not passed yet.
     unproven: u32,
     unavailable: u32,
 }
@@ -22,8 +22,7 @@ struct Count {
 /// Which hosts hold others up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counting {
-    /// Those at work, those that are not known to be healthy since their change, and those that are unavailable for any
-    /// other reason.
+    /// Those at work, those that have not passed since their change, and those that are unavailable for any other reason.
     Unavailable,
     /// Those at work.
     AtWork,
@@ -72,12 +71,11 @@ impl<'r> Ledger<'r> {
 }
 
 impl Rollback {
-    /// Whether the host keeps its place in every budget although its change is done: nobody has seen it healthy since, nor
-    /// accepted it as it is.
+    /// Whether the host keeps its place in every budget although its change is done: it has not been healthy for long enough
+    /// since, and nobody has accepted it as it is. One that is well for a moment must not let the next one fall.
     fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
-        let changed = matches!(host.phase, HostPhase::Applied { .. });
-        let ill = !self.request.policy.gate.ignore_health && not_good(host.health.health);
-        changed && ill && !self.acknowledged.contains(name)
+        let watched = !self.request.policy.gate.ignore_health;
+        watched && matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name)
     }
 
     /// Whether a budget counts the host: it is at work, has no connection, or is not known to be healthy.

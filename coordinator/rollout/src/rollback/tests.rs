@@ -209,14 +209,22 @@ fn a_stop_that_is_not_taken_says_nothing_of_where_the_host_stands() {
 #[test]
 fn a_budget_holds_starts_back_but_not_those_of_hosts_that_are_down_anyway() {
     check("a b c sizes=3 budget=1", "a applying, b untouched, c untouched | running");
-    check("a b c sizes=3 budget=1; ok a", "a applied, b applying, c untouched | running");
+    check("a b c sizes=3 budget=1; ok a", "a applied, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; ok a; wait 9", "a applied, b untouched, c untouched | running");
+    check("a b c sizes=3 budget=1; ok a; wait 10", "a passed, b applying, c untouched | running");
     check("a b c sizes=3 budget=1; bad a; ok a", "a applied, b untouched, c untouched | running");
-    check("a b c sizes=3 budget=1; bad a; ok a; good a", "a applied, b applying, c untouched | running");
-    // A host that is not known to be healthy since its change keeps its place, and so does one in a fleet that is ill.
+    check(
+        "a b c sizes=3 budget=1; bad a; ok a; good a; wait 10",
+        "a passed, b applying, c untouched | running",
+    );
+    // A host that has not been healthy for long enough since its change keeps its place, and so does one in a fleet that is ill.
     check("a b c sizes=3 budget=1; done a", "a applied, b untouched, c untouched | running");
     check("a b c sizes=3 budget=1; bad a b c", "a applying, b untouched, c untouched | running");
     check("a b c sizes=3 budget=1; bad a b c; ok a", "a applied, b untouched, c untouched | running");
-    check("a b c sizes=3 budget=1; bad a b c; ok a; good a", "a applied, b applying, c untouched | running");
+    check(
+        "a b c sizes=3 budget=1; bad a b c; ok a; good a; wait 10",
+        "a passed, b applying, c untouched | running",
+    );
     check(
         "a b c sizes=3 budget=1 failure=continue; bad a; ok a; wait 121",
         "a unhealthy, b unchanged, c unchanged | PARTIAL: 3 of 3 hosts: a: unhealthy 60s after its change: 503; b: held by \
@@ -513,7 +521,7 @@ fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
 
 #[test]
 fn the_way_back_runs_against_the_order_and_within_the_budget_of_hosts_at_work() {
-    let bad = "ok d; wait 10; ok w x; wait 10; bad x";
+    let bad = "ok d; wait 10; ok w; wait 10; ok x; wait 10; bad x";
     let why = "wave 3: 1 failed and 0 may: x: unhealthy again after it had passed: 503";
     let script = format!("d:db w:web x:web y:zeb order=db>web>zeb sizes=9 budget=1 failure=revert; {bad}");
     check(&script, &format!("d passed, w passed, x unhealthy, y cancelling | going back: {why}"));

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use rfs_model::{Generation, Health, HostId, Reason, SnapshotId, Timestamp};
 use rfs_rollout::plan::WaveIndex;
-use rfs_rollout::rollback::{Direction, HostPhase, HostRecord, Outcome, Phase, Rollback, RollbackEvent};
+use rfs_rollout::rollback::{
+    Direction, HostPhase, HostRecord, Outcome, Phase, RETURN, Rollback, RollbackEvent,
+};
 use rfs_rollout::{Event, Failure, HostCommand, Operation, Step, StepKind};
 
 use super::agent::{Agent, is_ill};
@@ -254,7 +256,10 @@ impl Oracle {
         };
         // After it was away the coordinator waits again, once, for hosts to be heard.
         let again = self.back_at.plus(policy.gate.min_healthy_time);
-        let by = since.plus(limit).max(again).plus(policy.unreachable_after + LAG);
+        // One that is good at its deadline is given the time to be measured again.
+        let measured = matches!(host.phase, HostPhase::Applied { .. });
+        let patience = policy.unreachable_after.max(RETURN) * if measured { 2 } else { 1 };
+        let by = since.plus(limit).max(again).plus(patience + LAG);
         (now > by).then(|| format!("I7: {name} is {:?} since {since} and not judged", host.phase))
     }
 
@@ -535,7 +540,7 @@ fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Tru
     let well = there(started) && (!watched || (was_good && heard && !truth.contested(started)));
     let unproven = |name: &HostId| {
         let applied = matches!(rollback.hosts[name].phase, HostPhase::Applied { .. });
-        applied && watched && !truth.good_for(name, Duration::ZERO) && !rollback.acknowledged.contains(name)
+        applied && watched && !rollback.acknowledged.contains(name)
     };
     for group in rollback.plan.groups.iter().filter(|group| group.hosts.contains(started)) {
         let at_work = |name: &HostId| rollback.hosts[name].phase.at_work();

@@ -211,7 +211,8 @@ async fn a_budget_holds_at_every_moment() {
             request.policy.budgets = vec![Budget { group_by: None, max_unavailable: Amount::Count(2) }];
         })
         .await;
-    bed.pass(&coordinator, id, 3).await;
+    // Two at a time, and each keeps its place until it has been healthy for 3 s.
+    bed.pass(&coordinator, id, 9).await;
     bed.check(&coordinator, id, "a1 passed | b1 passed | c1 passed | d1 passed | e1 passed | SUCCEEDED")
         .await;
     let (mut at_work, mut most) = (0_i32, 0);
