@@ -31,7 +31,7 @@ pub(super) enum HostCommand {
         /// The host's name.
         name: String,
     },
-    /// Say which machine a host's name belongs to, after two have spoken for it.
+    /// Say which machine a host's name belongs to, after two have spoken for it. Any other one is refused from then on.
     Accept {
         /// The host's name.
         name: String,
@@ -165,6 +165,9 @@ fn state(host: &v1::Host) -> String {
     if host.contested {
         return paint::alarm("CONFLICT: two machines speak for it");
     }
+    if host.refused_time.is_some() {
+        return paint::alarm("REFUSED: another machine asks for it");
+    }
     let health = match host.inconsistent {
         true => paint::alarm("INCONSISTENT"),
         false => words::health(host.health()),
@@ -250,6 +253,13 @@ fn machines(output: &mut Output, host: &v1::Host) -> Result<(), CliError> {
         let next = format!(
             "give the clone a name and a certificate of its own, then: rfs host accept {name} --instance ID"
         );
+        output.line(format!("{} {next}", paint::label("next:")))?;
+    } else if let Some(asked) = host.refused_time {
+        let asked = words::time(Some(asked));
+        output.line(paint::alarm(format!(
+            "REFUSED: another machine than the one that a person has named last asked for this name {asked}"
+        )))?;
+        let next = format!("if that is the right one now: rfs host accept {name} --instance ID");
         output.line(format!("{} {next}", paint::label("next:")))?;
     } else if let Some(since) = host.replaced_time {
         let since = words::time(Some(since));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rfs_model::{CheckpointId, HostId, Selector};
+use rfs_rollout::checkpoint::Outcome;
 use rfs_rollout::{FleetView, PlanError, some_names};
 
 use super::error::OperationError;
@@ -40,9 +41,18 @@ impl Operations {
         while looked_into < LOOKED_INTO {
             let query = ListQuery { kind: OperationKind::Checkpoint, deployment: None, limit: PAGE, after };
             let Page { items, next } = self.shared.store.list(query).await?;
-            for row in items.into_iter().filter(|row| row.complete) {
+            for row in items.into_iter().filter(|row| row.finished) {
                 let id = row.id.into();
-                let offered = source::checkpoint(&self.shared, id).await?.snapshots();
+                let checkpoint = source::checkpoint(&self.shared, id).await?;
+                if checkpoint.outcome() != Some(Outcome::Complete) {
+                    continue;
+                }
+                let mut offered = checkpoint.snapshots();
+                if !row.complete {
+                    // It is one for the hosts that have theirs still.
+                    let dropped = self.shared.store.dropped_snapshots(id).await?;
+                    offered.retain(|host, _| !dropped.contains_key(host));
+                }
                 let lacks: Vec<HostId> =
                     chosen.iter().filter(|host| !offered.contains_key(*host)).cloned().collect();
                 if lacks.is_empty() {

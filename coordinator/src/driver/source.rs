@@ -8,12 +8,10 @@ use rfs_rollout::plan::{Impasse, impasse};
 use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan};
 
 use super::error::OperationError;
-use super::operations::{Shared, read_head};
-use super::view::{self, Head};
-use crate::store::{Aside, HostRow, ListQuery, OperationKind, Position, StoreError};
+use super::operations::Shared;
+use super::view;
+use crate::store::{Aside, HostRow, OperationKind, Position, StoreError};
 
-/// How many of the newest rollbacks are looked at for the last one that proved a checkpoint good.
-const PROOFS: u32 = 200;
 /// How many missing hosts are named.
 const NAMED: usize = 3;
 
@@ -177,25 +175,12 @@ pub(super) async fn deletable(shared: &Shared, id: CheckpointId) -> Result<(), O
     }
     let why = if let Some(rollback) = shared.store.rollback_to(id).await? {
         format!("rollback {rollback} is on its way to it")
+    } else if shared.store.last_proven_checkpoint().await? == Some(id) {
+        "it is the last one that a rollback has reached and found healthy".to_owned()
     } else if shared.store.needed_checkpoints().await?.contains(&id) {
         "it is the newest complete one".to_owned()
-    } else if last_proven(shared).await? == Some(id) {
-        "it is the last one that a rollback has reached and found healthy".to_owned()
     } else {
         return Ok(());
     };
     Err(OperationError::InUse { id, why })
-}
-
-/// The checkpoint that a rollback proved good last: every host of it was reached, and watched until it was healthy.
-async fn last_proven(shared: &Shared) -> Result<Option<CheckpointId>, StoreError> {
-    let query = ListQuery { kind: OperationKind::Rollback, deployment: None, limit: PROOFS, after: None };
-    for row in shared.store.list(query).await?.items {
-        if let Head::Rollback(head) = read_head(shared, &row).await?
-            && let Some(id) = head.proves
-        {
-            return Ok(Some(id));
-        }
-    }
-    Ok(None)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rfs_model::{CheckpointId, Generation, HostId, OperationId, Timestamp};
+use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::checkpoint::{self, Checkpoint};
 use rfs_rollout::rollback::{self, Rollback};
 use rfs_rollout::{CheckpointRequest, Operation, RollbackRequest, Source};
@@ -91,9 +91,6 @@ pub struct RollbackHead {
     pub phase: rollback::Phase,
     /// How many hosts it concerns.
     pub hosts: usize,
-    /// The checkpoint that it proves good, if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proves: Option<CheckpointId>,
 }
 
 impl Head {
@@ -109,7 +106,6 @@ impl Head {
                 request: rollback.request.clone(),
                 phase: rollback.phase.clone(),
                 hosts: rollback.hosts.len(),
-                proves: rollback.proves(),
             })),
         }
     }
@@ -117,18 +113,18 @@ impl Head {
 
 /// The row that lists find an operation by.
 pub(super) fn row(operation: &Operation) -> OperationRow {
-    let (kind, created_at, complete, deployment, target) = match operation {
+    let (kind, created_at, complete, deployment, target, proves) = match operation {
         Operation::Checkpoint(checkpoint) => {
             let complete = checkpoint.outcome() == Some(checkpoint::Outcome::Complete);
             let deployment = checkpoint.request.deployment.clone();
-            (OperationKind::Checkpoint, checkpoint.created_at, complete, deployment, None)
+            (OperationKind::Checkpoint, checkpoint.created_at, complete, deployment, None, false)
         }
         Operation::Rollback(rollback) => {
             let target = match rollback.request.source {
                 Source::Checkpoint(id) => Some(id),
                 Source::Undo(_) => None,
             };
-            (OperationKind::Rollback, rollback.created_at, false, None, target)
+            (OperationKind::Rollback, rollback.created_at, false, None, target, rollback.proves().is_some())
         }
     };
     OperationRow {
@@ -140,6 +136,7 @@ pub(super) fn row(operation: &Operation) -> OperationRow {
         complete,
         deployment,
         target,
+        proves,
         head: serde_json::to_string(&Head::of(operation))
             .expect("a head has no map with other keys than text"),
     }

@@ -49,6 +49,10 @@ impl Hub {
                 Ok(name)
             }
             Verdict::Refused(accepted) => {
+                if !was_known {
+                    warn!(%host, %accepted, refused = %claim.instance, address = claim.address,
+                        "another machine asks for the name of a host of which a person has said which machine it is");
+                }
                 roster.settle_name(host, name.machines, name.starts, now);
                 Err(machines::refused(host, claim, accepted))
             }

@@ -53,7 +53,11 @@ pub trait Store: Send + Sync + 'static {
     /// A rollback without an outcome whose target is the checkpoint.
     async fn rollback_to(&self, checkpoint: CheckpointId) -> Result<Option<OperationId>, StoreError>;
 
-    /// The checkpoints that hosts must keep: the newest that is complete, and the targets of rollbacks that are not over.
+    /// The checkpoint that a rollback proved good last, of those that are not deleted.
+    async fn last_proven_checkpoint(&self) -> Result<Option<CheckpointId>, StoreError>;
+
+    /// The checkpoints that hosts must keep: the newest that was complete, the newest that still is, the last one that was
+    /// proved good, and the targets of rollbacks that are not over.
     async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError>;
 
     /// The checkpoints that were deleted last, the last one first.
@@ -217,6 +221,8 @@ pub struct OperationRow {
     pub deployment: Option<DeploymentId>,
     /// A rollback's: the checkpoint that is its target.
     pub target: Option<CheckpointId>,
+    /// A rollback's: whether it proves its target good.
+    pub proves: bool,
     /// What a list shows of it: JSON that the driver writes and reads.
     pub head: String,
 }

@@ -136,6 +136,10 @@ impl Store for SqliteStore {
         self.unfinished_rollback_to(checkpoint).await
     }
 
+    async fn last_proven_checkpoint(&self) -> Result<Option<CheckpointId>, StoreError> {
+        self.last_proven().await
+    }
+
     async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError> {
         self.needed().await
     }

@@ -44,6 +44,7 @@ pub(crate) fn row(n: u128) -> OperationRow {
         complete: false,
         deployment: None,
         target: None,
+        proves: false,
         head: "{}".into(),
     }
 }
@@ -393,9 +394,11 @@ async fn what_is_open_complete_or_aimed_at_is_found(store: &dyn Store) {
         "a target, and the newest complete one"
     );
     // It has an outcome, and hosts that are still to come in line.
-    let over = OperationRow { finished: true, ..rollback };
+    assert_eq!(store.last_proven_checkpoint().await.expect("a read"), None);
+    let over = OperationRow { finished: true, proves: true, ..rollback };
     store.append(Append { row: Some(over), ..append(4, 1, vec![event(1)]) }).await.expect("an append");
     assert_eq!(store.rollback_to(target).await.expect("a read"), None);
+    assert_eq!(store.last_proven_checkpoint().await.expect("a read"), Some(target));
     assert_eq!(store.open_operations().await.expect("a read"), [operation(3), operation(4)]);
 }
 

@@ -122,9 +122,20 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
     }
     if next.is_some() {
         lines.extend(standing_lines(rollback));
+        lines.extend(hosts(rollback).find(|host| is_contested(host)).map(|host| {
+            let name = &host.host;
+            format!(
+                "{} rfs host show {name}; then say which machine it is: rfs host accept {name} --instance ID",
+                paint::label("next:")
+            )
+        }));
     }
     lines.extend(next.map(|next| format!("{} {next}", paint::label("next:"))));
     lines
+}
+
+fn is_contested(host: &v1::HostProgress) -> bool {
+    host.failure.as_ref().is_some_and(|failure| failure.reason == Reason::HostConflict.as_str())
 }
 
 /// Where the hosts go.

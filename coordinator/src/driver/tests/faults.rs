@@ -146,6 +146,10 @@ impl Store for Faulty {
         self.inner.rollback_to(checkpoint).await
     }
 
+    async fn last_proven_checkpoint(&self) -> Result<Option<CheckpointId>, StoreError> {
+        self.inner.last_proven_checkpoint().await
+    }
+
     async fn needed_checkpoints(&self) -> Result<BTreeSet<CheckpointId>, StoreError> {
         self.inner.needed_checkpoints().await
     }

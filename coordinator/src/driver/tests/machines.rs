@@ -5,8 +5,7 @@ use rfs_rollout::{OnFailure, Strategy};
 
 use super::agents::Manner;
 use super::*;
-use crate::driver::Head;
-use crate::store::{ListQuery, OperationKind};
+use crate::store::Store as _;
 
 impl Bed {
     /// A copy of the store as it is now. Nobody may be writing.
@@ -42,11 +41,8 @@ impl Coordinator {
     }
 
     async fn proves(&self, id: RollbackId) -> Option<CheckpointId> {
-        let query = ListQuery { kind: OperationKind::Rollback, deployment: None, limit: 100, after: None };
-        let list = self.operations.list(query).await.expect("the store answers");
-        let summary = list.items.into_iter().find(|item| item.id == id.into()).expect("it is there");
-        let Head::Rollback(head) = summary.head else { panic!("a rollback has the head of one") };
-        head.proves
+        let row = self.store.operation(id.into()).await.expect("the store answers").expect("it is there");
+        row.target.filter(|_| row.proves)
     }
 }
 

@@ -3,7 +3,7 @@
 
 -- One row per operation: the position that an append must expect, and what lists show. Operations are counted by `sequence`,
 -- and deletions by `deletion`: clocks step, so neither an id nor a time says which operation is newer. `lost` counts the
--- snapshots of a complete checkpoint that their hosts do not hold any more.
+-- snapshots of a complete checkpoint that their hosts do not hold any more; `proves` says that a rollback proves its target good.
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
     sequence BIGINT NOT NULL UNIQUE,
@@ -15,6 +15,7 @@ CREATE TABLE operation (
     complete BIGINT NOT NULL,
     deployment TEXT,
     target TEXT,
+    proves BIGINT NOT NULL,
     lost BIGINT NOT NULL,
     deleted_at BIGINT,
     deletion BIGINT,

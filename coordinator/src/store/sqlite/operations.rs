@@ -15,7 +15,7 @@ use crate::store::contract::{
 };
 
 const ROWS: &str = "SELECT id, kind, created_at, is_open, finished, \
-                    CASE WHEN lost = 0 THEN complete ELSE 0 END AS complete, deployment, target, head FROM operation";
+                    CASE WHEN lost = 0 THEN complete ELSE 0 END AS complete, deployment, target, proves, head FROM operation";
 
 impl SqliteStore {
     pub(super) async fn create_operation(&self, new: NewOperation) -> Result<Created, CreateError> {
@@ -186,7 +186,19 @@ impl SqliteStore {
         needed.extend(self.newest_complete().await?);
         // One that lost a host's snapshot is still a target for the other hosts: one host must not make the others drop theirs.
         needed.extend(self.newest("").await?);
+        needed.extend(self.last_proven().await?);
         Ok(needed)
+    }
+
+    pub(super) async fn last_proven(&self) -> Result<Option<CheckpointId>, StoreError> {
+        let row = sqlx::query(
+            "SELECT target AS id FROM operation AS proof WHERE kind = 'rollback' AND proves = 1 AND EXISTS \
+             (SELECT 1 FROM operation WHERE id = proof.target AND deleted_at IS NULL) \
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| parsed(&row, "id")).transpose()
     }
 
     pub(super) async fn deleted(&self, limit: u32) -> Result<Vec<CheckpointId>, StoreError> {
@@ -303,8 +315,8 @@ async fn insert_row(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO operation (id, sequence, kind, created_at, position, is_open, finished, complete, lost, \
-         deployment, target, head) VALUES ($1, (SELECT COALESCE(MAX(sequence), 0) + 1 FROM operation), \
-         $2, $3, $4, $5, $6, $7, 0, $8, $9, $10)",
+         deployment, target, proves, head) VALUES ($1, (SELECT COALESCE(MAX(sequence), 0) + 1 FROM operation), \
+         $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11)",
     )
     .bind(row.id.to_string())
     .bind(row.kind.as_str())
@@ -315,6 +327,7 @@ async fn insert_row(
     .bind(i64::from(row.complete))
     .bind(row.deployment.as_ref().map(|deployment| deployment.as_str()))
     .bind(row.target.map(|target| target.to_string()))
+    .bind(i64::from(row.proves))
     .bind(&row.head)
     .execute(transaction)
     .await?;
@@ -323,11 +336,12 @@ async fn insert_row(
 
 /// The kind, the times and the target of an operation never change.
 async fn update_row(transaction: &mut SqliteConnection, row: &OperationRow) -> Result<(), StoreError> {
-    sqlx::query("UPDATE operation SET is_open = $2, finished = $3, complete = $4, head = $5 WHERE id = $1")
+    sqlx::query("UPDATE operation SET is_open = $2, finished = $3, complete = $4, proves = $5, head = $6 WHERE id = $1")
         .bind(row.id.to_string())
         .bind(i64::from(row.open))
         .bind(i64::from(row.finished))
         .bind(i64::from(row.complete))
+        .bind(i64::from(row.proves))
         .bind(&row.head)
         .execute(transaction)
         .await?;
@@ -350,6 +364,7 @@ fn operation_row(row: &SqliteRow) -> Result<OperationRow, StoreError> {
         complete: truth(row, "complete")?,
         deployment: optional(row, "deployment")?,
         target: optional(row, "target")?,
+        proves: truth(row, "proves")?,
         head: row.try_get("head")?,
     })
 }

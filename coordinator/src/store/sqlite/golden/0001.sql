@@ -8,7 +8,7 @@ CREATE TABLE _sqlx_migrations (
     checksum BLOB NOT NULL,
     execution_time BIGINT NOT NULL
 );
-INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'da69909be9b6e6b864b077ef4f791151faa5c458075bce7e32bc50dccfbf93474feb9e765c339e6ca624ebfe71239d65',626875);
+INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'1b5ff30041c4ccc8567922b1f94a3ab9c12bc86ac822b135090ae588e8eaa59dba74534c14d393471586090aa673b288',626875);
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
     sequence BIGINT NOT NULL UNIQUE,
@@ -20,15 +20,16 @@ CREATE TABLE operation (
     complete BIGINT NOT NULL,
     deployment TEXT,
     target TEXT,
+    proves BIGINT NOT NULL,
     lost BIGINT NOT NULL,
     deleted_at BIGINT,
     deletion BIGINT,
     head TEXT NOT NULL
 );
-INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0175d68077c2',1,'checkpoint',1700000000000,10,0,1,1,'release-2',NULL,0,NULL,NULL,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"deployment":"release-2","labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000000000}},"hosts":2}}');
-INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0176de4bffef',2,'rollback',1700000000000,13,0,1,0,NULL,'018bcfe5-6800-704d-bfbd-0175d68077c2',0,NULL,NULL,'{"rollback":{"request":{"source":{"checkpoint":"018bcfe5-6800-704d-bfbd-0175d68077c2"},"selector":{},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"finished":{"outcome":"SUCCEEDED","cause":null,"at":1700000006000}},"hosts":2}}');
-INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1b641d401c',3,'checkpoint',1700000020000,10,0,1,1,NULL,NULL,0,1700000020000,1,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000020000}},"hosts":2}}');
-INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',4,'rollback',1700000020000,5,1,0,0,NULL,NULL,0,NULL,NULL,'{"rollback":{"request":{"source":{"undo":"018bcfe5-6800-704d-bfbd-0176de4bffef"},"selector":{"hosts":["b"]},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"running":{"direction":"forward"}},"hosts":1}}');
+INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0175d68077c2',1,'checkpoint',1700000000000,10,0,1,1,'release-2',NULL,0,0,NULL,NULL,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"deployment":"release-2","labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000000000}},"hosts":2}}');
+INSERT INTO operation VALUES('018bcfe5-6800-704d-bfbd-0176de4bffef',2,'rollback',1700000000000,13,0,1,0,NULL,'018bcfe5-6800-704d-bfbd-0175d68077c2',1,0,NULL,NULL,'{"rollback":{"request":{"source":{"checkpoint":"018bcfe5-6800-704d-bfbd-0175d68077c2"},"selector":{},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"finished":{"outcome":"SUCCEEDED","cause":null,"at":1700000006000}},"hosts":2}}');
+INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1b641d401c',3,'checkpoint',1700000020000,10,0,1,1,NULL,NULL,0,0,1700000020000,1,'{"checkpoint":{"request":{"kind":"manual","selector":{},"components":[],"labels":{},"reason":"before release 2","requester":"operator/alice","timeout":300000},"phase":{"finished":{"outcome":"COMPLETE","skew":0,"at":1700000020000}},"hosts":2}}');
+INSERT INTO operation VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',4,'rollback',1700000020000,5,1,0,0,NULL,NULL,0,0,NULL,NULL,'{"rollback":{"request":{"source":{"undo":"018bcfe5-6800-704d-bfbd-0176de4bffef"},"selector":{"hosts":["b"]},"selection":{},"strategy":{"gradual":{"canary":{"amount":{"count":1}},"sizes":[{"count":2}],"order":[]}},"policy":{"gate":{"min_healthy_time":3000,"healthy_deadline":10000,"max_failed":0,"ignore_health":false},"on_failure":"pause","on_unreachable":"fail","budgets":[],"max_rollback_time":30000,"report_grace":5000,"unreachable_after":5000,"max_duration":86400000},"reason":"release 2 is bad","requester":"operator/alice"},"phase":{"running":{"direction":"forward"}},"hosts":1}}');
 CREATE TABLE event (
     operation TEXT NOT NULL REFERENCES operation (id),
     position BIGINT NOT NULL,
