@@ -58,6 +58,12 @@ impl Connections {
         self.lock().open.values().cloned().collect()
     }
 
+    /// How many a peer has that connected to us.
+    pub(crate) fn of(&self, identity: &Identity) -> usize {
+        let is_its = |open: &&Open| matches!(open.role, PeerRole::Client) && open.identity == *identity;
+        self.lock().open.values().filter(is_its).count()
+    }
+
     /// How many are open now.
     pub(crate) fn len(&self) -> usize {
         self.lock().open.len()

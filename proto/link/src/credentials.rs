@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::identity::{CertificateFacts, IdentityError};
-use crate::verify::{ClientCheck, ServerCheck};
+use crate::verify::{ClientCheck, RootLimits, ServerCheck};
 
 /// Where the three files of one end lie, as `[tls]` says it in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,14 @@ pub enum CredentialsError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// The key can be read or changed by others than its owner.
+    #[error("the key in {} is open to others (mode {mode:o})", path.display())]
+    OpenKey {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// A file does not hold what it should.
     #[error("{} holds no {what} in PEM form", path.display())]
@@ -101,6 +109,9 @@ impl CredentialsError {
                 "check that {} exists and that this user may read it; make certificates with: rfs pki issue",
                 path.display()
             ),
+            Self::OpenKey { path, .. } => {
+                format!("close it, and think of it as stolen if it was read: chmod 600 {}", path.display())
+            }
             Self::NotPem { path, .. } => format!("see what it holds with: rfs pki show {}", path.display()),
             Self::Identity { .. } => "issue a certificate for this end with: rfs pki issue".to_owned(),
             Self::Mismatch { .. } => "give the certificate and the key that were issued together".to_owned(),
@@ -135,6 +146,7 @@ impl Credentials {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|source| CredentialsError::Read { path: path.to_owned(), source })
         };
+        is_closed(&self.key)?;
         Ok(Files { ca: read(&self.ca)?, certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 
@@ -151,7 +163,9 @@ impl Credentials {
             .map_err(|source| CredentialsError::Identity { path: self.certificate.clone(), source })?;
 
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let (client_check, server_check) = self.checks(&roots, &provider, &own)?;
+        let limits = RootLimits::of(&certificates(&self.ca, &files.ca)?)
+            .map_err(|error| CredentialsError::Roots { path: self.ca.clone(), reason: error.to_string() })?;
+        let (client_check, server_check) = self.checks(&roots, &Arc::new(limits), &provider, &own)?;
         let mismatch = |source| CredentialsError::Mismatch {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
@@ -202,6 +216,7 @@ impl Credentials {
     fn checks(
         &self,
         roots: &Arc<RootCertStore>,
+        limits: &Arc<RootLimits>,
         provider: &Arc<CryptoProvider>,
         own: &CertificateFacts,
     ) -> Result<(Arc<ClientCheck>, Arc<ServerCheck>), CredentialsError> {
@@ -212,13 +227,28 @@ impl Credentials {
         Ok((
             Arc::new(ClientCheck {
                 chain: clients.build().map_err(|error| unusable(error.to_string()))?,
+                roots: limits.clone(),
                 trust_domain: trust_domain.clone(),
             }),
             Arc::new(ServerCheck {
                 chain: servers.build().map_err(|error| unusable(error.to_string()))?,
+                roots: limits.clone(),
                 trust_domain,
             }),
         ))
+    }
+}
+
+/// A key that others can read is theirs, too. A group may where root owns the key: that is how services are given one.
+fn is_closed(key: &Path) -> Result<(), CredentialsError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found =
+        std::fs::metadata(key).map_err(|source| CredentialsError::Read { path: key.to_owned(), source })?;
+    let mode = found.mode() & 0o777;
+    let allowed = if found.uid() == 0 { 0o740 } else { 0o700 };
+    match mode & !allowed {
+        0 => Ok(()),
+        _ => Err(CredentialsError::OpenKey { path: key.to_owned(), mode }),
     }
 }
 

@@ -85,6 +85,14 @@ pub enum IdentityError {
         /// What this end belongs to.
         expected: TrustDomain,
     },
+    /// An authority signed that its root did not allow to.
+    #[error("the certificate comes through {found} authorities beneath its root, which allows {allowed}")]
+    TooManyAuthorities {
+        /// How many there are.
+        found: u32,
+        /// How many the root allows.
+        allowed: u32,
+    },
     /// A server is reached that is not a coordinator.
     #[error("the server is {0}, not a coordinator")]
     NotACoordinator(Identity),

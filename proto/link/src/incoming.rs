@@ -1,7 +1,7 @@
 //! Connections as a server takes them in: each with a proven peer, or not at all.
 //!
-//! Handshakes run beside the accept loop, bounded in number and in time, so that a peer that is slow or hostile
-//! holds up nobody. On the unix socket the kernel says who connects; only root and the agent's own user may.
+//! Handshakes run beside the accept loop, bounded in number, for each address, and in time, so that a peer that is slow or
+//! hostile holds up nobody; what is refused is told in a few lines. On the unix socket the kernel says who connects; only root and the agent's own user may.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::{fs, io};
 
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::chain::Chain;
 use crate::connections::{Guarded, Open, PeerRole};
+use crate::crowd::{Crowd, Place, Quota};
 use crate::identity::{CertificateFacts, IdentityError, Peer};
 use crate::reload::LiveCredentials;
 use crate::server::Limits;
@@ -72,38 +73,98 @@ async fn accept_tls(
     close: CancellationToken,
     sender: mpsc::Sender<io::Result<PeerStream>>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.handshakes));
+    let door = Arc::new(Door {
+        crowd: Crowd::new(limits.unproven, limits.unproven_of_one_address),
+        quota: Quota::new(),
+        credentials,
+        limits,
+    });
     loop {
         let accepted = tokio::select! {
             () = sender.closed() => return,
-            accepted = async {
-                let slot = slots.clone().acquire_owned().await;
-                (listener.accept().await, slot)
-            } => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (tcp, addr) = match accepted.0 {
+        let (tcp, addr) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                pause_after(&error).await;
+                door.pause_after(&error).await;
                 continue;
             }
         };
-        let (credentials, close, sender) = (credentials.clone(), close.child_token(), sender.clone());
-        let (slot, timeout) = (accepted.1, limits.handshake_timeout);
+        let Some(place) = door.crowd.admit(addr.ip()) else {
+            door.refused(addr, &RefusedConnection::TooManyUnproven);
+            continue;
+        };
+        let (door, close, sender) = (door.clone(), close.child_token(), sender.clone());
         tokio::spawn(async move {
-            let _slot = slot;
-            match tokio::time::timeout(timeout, handshake(tcp, addr, &credentials, close)).await {
-                Ok(Ok(stream)) => drop(sender.send(Ok(stream)).await),
-                Ok(Err(error)) => warn!(%addr, error = %Chain(&error), "connection refused"),
-                Err(_) => warn!(%addr, ?timeout, "connection refused: the handshake took too long"),
+            match door.take_in(tcp, addr, &place, close).await {
+                Ok(stream) => {
+                    drop(place);
+                    drop(sender.send(Ok(stream)).await);
+                }
+                Err(error) => door.refused(addr, &error),
             }
         });
+    }
+}
+
+/// What decides whether a connection comes in.
+struct Door {
+    crowd: Arc<Crowd>,
+    quota: Quota,
+    credentials: Arc<LiveCredentials>,
+    limits: Limits,
+}
+
+impl Door {
+    async fn take_in(
+        &self,
+        tcp: TcpStream,
+        addr: SocketAddr,
+        place: &Place,
+        close: CancellationToken,
+    ) -> Result<PeerStream, RefusedConnection> {
+        let timeout = self.limits.handshake_timeout;
+        let handshake = async {
+            // Who has nothing to say costs a descriptor, and no longer than this.
+            let mut byte = [0];
+            let first = tokio::time::timeout(self.limits.first_byte, tcp.peek(&mut byte));
+            first.await.map_err(|_| RefusedConnection::Silent)?.map_err(RefusedConnection::Handshake)?;
+            place.spoke();
+            handshake(tcp, addr, &self.credentials, &self.limits, close).await
+        };
+        tokio::select! {
+            () = place.taken() => Err(RefusedConnection::TooManyUnproven),
+            shaken = tokio::time::timeout(timeout, handshake) => shaken.unwrap_or(Err(RefusedConnection::Slow)),
+        }
+    }
+
+    /// Says so, unless too much was said lately.
+    fn refused(&self, addr: SocketAddr, error: &RefusedConnection) {
+        if let Some(unsaid) = self.quota.line() {
+            warn!(%addr, error = %Chain(error), unsaid, "connection refused");
+        }
+    }
+
+    async fn pause_after(&self, error: &io::Error) {
+        if let Some(unsaid) = self.quota.line() {
+            warn!(%error, unsaid, "cannot accept a connection");
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// Why a connection was not taken in.
 #[derive(Debug, thiserror::Error)]
 enum RefusedConnection {
+    #[error("too many connections have not proven who they are")]
+    TooManyUnproven,
+    #[error("it says nothing")]
+    Silent,
+    #[error("the handshake took too long")]
+    Slow,
+    #[error("{0} has too many connections already")]
+    TooManyOfOne(crate::identity::Identity),
     #[error("the handshake failed")]
     Handshake(#[source] io::Error),
     #[error("the certificate cannot be used")]
@@ -116,6 +177,7 @@ async fn handshake(
     tcp: TcpStream,
     addr: SocketAddr,
     credentials: &LiveCredentials,
+    limits: &Limits,
     close: CancellationToken,
 ) -> Result<PeerStream, RefusedConnection> {
     let material = credentials.material();
@@ -127,6 +189,9 @@ async fn handshake(
     let leaf = chain.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
     let facts = CertificateFacts::from_der(leaf).map_err(RefusedConnection::Identity)?;
     let peer = Peer { identity: facts.id.identity, serial: facts.serial, not_after: facts.not_after, addr };
+    if credentials.connections.of(&peer.identity) >= limits.connections_of_one_identity {
+        return Err(RefusedConnection::TooManyOfOne(peer.identity));
+    }
     let open = Open {
         chain,
         identity: peer.identity.clone(),
@@ -206,7 +271,8 @@ async fn accept_local(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                pause_after(&error).await;
+                warn!(%error, "cannot accept a local connection");
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
@@ -229,8 +295,5 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-async fn pause_after(error: &io::Error) {
-    // Out of file descriptors, most likely: to try again at once would spin.
-    warn!(%error, "cannot accept a connection");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-}
+/// Out of file descriptors, most likely: to try again at once would spin.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -19,6 +19,7 @@
 
 mod chain;
 mod connections;
+mod crowd;
 mod link_error;
 mod verify;
 

@@ -59,7 +59,8 @@ pub fn init(
     params.subject_alt_names = vec![uri(format!("spiffe://{trust_domain}"))?];
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let issued = Issued { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() };
+    let issued =
+        Issued { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem(), is_root: true };
     fs::create_dir_all(dir).map_err(|source| PkiError::Io { what: "make", path: dir.to_owned(), source })?;
     issued.write(&dir.join("ca.pem"), &dir.join("ca.key"), existing)?;
     issued.shown()
@@ -130,7 +131,8 @@ impl Authority {
             Identity::Agent(_) | Identity::Operator(_) => {}
         }
         let key = KeyPair::generate()?;
-        Ok(Issued { certificate: params.signed_by(&key, &self.issuer)?.pem(), key: key.serialize_pem() })
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Issued { certificate, key: key.serialize_pem(), is_root: false })
     }
 }
 

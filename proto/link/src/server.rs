@@ -24,8 +24,14 @@ use tracing::warn;
 pub struct Limits {
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
-    /// How many handshakes run at once.
-    pub handshakes: usize,
+    /// How soon a peer must say something.
+    pub first_byte: Duration,
+    /// How many connections may be open whose peers have proven nothing yet.
+    pub unproven: usize,
+    /// How many of them from one address.
+    pub unproven_of_one_address: usize,
+    /// How many connections one identity may have.
+    pub connections_of_one_identity: usize,
     /// How often an idle connection is asked for a sign of life.
     pub keepalive: Duration,
     /// How long the answer may take before the connection counts as dead.
@@ -45,7 +51,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
-            handshakes: 512,
+            first_byte: Duration::from_secs(2),
+            unproven: 4096,
+            unproven_of_one_address: 2048,
+            connections_of_one_identity: 256,
             keepalive: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
             connection_age: Some(Duration::from_secs(3600)),
@@ -60,6 +69,23 @@ impl Limits {
     /// The largest message in bytes, as generated services want it.
     pub fn message_bytes(&self) -> usize {
         usize::try_from(self.message.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// Lets this process have as many open files as the system allows it, and says how many that is: what was set for people's
+/// shells is too few for a server.
+pub fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            warn!(%error, "the limit of open files cannot be raised");
+            current
+        }
     }
 }
 

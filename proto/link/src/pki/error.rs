@@ -15,6 +15,9 @@ pub enum PkiError {
     /// The file is there already.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
+    /// The file is a root of a fleet, or its key.
+    #[error("{} is a root, which nothing that is issued may replace", .0.display())]
+    IsARoot(PathBuf),
     /// A file cannot be read or written.
     #[error("cannot {what} {}", path.display())]
     Io {
@@ -74,6 +77,7 @@ impl PkiError {
                 "check the path: there is no such file"
             }
             Self::Io { what: "read", .. } => "check that this user may read the file",
+            Self::IsARoot(_) => "give another name, or another folder with --dir",
             Self::Io { .. } => "check that the folder exists and that this user may write there",
             Self::NotAnAuthority { .. } => {
                 "name the folder of ca.pem and ca.key, or make them with: rfs pki init"
@@ -91,7 +95,7 @@ impl PkiError {
     /// The error as a failure, with what to do next.
     pub fn failure(&self) -> Failure {
         let reason = match self {
-            Self::Exists(_) | Self::Expired(_) => Reason::WrongState,
+            Self::Exists(_) | Self::IsARoot(_) | Self::Expired(_) => Reason::WrongState,
             Self::Io { .. } => Reason::Io,
             Self::Make(_) => Reason::Internal,
             Self::NotAnAuthority { .. }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use super::error::PkiError;
-use super::shown::Shown;
+use super::shown::{Shown, Subject};
 use crate::identity::IdentityError;
 
 /// Whether files that exist are replaced.
@@ -24,6 +24,8 @@ pub struct Issued {
     pub certificate: String,
     /// The key. Secret.
     pub key: String,
+    /// It is a root, which may take the place of another one.
+    pub(super) is_root: bool,
 }
 
 impl fmt::Debug for Issued {
@@ -35,6 +37,9 @@ impl fmt::Debug for Issued {
 impl Issued {
     /// Writes both files, each whole or not at all.
     pub fn write(&self, certificate: &Path, key: &Path, existing: Existing) -> Result<(), PkiError> {
+        if !self.is_root {
+            keeps_roots(certificate, key)?;
+        }
         if existing == Existing::Keep {
             for path in [certificate, key] {
                 if fs::symlink_metadata(path).is_ok() {
@@ -57,6 +62,23 @@ impl Issued {
             |source| PkiError::NotACertificate { path: PathBuf::from("the new certificate"), source };
         let shown = Shown::parse(&self.certificate).map_err(not_a_certificate)?;
         shown.into_iter().next().ok_or(not_a_certificate(IdentityError::NoUri))
+    }
+}
+
+/// Refuses to put anything in the place of a root or of its key: with the key the whole fleet would be lost.
+fn keeps_roots(certificate: &Path, key: &Path) -> Result<(), PkiError> {
+    let is_root = |shown: &Shown| matches!(shown.subject, Subject::Authority(_));
+    let roots = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        Shown::parse(&text).is_ok_and(|shown| shown.iter().any(is_root))
+    };
+    // Where the key of a root lies without its certificate, its name alone says what it is.
+    let is_root_key =
+        key.file_name().is_some_and(|name| name == "ca.key") && fs::symlink_metadata(key).is_ok();
+    match (roots(certificate), is_root_key || roots(&key.with_extension("pem"))) {
+        (true, _) => Err(PkiError::IsARoot(certificate.to_owned())),
+        (false, true) => Err(PkiError::IsARoot(key.to_owned())),
+        (false, false) => Ok(()),
     }
 }
 

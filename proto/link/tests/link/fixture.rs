@@ -83,9 +83,16 @@ impl Fleet {
         let certificate = params.signed_by(&key, &issuer).expect("a certificate");
         let credentials = self.credentials(name);
         std::fs::write(&credentials.certificate, certificate.pem()).expect("a file");
-        std::fs::write(&credentials.key, key.serialize_pem()).expect("a file");
+        write_key(&credentials.key, &key.serialize_pem());
         credentials
     }
+}
+
+/// Writes a key as it must be: closed to others.
+pub(crate) fn write_key(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
 pub(crate) fn agent(name: &str) -> Identity {

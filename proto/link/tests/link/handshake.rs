@@ -199,7 +199,7 @@ async fn what_is_no_coordinator_at_all_is_told_apart() {
 #[tokio::test]
 async fn a_slow_handshake_holds_up_nobody_and_ends() {
     let fleet = Fleet::new("fleet.test");
-    let limits = Limits { handshake_timeout: Duration::from_millis(500), handshakes: 4, ..Limits::default() };
+    let limits = Limits { handshake_timeout: Duration::from_millis(500), ..Limits::default() };
     let server = serve(open(fleet.issue("coordinator", &coordinator())), limits).await;
     let mut silent = Vec::new();
     for _ in 0..3 {
