@@ -12,7 +12,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,6 +136,7 @@ impl Serving {
 
     /// The same at a given moment of a machine's life.
     pub async fn start_at(config: Config, clock: SharedClock, moment: Moment) -> Result<Self, ServeError> {
+        server::raise_file_limit();
         let machine = clock;
         let credentials = open_credentials(&config, machine.clone())?;
         let listener = bind(config.listen).await?;
@@ -256,12 +257,30 @@ fn lock(store: &Path) -> Result<File, ServeError> {
         let mut folders = std::fs::DirBuilder::new();
         folders.recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+    close_to_others(store).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServeError::StoreInUse(store.to_owned())),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// The store and what lies beside it are for their owner alone, whatever they were when they were put there.
+fn close_to_others(store: &Path) -> io::Result<()> {
+    for end in ["", ".lock", "-wal", "-shm"] {
+        let mut path = store.as_os_str().to_owned();
+        path.push(end);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

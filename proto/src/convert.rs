@@ -9,6 +9,7 @@ use rfs_model::{
 };
 
 use crate::agentlink::v1 as link;
+use crate::bounds;
 use crate::v1;
 
 /// A field of a message that is not valid.
@@ -39,6 +40,8 @@ pub fn parse<T>(path: &str, text: &str) -> Result<T, FieldError>
 where
     T: std::str::FromStr<Err: ToString>,
 {
+    // Longer than any rule allows; the rule's own answer would quote it.
+    bounds::text(path, text, bounds::LABEL)?;
     text.parse().map_err(|error: T::Err| FieldError::new(path, error.to_string()))
 }
 
@@ -49,6 +52,7 @@ pub fn required<T>(path: &str, value: Option<T>) -> Result<T, FieldError> {
 
 /// Reads a resource name such as `checkpoints/{checkpoint}`; the bare id is taken too.
 fn resource<'t>(path: &str, collection: &str, text: &'t str) -> Result<&'t str, FieldError> {
+    bounds::text(path, text, bounds::LABEL)?;
     if text.is_empty() {
         return Err(FieldError::new(path, format!("is required: {collection}/{{id}}")));
     }
@@ -149,6 +153,11 @@ pub fn duration_or(
 
 /// Reads labels: keys and values must not be empty.
 pub fn labels(path: &str, wire: std::collections::HashMap<String, String>) -> Result<Labels, FieldError> {
+    bounds::count(path, wire.len(), bounds::FEW)?;
+    for (key, value) in &wire {
+        bounds::text(&format!("{path} (a key)"), key, bounds::LABEL)?;
+        bounds::text(&format!("{path}[{key:?}]"), value, bounds::LABEL)?;
+    }
     let empty = |(key, value): (&String, &String)| key.is_empty() || value.is_empty();
     if let Some(pair) = wire.iter().find(|pair| empty(*pair)) {
         return Err(FieldError::new(format!("{path}[{:?}]", pair.0), "keys and values must not be empty"));
@@ -159,6 +168,7 @@ pub fn labels(path: &str, wire: std::collections::HashMap<String, String>) -> Re
 /// Reads a selector; absent means every host.
 pub fn selector(path: &str, wire: Option<v1::Selector>) -> Result<Selector, FieldError> {
     let wire = wire.unwrap_or_default();
+    bounds::count(&format!("{path}.hosts"), wire.hosts.len(), bounds::MANY)?;
     let host = |(i, name): (usize, &String)| parse(&format!("{path}.hosts[{i}]"), name);
     Ok(Selector {
         hosts: wire.hosts.iter().enumerate().map(host).collect::<Result<_, _>>()?,

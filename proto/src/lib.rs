@@ -30,6 +30,7 @@ pub mod agent {
     }
 }
 
+pub mod bounds;
 pub mod convert;
 
 /// All descriptors, for reflection.

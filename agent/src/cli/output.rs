@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
+use rfs_link::plain;
 use rfs_model::Standing;
 use serde_json::{Value, json};
 
@@ -47,13 +48,15 @@ impl Output {
 
     /// Prints one document for programs.
     pub(super) fn document(&self, document: &Value) {
-        self.line(format_args!("{document:#}"));
+        if self.unwritten.borrow().is_none() {
+            self.note(writeln!(anstream::stdout(), "{}", plain::json(&format!("{document:#}"))));
+        }
     }
 
     /// Prints a line.
     pub(super) fn line(&self, line: impl Display) {
         if self.unwritten.borrow().is_none() {
-            self.note(writeln!(anstream::stdout(), "{line}"));
+            self.note(writeln!(anstream::stdout(), "{}", plain::line(&line.to_string())));
         }
     }
 
@@ -117,9 +120,9 @@ impl Output {
             let _ = writeln!(anstream::stderr(), "{:#}", json!({ "failure": failure(refusal) }));
             return;
         }
-        let _ = writeln!(anstream::stderr(), "{BAD}error:{BAD:#} {}", refusal.message);
+        let _ = writeln!(anstream::stderr(), "{BAD}error:{BAD:#} {}", plain::lines(&refusal.message));
         if !refusal.next.is_empty() {
-            let _ = writeln!(anstream::stderr(), "{STRONG}next:{STRONG:#} {}", refusal.next);
+            let _ = writeln!(anstream::stderr(), "{STRONG}next:{STRONG:#} {}", plain::lines(&refusal.next));
         }
     }
 }

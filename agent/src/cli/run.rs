@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use rfs_link::Exit;
+use rfs_link::plain::PlainWriter;
 use rfs_model::Reason;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -23,7 +24,7 @@ pub(super) fn log(level: Level) {
     // Only the first of several counts, which is this process's own.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| PlainWriter(std::io::stderr()))
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
@@ -37,7 +38,8 @@ fn log_as_told(arguments: &Run) -> Result<(), Refusal> {
         })?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PlainWriter(std::io::stderr()));
     // Only the first of several counts, which is this process's own.
     let _ = match arguments.log_format {
         Format::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
@@ -48,6 +50,7 @@ fn log_as_told(arguments: &Run) -> Result<(), Refusal> {
 
 pub(super) fn run(config: &Config, arguments: &Run) -> Ended {
     log_as_told(arguments)?;
+    rfs_link::server::raise_file_limit();
     let clocks = Clocks::of_this_machine();
     let (opened_config, clock) = (config.clone(), clocks.steady.clone());
     let open = move |health| -> Result<run::Opened, rfs_link::Failure> {

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::Stream;
 use rfs_link::Failure;
 use rfs_model::{HostId, OperationId, Reason};
+use rfs_proto::bounds;
 use rfs_proto::convert;
 use rfs_proto::v1::host_service_server::HostService;
 use rfs_proto::v1::{self, FleetHealth, Host};
@@ -18,6 +19,8 @@ use super::{invalid, read, store_failure};
 use crate::hub::{Grouping, HostCard, Hub};
 use crate::store::{HostRow, OperationKind, Store};
 
+/// By how many labels the health of hosts is added up at once.
+const MOST_GROUPINGS: usize = 8;
 const PAGE: Size = Size { default: 100, most: 1000 };
 
 /// The service.
@@ -73,6 +76,13 @@ impl Hosts {
 
 /// Reads whose health is meant.
 fn grouping(selector: Option<v1::Selector>, group_by: Vec<String>) -> Result<Grouping, Failure> {
+    if group_by.len() > MOST_GROUPINGS {
+        let problem = format!("has {} keys; at most {MOST_GROUPINGS} are taken", group_by.len());
+        return Err(Failure::invalid("group_by", problem));
+    }
+    for (place, key) in group_by.iter().enumerate() {
+        bounds::text(&format!("group_by[{place}]"), key, bounds::LABEL).map_err(invalid)?;
+    }
     if let Some(place) = group_by.iter().position(String::is_empty) {
         return Err(Failure::invalid(format!("group_by[{place}]"), "must name a label, such as role"));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rfs_link::{Failure, Identity, Peer};
 use rfs_model::{DeploymentId, HostId, Reason, RequestId, RollbackId, Selector};
+use rfs_proto::bounds;
 use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1::{self, amount, checkpoint, rollback_spec};
 use rfs_rollout::{
@@ -46,6 +47,12 @@ pub(super) fn checkpoint_request(
         "" => None,
         id => Some(parse("deployment_id", id)?),
     };
+    bounds::text("reason", &wire.reason, bounds::TEXT)?;
+    let timeout = duration_or("timeout", wire.timeout, CheckpointRequest::DEFAULT_TIMEOUT)?;
+    if timeout > LONGEST_CHECKPOINT {
+        let problem = format!("is {} s; a checkpoint holds its hosts for at most an hour", timeout.as_secs());
+        return Err(FieldError::new("timeout", problem));
+    }
     Ok(CheckpointRequest {
         kind,
         selector: convert::selector("selector", wire.selector)?,
@@ -54,9 +61,12 @@ pub(super) fn checkpoint_request(
         labels: convert::labels("labels", wire.labels)?,
         reason: wire.reason,
         requester,
-        timeout: duration_or("timeout", wire.timeout, CheckpointRequest::DEFAULT_TIMEOUT)?,
+        timeout,
     })
 }
+
+/// For how long a checkpoint may own its hosts: nobody else can begin anything with them meanwhile.
+const LONGEST_CHECKPOINT: Duration = Duration::from_secs(3600);
 
 /// Reads what a rollback is to do. Paths are those within the spec.
 pub(super) fn rollback_request(
@@ -64,6 +74,7 @@ pub(super) fn rollback_request(
     reason: String,
     requester: String,
 ) -> Result<RollbackRequest, FieldError> {
+    bounds::text("reason", &reason, bounds::TEXT)?;
     Ok(RollbackRequest {
         source: Source::Checkpoint(convert::checkpoint_id("checkpoint", &spec.checkpoint)?),
         selector: convert::selector("selector", spec.selector.clone())?,
@@ -164,6 +175,10 @@ fn over(before: v1::RollbackSpec, given: v1::RollbackSpec) -> v1::RollbackSpec {
 
 /// Reads what of a snapshot is meant.
 pub(super) fn selection(wire: v1::Selection) -> Result<Selection, FieldError> {
+    bounds::count("selection.paths", wire.paths.len(), bounds::MANY)?;
+    for (place, path) in wire.paths.iter().enumerate() {
+        bounds::text(&format!("selection.paths[{place}]"), path, bounds::PATH)?;
+    }
     let relative =
         |path: &String| !path.starts_with('/') || path.split('/').any(|part| matches!(part, "." | ".."));
     if let Some(place) = wire.paths.iter().position(relative) {
@@ -180,6 +195,7 @@ fn names<T>(path: &str, texts: &[String]) -> Result<BTreeSet<T>, FieldError>
 where
     T: std::str::FromStr<Err: ToString> + Ord,
 {
+    bounds::count(path, texts.len(), bounds::MANY)?;
     let name = |(place, text): (usize, &String)| parse(&format!("{path}[{place}]"), text);
     texts.iter().enumerate().map(name).collect()
 }
@@ -236,6 +252,7 @@ fn waves(wire: v1::WavePolicy) -> Result<Waves, FieldError> {
 }
 
 fn label(path: &str, text: &str) -> Result<Label, FieldError> {
+    bounds::text(path, text, 2 * bounds::LABEL)?;
     let (key, value) = rfs_model::label::parse_label(text).map_err(|error| FieldError::new(path, error))?;
     Ok(Label { key, value })
 }

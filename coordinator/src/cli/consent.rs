@@ -34,7 +34,7 @@ impl Consent {
         if self.yes {
             return Ok(());
         }
-        anstream::eprint!("{question} [y/N] ");
+        anstream::eprint!("{} [y/N] ", rfs_link::plain::line(question));
         io::stderr().flush()?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use rfs_link::{Exit, Failure};
+use rfs_link::{Exit, Failure, plain};
 use rfs_model::Reason;
 
 use super::arguments::Format;
@@ -68,16 +68,17 @@ fn show_failure(failure: &Failure, format: Format) {
             "fields": fields.collect::<Vec<_>>(),
             "exit_code": failure.exit() as u8,
         }});
-        return eprintln!("{document}");
+        return eprintln!("{}", plain::json(&document.to_string()));
     }
-    anstream::eprintln!("{}: {failure}", paint::error("error"));
+    anstream::eprintln!("{}: {}", paint::error("error"), plain::lines(&failure.to_string()));
     // A request with one wrong field says it in its message already.
     if failure.fields.len() > 1 {
         for violation in &failure.fields {
-            anstream::eprintln!("  {}: {}", violation.field, violation.description);
+            let (field, description) = (plain::line(&violation.field), plain::line(&violation.description));
+            anstream::eprintln!("  {field}: {description}");
         }
     }
-    anstream::eprintln!("{} {}", paint::label("next:"), failure.next_step());
+    anstream::eprintln!("{} {}", paint::label("next:"), plain::lines(&failure.next_step()));
 }
 
 impl From<Failure> for CliError {

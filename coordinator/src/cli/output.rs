@@ -1,7 +1,8 @@
-//! Standard output, as text or as JSON.
+//! Standard output, as text or as JSON: what others wrote moves no cursor and forges no line.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use rfs_link::plain;
 use serde_json::Value;
 
 use super::arguments::Format;
@@ -38,7 +39,7 @@ impl Output {
 
     /// Prints a line.
     pub(super) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
-        writeln!(self.stream, "{}", text.as_ref())
+        writeln!(self.stream, "{}", plain::line(text.as_ref()))
     }
 
     /// Prints bytes as they are.
@@ -55,7 +56,7 @@ impl Output {
 
     /// Prints a document over several lines.
     pub(super) fn document(&mut self, document: &Value) -> io::Result<()> {
-        self.line(format!("{document:#}"))
+        writeln!(self.stream, "{}", plain::json(&format!("{document:#}")))
     }
 
     /// Prints a message as a document.
@@ -65,6 +66,6 @@ impl Output {
 
     /// Prints a message as a document on one line, for those who follow a stream.
     pub(super) fn message_line<M: prost::Name>(&mut self, message: &M) -> io::Result<()> {
-        self.line(to_json(message).to_string())
+        writeln!(self.stream, "{}", plain::json(&to_json(message).to_string()))
     }
 }

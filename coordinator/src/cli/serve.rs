@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use rfs_link::plain::PlainWriter;
 use rfs_link::{Chain, Exit, Failure};
 use rfs_model::Reason;
 use rfs_model::time::SystemClock;
@@ -74,7 +75,8 @@ fn log(arguments: &LogArguments) -> Result<(), Failure> {
         })?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PlainWriter(std::io::stderr()));
     match arguments.log_format {
         Format::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         Format::Json => log.json().flatten_event(true).with_current_span(false).init(),

@@ -23,7 +23,9 @@ impl Table {
 
     /// Adds a row. Cells may be coloured.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        // Before they are measured, so that columns line up.
+        let plain = |cell: String| rfs_link::plain::line(&cell).into_owned();
+        self.rows.push(cells.into_iter().map(|cell| plain(cell.into())).collect());
     }
 
     /// The table's lines.

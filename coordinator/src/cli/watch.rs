@@ -183,7 +183,7 @@ impl<'o> View<'o> {
 
     /// Says something beside, on standard error.
     fn note(&mut self, text: &str) {
-        anstream::eprintln!("{text}");
+        anstream::eprintln!("{}", rfs_link::plain::line(text));
         // The next picture is drawn below, not over it.
         self.screen = self.screen.take().map(|_| Screen::new());
     }

@@ -11,6 +11,7 @@ use rfs_proto::agentlink::v1::agent_link_server::{AgentLink, AgentLinkServer};
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_proto::agentlink::v1::{AgentMessage, CoordinatorMessage, Hello, Welcome};
+use rfs_proto::bounds;
 use rfs_proto::convert::{
     FieldError, from_wire_time, labels, optional_snapshot_id, parse, to_wire_duration, to_wire_time,
 };
@@ -231,6 +232,7 @@ fn end_replaced(old: &Session, new: &Session) {
 
 /// Checks what an agent says of itself. The name in its certificate is the one that counts.
 fn check(host: &HostId, hello: &Hello, peer: &Peer) -> Result<(Facts, Introduction), Failure> {
+    bounds::hello(hello).map_err(|error| Failure::invalid(error.path, error.problem))?;
     if hello.protocol != PROTOCOL {
         let message =
             format!("the agent speaks version {} of the link; version {PROTOCOL} is needed", hello.protocol);

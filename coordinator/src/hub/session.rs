@@ -1,7 +1,7 @@
 //! One agent's session: its queue, its clock, the questions it has not answered, and what it says.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use rfs_model::{Generation, HostId, Reason, SnapshotId, Standing, Timestamp};
 use rfs_proto::agentlink::v1::agent_message::Message as Up;
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_proto::agentlink::v1::{self as link, AgentMessage, CoordinatorMessage};
-use rfs_proto::convert::{from_wire_time, parse};
+use rfs_proto::bounds;
+use rfs_proto::convert::{FieldError, from_wire_time, parse};
 use rfs_rollout::Answer;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ use crate::driver::fleet::{FleetEvent, Progress, SendError, SessionNumber};
 
 /// How many messages may wait for an agent. One that lets so many wait does not read any more.
 const QUEUE: usize = 64;
+/// How many of an agent's oversteppings are logged.
+const FIRST: u32 = 3;
 /// How many reports of one agent may wait to be stored before no more is read from it.
 const UNSTORED: usize = 16;
 
@@ -70,6 +73,8 @@ pub(super) struct Session {
     /// The snapshots that the host said last that it holds.
     pub(super) holdings: Mutex<Option<Arc<Holdings>>>,
     offset: Mutex<Offset>,
+    /// How often the agent said more than a field takes.
+    overstepped: AtomicU32,
     closed: CancellationToken,
     /// Why the session was ended from here; the agent is told.
     end: OnceLock<Failure>,
@@ -106,6 +111,7 @@ impl Session {
             held_up: AtomicBool::new(false),
             holdings: Mutex::default(),
             offset: Mutex::new(offset),
+            overstepped: AtomicU32::new(0),
             closed: CancellationToken::new(),
             end: OnceLock::new(),
         };
@@ -202,6 +208,17 @@ impl Session {
         self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The agent says more than a field takes. What it says counts for nothing; a log that it could fill would be its own.
+    fn overstepped(&self, error: &FieldError) {
+        match self.overstepped.fetch_add(1, Ordering::Relaxed) {
+            0..FIRST => warn!(host = %self.host, %error, "the agent says too much, and is not heard"),
+            FIRST => {
+                warn!(host = %self.host, "the agent goes on to say too much; this is not logged any more")
+            }
+            _ => {}
+        }
+    }
+
     /// An agent that is slow to read waits for its own acknowledgement, and holds up nobody else.
     async fn acknowledge(&self, sequence: u64) {
         let message = CoordinatorMessage { message: Some(Down::ReportAck(link::ReportAck { sequence })) };
@@ -282,6 +299,10 @@ async fn take(
     match message.message {
         Some(Up::Report(report)) => return take_report(hub, session, report, now).await,
         Some(Up::Health(health)) => {
+            if let Err(error) = bounds::health(&health) {
+                session.overstepped(&error);
+                return None;
+            }
             // A session that was ended speaks for nobody any more.
             if hub.shared.roster.holds(session) {
                 hub.note_standing(session, health.inconsistent, now).await;
@@ -291,10 +312,12 @@ async fn take(
                 hub.tell(FleetEvent::Changed(session.host.clone())).await;
             }
         }
+        Some(Up::Progress(progress)) if bounds::progress(&progress).is_err() => {}
         Some(Up::Progress(progress)) => take_progress(hub, session, progress),
         Some(Up::QueryResult(result)) => session.questions.answer(result),
         Some(Up::Pong(pong)) => {
-            if let Some(time) = pong.agent_time {
+            if let Some(time) = pong.agent_time.filter(|time| bounds::time("agent_time", Some(*time)).is_ok())
+            {
                 session.answered(pong.nonce, from_wire_time(time), now);
             }
         }
@@ -317,6 +340,10 @@ async fn take_report(
         return None;
     }
     let sequence = wire.sequence;
+    if let Err(error) = bounds::report(&wire) {
+        session.overstepped(&error);
+        return None;
+    }
     let (host, offset) = (session.host.clone(), session.offset().clone());
     let report = match convert::report(host, session.claim.instance, wire, |time| offset.to_ours(time), now) {
         Ok(report) => report,

@@ -29,6 +29,7 @@ pub mod failure;
 pub mod identity;
 pub mod incoming;
 pub mod pki;
+pub mod plain;
 pub mod reload;
 pub mod server;
 pub mod status;

@@ -44,7 +44,8 @@ fn frame(drawn: usize, lines: &[String], width: usize, colours: bool) -> String 
     }
     for line in lines {
         // A line that wraps would be counted once and drawn over half.
-        let line = truncate_str(line, width, "…");
+        let line = rfs_link::plain::line(line);
+        let line = truncate_str(&line, width, "…");
         if colours {
             text.push_str(&line);
         } else {
