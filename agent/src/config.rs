@@ -165,7 +165,7 @@ pub struct HealthCheck {
     pub name: String,
     /// What is measured.
     pub probe: Probe,
-    /// The time between two measurements.
+    /// The time between two measurements; at most a second for a while after a restore.
     pub interval: Duration,
     /// Past it, one measurement counts as not answered.
     pub timeout: Duration,

@@ -10,7 +10,7 @@ use rfs_model::{Health, RestoreNumber};
 use super::verdict::Verdict;
 use crate::config::{HealthCheck, Probe};
 
-/// For how long after a restore checks are measured as often as while their verdict is open: whoever gates on this host waits
+/// For how long after a restore, and after the host has become good, checks are measured as often as while their verdict is open: whoever gates on this host waits
 /// for measurements that come after it has been well for a while.
 const SETTLING: Duration = Duration::from_secs(30);
 /// By how much newer a measurement is than the one that was told of last, to be told of itself while the host settles.
@@ -163,6 +163,10 @@ impl Known {
         let health = Health::worst(required.map(|check| check.shown.health));
         if health != self.health {
             self.health = health;
+            if health == Health::Good && self.after != RestoreNumber(0) {
+                // Whoever waits for it to be well for a while waits from now on.
+                self.settles_until = self.settles_until.max(last.began + SETTLING);
+            }
             self.since = if health == Health::Good { last.began } else { last.ended };
         }
     }
@@ -379,7 +383,7 @@ mod tests {
             [false, true],
             "the host is as newly measured as its last check"
         );
-        let taken = [take(0, 32), take(1, 33)];
+        let taken = [take(0, 34), take(1, 35)];
         assert!(taken.iter().all(|taken| !taken.is_open && !taken.is_news), "it has settled");
     }
 }

@@ -16,8 +16,10 @@
 //! What health counts
 //! - **Only what was measured after the change.** Hosts number their restores, and each reading carries the number of the last
 //!   one that had ended before it was measured. A reading with a smaller number than the host's last report is ignored, and
-//!   that report makes the health unknown, so no clock is compared. The host keeps its place in every budget until it is
-//!   known to be healthy.
+//!   that report makes the health unknown, so no clock is compared.
+//! - **Long enough is measured, too.** A host passes once it was measured good `min_healthy_time` or more after it had become
+//!   good; one that is good and whose checks are far apart is given as long again as its deadline. It keeps its place in every
+//!   budget until it has passed.
 //! - **Only what was heard by a coordinator that listens.** After a restart, and after it stood still, all health is unknown
 //!   until it is heard again. Since when a host is healthy is the host's own measurement, so a stretch of health survives a
 //!   lost connection and a coordinator that was away.
@@ -49,9 +51,9 @@
 //!   that moment. A promotion opens a gate over hosts that are not; the outcome is PARTIAL and names them.
 //! - **Proof.** Only a rollback that reached every host of its checkpoint with everything in it, and whose every gate was
 //!   watched, proves that checkpoint good.
-//! - **Budgets.** A host starts only if its groups have fewer hosts at work, or changed and not known to be healthy since,
-//!   than their limit and, unless it is unavailable itself already, fewer unavailable hosts than their limit. So a fleet that is wholly unhealthy can be rolled back, and
-//!   a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
+//! - **Budgets.** A host starts only if its groups have fewer hosts at work, or changed and not passed yet, than their limit
+//!   and, unless it is unavailable itself already, fewer unavailable hosts than their limit. So a fleet that is wholly
+//!   unhealthy can be rolled back, and a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
 //!   progress count as failed, unless a host that the policy waits for may have their place. On the way back only hosts at
 //!   work are counted: backups may be unhealthy, and that must not hold the way back.
 //! - **The way back** runs in the reverse of the label order; a host lost on the way is asked where it stands first.

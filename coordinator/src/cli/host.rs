@@ -165,13 +165,14 @@ fn state(host: &v1::Host) -> String {
     if host.contested {
         return paint::alarm("CONFLICT: two machines speak for it");
     }
-    if host.refused_time.is_some() {
-        return paint::alarm("REFUSED: another machine asks for it");
-    }
     let health = match host.inconsistent {
         true => paint::alarm("INCONSISTENT"),
         false => words::health(host.health()),
     };
+    if let Some(asked) = host.refused_time {
+        let text = format!("REFUSED: another machine asked for it {}", words::time(Some(asked)));
+        return format!("{health} {}", paint::alarm(text));
+    }
     match host.replaced_time {
         Some(since) => {
             format!(

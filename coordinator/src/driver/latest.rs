@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use rfs_model::{CheckpointId, HostId, Selector};
-use rfs_rollout::checkpoint::Outcome;
+use rfs_rollout::checkpoint::{Outcome, Phase};
 use rfs_rollout::{FleetView, PlanError, some_names};
 
 use super::error::OperationError;
-use super::operations::Operations;
+use super::operations::{Operations, read_head};
 use super::source;
+use super::view::Head;
 use crate::store::{ListQuery, OperationKind, Page};
 
 /// How many checkpoints are listed at once.
@@ -43,11 +44,11 @@ impl Operations {
             let Page { items, next } = self.shared.store.list(query).await?;
             for row in items.into_iter().filter(|row| row.finished) {
                 let id = row.id.into();
-                let checkpoint = source::checkpoint(&self.shared, id).await?;
-                if checkpoint.outcome() != Some(Outcome::Complete) {
+                let Head::Checkpoint(head) = read_head(&self.shared, &row).await? else { continue };
+                if !matches!(head.phase, Phase::Finished { outcome: Outcome::Complete, .. }) {
                     continue;
                 }
-                let mut offered = checkpoint.snapshots();
+                let mut offered = source::checkpoint(&self.shared, id).await?.snapshots();
                 if !row.complete {
                     // It is one for the hosts that have theirs still.
                     let dropped = self.shared.store.dropped_snapshots(id).await?;

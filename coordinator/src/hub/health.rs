@@ -85,7 +85,7 @@ fn essence(health: &v1::FleetHealth) -> u64 {
     let mut hasher = DefaultHasher::new();
     for host in &health.hosts {
         (&host.name, host.health, host.connected, host.inconsistent, &host.agent_version).hash(&mut hasher);
-        (host.contested, &host.instance).hash(&mut hasher);
+        (host.contested, &host.instance, host.refused_time.is_some()).hash(&mut hasher);
         host.checks.iter().for_each(|check| (&check.name, check.health, check.required).hash(&mut hasher));
         let labels: BTreeMap<_, _> = host.labels.iter().collect();
         labels.hash(&mut hasher);

@@ -106,7 +106,10 @@ pub(super) fn judge(
             Some(_) => starts.last_address(),
             None => starts.take(claim),
         };
-        let Some(other) = other else { return Verdict::Welcome };
+        let Some(other) = other else {
+            machines.refused_at = None;
+            return Verdict::Welcome;
+        };
         let text = format!(
             "two machines with one store ({accepted}) speak for {host} in turns, from {other} and {}",
             claim.address
@@ -120,6 +123,7 @@ pub(super) fn judge(
         return Verdict::Contested;
     }
     if machines.confirmed {
+        machines.refused_at = Some(now);
         return Verdict::Refused(accepted);
     }
     if (present.connected && heard) || had_spoken {
@@ -153,7 +157,7 @@ pub(super) fn accept(machines: &mut Machines, starts: &mut Starts, instance: Ins
     if !machines.known.contains_key(&instance) {
         return false;
     }
-    machines.confirmed = true;
+    (machines.confirmed, machines.refused_at) = (true, None);
     machines.accepted = Some(instance);
     machines.replaced_at = None;
     machines.contest = None;

@@ -168,7 +168,8 @@ impl Roster {
         let Some(entry) = hosts.get(host) else { return Name::default() };
         // One that has no connection at this moment may have lost it a moment ago.
         let heard = entry.session.as_ref().map_or(entry.last_seen, |session| session.last_heard());
-        let present = Present { connected: entry.session.is_some(), silent: self.silence(heard, now) };
+        let present =
+            Present { connected: entry.heard_session().is_some(), silent: self.silence(heard, now) };
         Name {
             machines: entry.machines.clone(),
             starts: entry.starts.clone(),

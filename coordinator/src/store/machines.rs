@@ -19,6 +19,9 @@ pub struct Machines {
     /// A person has said that the name belongs to the accepted machine: any other one is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
+    /// When another machine was last refused, since the accepted one was let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_at: Option<Timestamp>,
     /// Set while two machines speak for the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contest: Option<Contest>,

@@ -521,6 +521,7 @@ async fn the_machines_of_a_host_are_kept_until_others_are_told(store: &dyn Store
         accepted: Some(id(1)),
         replaced_at: Some(Timestamp(2)),
         confirmed: true,
+        refused_at: Some(Timestamp(5)),
         contest: Some(Contest {
             since: Timestamp(4),
             text: "two machines speak for a".into(),

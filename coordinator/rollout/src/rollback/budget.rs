@@ -72,10 +72,12 @@ impl<'r> Ledger<'r> {
 
 impl Rollback {
     /// Whether the host keeps its place in every budget although its change is done: it has not been healthy for long enough
-    /// since, and nobody has accepted it as it is. One that is well for a moment must not let the next one fall.
+    /// since, and nobody has accepted it as it is. One that is well for a moment must not let the next one fall. Where nobody
+    /// judges it any more, it keeps its place until it is healthy.
     fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
         let watched = !self.request.policy.gate.ignore_health;
-        watched && matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name)
+        let changed = matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name);
+        watched && changed && (self.judges() || not_good(host.health.health))
     }
 
     /// Whether a budget counts the host: it is at work, has no connection, or is not known to be healthy.

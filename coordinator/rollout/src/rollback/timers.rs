@@ -77,8 +77,12 @@ impl Rollback {
                 } else if is_confirmed(host, pass, host.health.measured_at) {
                     (pass, Due::Pass)
                 } else {
-                    let measured_by = extended.plus(self.request.policy.unreachable_after.max(RETURN));
-                    (measured_by, fail("not measured after it had been healthy for long enough"))
+                    // It is good, and is there: its checks may be far apart.
+                    let measured_by = extended.plus(gate.healthy_deadline.max(RETURN));
+                    let text = format!(
+                        "not measured for long after {pass}, when it had been healthy for long enough"
+                    );
+                    (measured_by, Due::Fail(host.ill(&text)))
                 }
             }
             Health::Bad => (deadline, fail("unhealthy")),
@@ -145,7 +149,7 @@ impl Rollback {
     }
 
     /// Whether hosts at the target are judged: not once they are to go back, or the rollback is over.
-    fn judges(&self) -> bool {
+    pub(super) fn judges(&self) -> bool {
         match &self.phase {
             Phase::Running { direction } | Phase::Paused { direction, .. } => {
                 *direction == Direction::Forward

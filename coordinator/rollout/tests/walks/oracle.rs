@@ -258,7 +258,8 @@ impl Oracle {
         let again = self.back_at.plus(policy.gate.min_healthy_time);
         // One that is good at its deadline is given the time to be measured again.
         let measured = matches!(host.phase, HostPhase::Applied { .. });
-        let patience = policy.unreachable_after.max(RETURN) * if measured { 2 } else { 1 };
+        let measured_by = if measured { policy.gate.healthy_deadline.max(RETURN) } else { Duration::ZERO };
+        let patience = policy.unreachable_after.max(RETURN) + measured_by;
         let by = since.plus(limit).max(again).plus(patience + LAG);
         (now > by).then(|| format!("I7: {name} is {:?} since {since} and not judged", host.phase))
     }
@@ -540,7 +541,9 @@ fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Tru
     let well = there(started) && (!watched || (was_good && heard && !truth.contested(started)));
     let unproven = |name: &HostId| {
         let applied = matches!(rollback.hosts[name].phase, HostPhase::Applied { .. });
-        applied && watched && !rollback.acknowledged.contains(name)
+        let judged = rollback.outcome().is_none();
+        let held = applied && watched && !rollback.acknowledged.contains(name);
+        held && (judged || !truth.good_for(name, Duration::ZERO))
     };
     for group in rollback.plan.groups.iter().filter(|group| group.hosts.contains(started)) {
         let at_work = |name: &HostId| rollback.hosts[name].phase.at_work();

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use rfs_model::{HostId, Labels, Timestamp};
+use rfs_model::{HostId, Labels};
 use rfs_proto::convert::{host_name, to_wire_time};
 use rfs_proto::v1;
 
@@ -39,7 +39,7 @@ impl Entry {
             instance: self.machines.accepted.map(|id| id.to_string()).unwrap_or_default(),
             replaced_time: self.machines.replaced_at.map(to_wire_time),
             contested: self.machines.contest.is_some(),
-            refused_time: self.refused_at().map(to_wire_time),
+            refused_time: self.machines.refused_at.filter(|_| self.session.is_none()).map(to_wire_time),
             instances: instances(&self.machines),
             certificate_expire_time: self
                 .session
@@ -47,20 +47,6 @@ impl Entry {
                 .map(|session| to_wire_time(session.certificate_end)),
         };
         HostCard { host: host.clone(), labels: self.facts.labels.clone(), wire }
-    }
-}
-
-impl Entry {
-    /// When a machine last asked for the name that is not the one that a person has named, if that one is not there and has
-    /// not been since.
-    fn refused_at(&self) -> Option<Timestamp> {
-        let machines = &self.machines;
-        let named = machines.accepted.filter(|_| machines.confirmed && self.session.is_none())?;
-        let seen = |is_named: bool| {
-            let known = machines.known.iter().filter(move |(id, _)| (**id == named) == is_named);
-            known.map(|(_, machine)| machine.seen_at).max()
-        };
-        seen(false).filter(|asked| seen(true).is_none_or(|there| *asked > there.max(self.last_seen)))
     }
 }
 

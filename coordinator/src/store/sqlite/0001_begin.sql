@@ -25,6 +25,7 @@ CREATE INDEX operation_by_kind ON operation (kind, sequence);
 CREATE INDEX operation_by_target ON operation (target, finished);
 CREATE INDEX operation_open ON operation (is_open, sequence);
 CREATE INDEX operation_by_deletion ON operation (deletion);
+CREATE INDEX operation_by_proof ON operation (proves, sequence);
 
 -- The histories. A row is never changed.
 CREATE TABLE event (

@@ -8,7 +8,7 @@ CREATE TABLE _sqlx_migrations (
     checksum BLOB NOT NULL,
     execution_time BIGINT NOT NULL
 );
-INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'1b5ff30041c4ccc8567922b1f94a3ab9c12bc86ac822b135090ae588e8eaa59dba74534c14d393471586090aa673b288',626875);
+INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'a74dc17df5afa4acfd246794343ea55565c01d886f5c73a5adf3f1a9702591449425553af3968434238a6384adfcda45',626875);
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
     sequence BIGINT NOT NULL UNIQUE,
@@ -117,6 +117,7 @@ CREATE INDEX operation_by_kind ON operation (kind, sequence);
 CREATE INDEX operation_by_target ON operation (target, finished);
 CREATE INDEX operation_open ON operation (is_open, sequence);
 CREATE INDEX operation_by_deletion ON operation (deletion);
+CREATE INDEX operation_by_proof ON operation (proves, sequence);
 CREATE INDEX checkpoint_snapshot_by_host ON checkpoint_snapshot (host);
 CREATE INDEX ownership_by_owner ON ownership (owner);
 COMMIT;
