@@ -72,6 +72,20 @@ pub enum ComponentError {
         /// Its file system now.
         now: String,
     },
+    /// A link above a path leads elsewhere than when the snapshot was taken, and so to another tree.
+    #[error(
+        "{path} of {component} was reached through {then} when the snapshot was taken, and is through {now} now, which is another tree; put the link back, or restore into the present tree with --accept-loss {path}"
+    )]
+    OtherWay {
+        /// Which component.
+        component: ComponentName,
+        /// The path.
+        path: ByteText,
+        /// The links that led there then.
+        then: String,
+        /// The links that lead there now.
+        now: String,
+    },
     /// A live path cannot be changed before its mark is taken away.
     #[error("{path} of {component} is marked immutable or append-only; clear it with `chattr -i -a`")]
     Bound {
@@ -191,9 +205,10 @@ impl ComponentError {
             Self::NothingInCommon { .. } => Reason::PathOutsideComponent,
             Self::Bound { .. } => Reason::Io,
             Self::LinkRoot { .. } => Reason::InvalidArgument,
-            Self::OtherFileSystem { .. } | Self::Covered { .. } | Self::Loss { .. } => {
-                Reason::LossNotAccepted
-            }
+            Self::OtherFileSystem { .. }
+            | Self::OtherWay { .. }
+            | Self::Covered { .. }
+            | Self::Loss { .. } => Reason::LossNotAccepted,
             Self::Stage { source, .. } => stage_reason(source),
             Self::Flip { source, .. } => match source {
                 FlipError::Changed { .. } => Reason::FileUnstable,
@@ -219,7 +234,11 @@ impl ComponentError {
     pub(crate) fn is_obstacle(&self) -> bool {
         matches!(
             self,
-            Self::OtherFileSystem { .. } | Self::Covered { .. } | Self::Loss { .. } | Self::Bound { .. }
+            Self::OtherFileSystem { .. }
+                | Self::OtherWay { .. }
+                | Self::Covered { .. }
+                | Self::Loss { .. }
+                | Self::Bound { .. }
         )
     }
 

@@ -53,6 +53,7 @@ pub mod tree;
 mod usage;
 mod verify;
 mod walk;
+mod way;
 
 pub use cancel::{Cancel, Stopped};
 pub use capture::Capture;
@@ -74,3 +75,4 @@ pub use store::{Store, StoreOptions};
 pub use tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
 pub use usage::Usage;
 pub use verify::{Damage, DamagedThing, Share, VerifyReport};
+pub use way::{MetLink, Way};

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{ByteText, encode};
+use crate::way::{MetLink, Way};
 
 /// What a component's files were captured with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct MetRoot {
     /// The link among the paths through which it was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<ByteText>,
+    /// The links above it that led there. They are no content of the root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub way: Vec<MetLink>,
     /// Names that were passed over: in each folder the first one that is excluded. Only of a live scan.
     #[serde(skip)]
     pub passed: Vec<ByteText>,
@@ -129,6 +133,17 @@ impl Met {
 }
 
 impl MetRoot {
+    /// The folder that holds it, with no link in its path, and its name there.
+    pub fn place(&self) -> Vec<u8> {
+        Way::recorded(&self.path.0, &self.way).place
+    }
+
+    /// How it is reached, for a person.
+    pub fn way(&self) -> String {
+        let links: Vec<String> = self.way.iter().map(ToString::to_string).collect();
+        if links.is_empty() { "no link".to_owned() } else { links.join(", ") }
+    }
+
     fn notes(&self, is_followed: bool) -> Vec<String> {
         let path = &self.path;
         let of_root = match &self.state {
@@ -150,7 +165,8 @@ impl MetRoot {
             [] => None,
             more => Some(format!("beneath {path} are {} more mounts", more.len())),
         };
-        of_root.into_iter().chain(mounts).chain(more).collect()
+        let way = (!self.way.is_empty()).then(|| format!("{path} is reached through {}", self.way()));
+        of_root.into_iter().chain(way).chain(mounts).chain(more).collect()
     }
 }
 
@@ -194,12 +210,17 @@ mod tests {
             mounts: Vec::new(),
             passed: Vec::new(),
             behind: None,
+            way: Vec::new(),
         };
         let mut site = root("/srv/site", RootState::Folder);
         site.mounts.push(MetMount {
             path: ByteText::from(&b"/srv/site/data"[..]),
             kind: "xfs".into(),
             taken_in: false,
+        });
+        site.way.push(MetLink {
+            path: ByteText::from(&b"/srv"[..]),
+            to: ByteText::from(&b"/data/srv"[..]),
         });
         let link = RootState::Link(ByteText::from(&b"releases/42"[..]));
         let met = Met {
@@ -210,6 +231,7 @@ mod tests {
             "/a is not there",
             "/b is empty",
             "/c is a link to releases/42; the link alone is kept, not what is behind it",
+            "/srv/site is reached through /srv -> /data/srv",
             "/srv/site/data is a mount (xfs) and is left out",
         ];
         assert_eq!(met.notes(), notes);

@@ -22,6 +22,7 @@ use crate::spec::Scope;
 use crate::text::ByteText;
 use crate::tree::{EntryKind, Root, Tree};
 use crate::walk::{self, Found, Listing, Live, LiveRoot, Mounts, Xattrs};
+use crate::way::Way;
 
 use assemble::Links;
 use reading::Reading;
@@ -58,6 +59,8 @@ pub(crate) struct Scan<'a> {
 pub(crate) struct Walked {
     pub(crate) root: LiveRoot,
     pub(crate) top: Live,
+    /// The links that led to it when it was opened.
+    way: Way,
     /// What the root is, unless it is a folder.
     pub(crate) itself: Option<(Xattrs, EntryKind)>,
     /// The root's own listing is the first. A folder that vanished has none.
@@ -82,6 +85,7 @@ impl Walked {
             mounts: Vec::new(),
             passed: Vec::new(),
             behind: None,
+            way: self.way.links.clone(),
         };
         // On which mount each listed folder is.
         let mut at = vec![self.top.mount; self.listings.len()];
@@ -150,6 +154,10 @@ impl Scan<'_> {
             links.count(walked);
             self.write_cache(walked);
         }
+        // What was read is told by the way that led there, so that must not have become another in the meantime.
+        if let Some(moved) = roots.iter().flatten().find(|walked| walked.way != Way::above(&walked.root.path)) {
+            return Err(CaptureError::Unstable { path: moved.root.path.clone() });
+        }
         let met = self.met(&roots);
         let mut tree = Tree::default();
         for (walked, path) in roots.into_iter().zip(self.scope.roots()) {
@@ -179,6 +187,7 @@ impl Scan<'_> {
                 mounts: Vec::new(),
                 passed: Vec::new(),
                 behind: None,
+                way: Way::above(path).links,
             },
         };
         let roots = roots.iter().zip(self.scope.roots()).map(root).collect();
@@ -186,6 +195,7 @@ impl Scan<'_> {
     }
 
     fn walk(&self, path: &Path) -> Result<Option<Walked>, CaptureError> {
+        let way = Way::above(path);
         let Some((mut root, top)) = LiveRoot::open(path)? else { return Ok(None) };
         root.crosses = self.scope.takes_mounts_in();
         // What is mounted beneath may tell times apart less finely than the root does.
@@ -198,7 +208,7 @@ impl Scan<'_> {
             let listings = walk::walk(self.scope, &root, &top, cache.as_ref(), self.sink, self.cancel)?;
             let changed = listings.iter().flatten().any(|listing| listing.changed)
                 || listings.iter().any(Option::is_none);
-            return Ok(Some(Walked { root, top, itself: None, listings, grain, trust, changed }));
+            return Ok(Some(Walked { root, top, way, itself: None, listings, grain, trust, changed }));
         }
         let cached =
             cache.as_ref().and_then(Cache::top).filter(|cached| !cached.young && cached.live.is(&top));
@@ -206,7 +216,7 @@ impl Scan<'_> {
             cache.as_ref().zip(cached).and_then(|(cache, c)| cache.resolve(top.found, top.size, c.at));
         let itself = itself.filter(|(_, kind)| self.is_known(kind));
         let changed = itself.is_none();
-        Ok(Some(Walked { root, top, itself, listings: Vec::new(), grain, trust, changed }))
+        Ok(Some(Walked { root, top, way, itself, listings: Vec::new(), grain, trust, changed }))
     }
 
     fn is_known(&self, kind: &EntryKind) -> bool {

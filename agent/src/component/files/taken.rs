@@ -60,6 +60,7 @@ pub(super) fn common<'a>(
         for root in &target.roots {
             let now = met.root(&root.path);
             if let (Some(then), Some(now)) = (taken.root(&root.path), now) {
+                notes.extend(same_way(name, then, now, accepted)?);
                 same_file_system(name, then, now, accepted)?;
             }
         }
@@ -98,6 +99,32 @@ pub(super) fn common<'a>(
     notes.extend(since.map(|mount| format!("{mount} is a mount and is left alone")));
     protect = protect.with_paths(left_out.iter().chain(&mounted).map(|mount| &mount.path.0[..]));
     Ok(Common { current, target, protect, notes })
+}
+
+/// Refuses a root that is reached by links which led elsewhere at the capture: it is another tree now. Where a person accepts
+/// it, says so.
+fn same_way(
+    name: &ComponentName,
+    then: &MetRoot,
+    now: &MetRoot,
+    accepted: &PathSet,
+) -> Result<Option<String>, ComponentError> {
+    let path = &then.path;
+    if then.place() == now.place() {
+        return Ok(None);
+    }
+    if accepted.holds(&path.0, &path.0) {
+        let (then, now) = (then.way(), now.way());
+        return Ok(Some(format!(
+            "{path} was reached through {then} at the capture; it is restored through {now}"
+        )));
+    }
+    Err(ComponentError::OtherWay {
+        component: name.clone(),
+        path: path.clone(),
+        then: then.way(),
+        now: now.way(),
+    })
 }
 
 /// Refuses a root that is another file system than at the capture: it may not have been mounted then, or is not now.
