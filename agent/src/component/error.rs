@@ -58,6 +58,46 @@ pub enum ComponentError {
         /// The link.
         path: ByteText,
     },
+    /// Two paths are apart as they are written, and links lead them together.
+    #[error(
+        "{path} of {component} leads to {place}, and {other} leads there too; a path belongs to one component: take one of them out of the configuration, point the link elsewhere, or write follow_roots = false to keep a link alone"
+    )]
+    LedTogether {
+        /// Which component.
+        component: ComponentName,
+        /// The path.
+        path: ByteText,
+        /// Where it leads.
+        place: ByteText,
+        /// The other path, and its component.
+        other: String,
+    },
+    /// What was selected lies behind a link, and is not in the snapshot.
+    #[error(
+        "{path} lies behind the link {link}, and the snapshot does not have what is behind it; write follow_roots = true in {component} before the next capture, or restore the link alone with --path {link}"
+    )]
+    NotBehind {
+        /// Which component.
+        component: ComponentName,
+        /// What was selected.
+        path: ByteText,
+        /// The link.
+        link: ByteText,
+    },
+    /// What was selected lies behind a link that leads elsewhere now.
+    #[error(
+        "{path} lies behind the link {link}, which led to {then} when the snapshot was taken and leads to {now} now; restore the link with what is behind it with --path {link}, or name the path in the place that is meant, --path {then}/…"
+    )]
+    OtherBehind {
+        /// What was selected.
+        path: ByteText,
+        /// The link.
+        link: ByteText,
+        /// Where it led at the capture.
+        then: ByteText,
+        /// Where it leads now.
+        now: String,
+    },
     /// A path is on another file system than when the snapshot was taken.
     #[error(
         "{path} of {component} was {then} when the snapshot was taken, and is {now} now; mount what belongs there, or accept it with --accept-loss {path}"
@@ -204,7 +244,8 @@ impl ComponentError {
             Self::Selection { .. } => Reason::InvalidArgument,
             Self::NothingInCommon { .. } => Reason::PathOutsideComponent,
             Self::Bound { .. } => Reason::Io,
-            Self::LinkRoot { .. } => Reason::InvalidArgument,
+            Self::LinkRoot { .. } | Self::LedTogether { .. } => Reason::InvalidArgument,
+            Self::NotBehind { .. } | Self::OtherBehind { .. } => Reason::PathOutsideComponent,
             Self::OtherFileSystem { .. }
             | Self::OtherWay { .. }
             | Self::Covered { .. }

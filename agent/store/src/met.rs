@@ -146,16 +146,19 @@ impl MetRoot {
 
     fn notes(&self, is_followed: bool) -> Vec<String> {
         let path = &self.path;
-        let of_root = match &self.state {
-            RootState::Absent => Some(format!("{path} is not there")),
-            RootState::Empty => Some(format!("{path} is empty")),
-            RootState::Link(to) if is_followed => {
+        let of_root = match (&self.state, &self.behind) {
+            (RootState::Absent, _) => Some(format!("{path} is not there")),
+            (RootState::Empty, _) => Some(format!("{path} is empty")),
+            (RootState::Link(to), Some(link)) => {
+                Some(format!("{path} is a link to {to}; it is captured, for {link} leads through it"))
+            }
+            (RootState::Link(to), None) if is_followed => {
                 Some(format!("{path} is a link to {to}; what is behind it is captured too"))
             }
-            RootState::Link(to) => {
+            (RootState::Link(to), None) => {
                 Some(format!("{path} is a link to {to}; the link alone is kept, not what is behind it"))
             }
-            RootState::Folder | RootState::File => None,
+            (RootState::Folder | RootState::File, _) => None,
         };
         let mounts = self.mounts.iter().take(TOLD).map(|mount| match mount.taken_in {
             true => format!("{} is a mount ({}) and is captured too", mount.path, mount.kind),
@@ -218,10 +221,7 @@ mod tests {
             kind: "xfs".into(),
             taken_in: false,
         });
-        site.way.push(MetLink {
-            path: ByteText::from(&b"/srv"[..]),
-            to: ByteText::from(&b"/data/srv"[..]),
-        });
+        site.way.push(MetLink { path: ByteText::from(&b"/srv"[..]), to: ByteText::from(&b"/data/srv"[..]) });
         let link = RootState::Link(ByteText::from(&b"releases/42"[..]));
         let met = Met {
             exclude: Vec::new(),

@@ -155,7 +155,8 @@ impl Scan<'_> {
             self.write_cache(walked);
         }
         // What was read is told by the way that led there, so that must not have become another in the meantime.
-        if let Some(moved) = roots.iter().flatten().find(|walked| walked.way != Way::above(&walked.root.path)) {
+        if let Some(moved) = roots.iter().flatten().find(|walked| walked.way != Way::above(&walked.root.path))
+        {
             return Err(CaptureError::Unstable { path: moved.root.path.clone() });
         }
         let met = self.met(&roots);

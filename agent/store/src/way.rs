@@ -124,7 +124,11 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&way.place), place, "{path}");
         let shown: Vec<String> = way.links.iter().map(ToString::to_string).collect();
         assert_eq!(shown, met, "{path}");
-        assert_eq!(Way::recorded(path.as_bytes(), &way.links), way, "what was recorded leads to the same place");
+        assert_eq!(
+            Way::recorded(path.as_bytes(), &way.links),
+            way,
+            "what was recorded leads to the same place"
+        );
     }
 
     #[test]

@@ -12,15 +12,15 @@ use rfs_store::Cancel;
 use crate::bed::{Bed, capture, everything, order, restore, try_restore};
 use crate::space::Mount;
 
-fn reached(receipt: &Receipt) {
+pub(crate) fn reached(receipt: &Receipt) {
     assert_eq!(receipt.standing, Standing::Target, "{receipt:#?}");
 }
 
-fn with(choices: Choices, target: SnapshotId) -> Order {
+pub(crate) fn with(choices: Choices, target: SnapshotId) -> Order {
     Order { choices, ..order(target, everything()) }
 }
 
-fn notes_of_plan(engine: &Engine, target: SnapshotId) -> String {
+pub(crate) fn notes_of_plan(engine: &Engine, target: SnapshotId) -> String {
     engine.plan(target, &everything(), &Cancel::new()).expect("plans").notes.join("\n")
 }
 
@@ -269,58 +269,4 @@ fn one_file_in_two_components_comes_back_in_both() {
     reached(&receipt);
     assert_eq!(["site/index.html", "copy/index.html"].map(|path| bed.read(path)), ["v1", "v1"]);
     assert_eq!(bed.told(), ["stop", "start"], "it was not taken for somebody's change");
-}
-
-#[test]
-fn a_link_above_a_path_that_leads_elsewhere_now_is_refused_until_it_is_accepted() {
-    let mut bed = Bed::new();
-    bed.more = "[[component]]\nname = \"web\"\nkind = \"files\"\npaths = [\"ROOT/current/www\"]".into();
-    for release in ["1", "2"] {
-        std::fs::create_dir_all(bed.path("releases").join(release).join("www")).expect("writable");
-        bed.write(&format!("releases/{release}/www/page"), release);
-    }
-    let link = |name: &str, to: &str| {
-        let _ = std::fs::remove_file(bed.path(name));
-        std::os::unix::fs::symlink(to, bed.path(name)).expect("writable");
-    };
-    // A chain, of which the second link is the one that a deploy moves.
-    link("current", "stable");
-    link("stable", "releases/1");
-    let engine = bed.engine();
-    let info = capture(&engine).info;
-    let good = info.id;
-    let said = info.components.iter().flat_map(|part| part.notes.clone()).collect::<Vec<_>>().join("\n");
-    assert!(said.contains("current/www is reached through") && said.contains("stable -> releases/1"), "{said}");
-    // The same place by another way is no difference.
-    link("current", "releases/../stable");
-    bed.write("releases/1/www/page", "broken");
-    let notes = notes_of_plan(&engine, good);
-    assert!(notes.contains("at the capture: ") && notes.contains("stable -> releases/1"), "{notes}");
-    reached(&restore(&engine, good));
-    assert_eq!(bed.read("releases/1/www/page"), "1");
-
-    link("stable", "releases/2");
-    let plan = engine.plan(good, &everything(), &Cancel::new()).expect("plans");
-    let obstacle = plan.obstacle.expect("it leads to another release");
-    assert_eq!(obstacle.reason, Reason::LossNotAccepted);
-    for text in ["stable -> releases/1", "stable -> releases/2", "--accept-loss"] {
-        assert!(obstacle.message.contains(text), "{obstacle:?}");
-    }
-    let told = bed.told();
-    assert_eq!(restore(&engine, good).standing, Standing::Before);
-    assert_eq!((bed.read("releases/2/www/page"), bed.told()), ("2".into(), told));
-    let accept =
-        Choices { accept_loss: vec![bed.path("current/www").display().to_string()], ..Choices::default() };
-    let receipt = try_restore(&engine, with(accept, good)).expect("begins");
-    reached(&receipt);
-    assert!(receipt.notes.iter().any(|note| note.contains("it is restored through")), "{:?}", receipt.notes);
-    assert_eq!((bed.read("releases/2/www/page"), bed.read("releases/1/www/page")), ("1".into(), "1".into()));
-    // The backup was taken by the way that is there now.
-    reached(&restore(&engine, receipt.backup.expect("a backup")));
-    assert_eq!(bed.read("releases/2/www/page"), "2");
-
-    // A link that is gone is another way too: nothing is made in its place.
-    std::fs::remove_file(bed.path("current")).expect("ours");
-    assert_eq!(restore(&engine, good).standing, Standing::Before);
-    assert!(!bed.path("current").exists());
 }
