@@ -31,6 +31,7 @@ pub mod agent {
 }
 
 pub mod convert;
+pub mod notes;
 
 /// All descriptors, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
