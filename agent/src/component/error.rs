@@ -136,13 +136,17 @@ pub enum ComponentError {
     },
     /// Something is mounted over what the snapshot has.
     #[error(
-        "{path} of {component} is a mount now, and the snapshot has {count} entries beneath it; unmount it, or leave them out with --accept-loss {path}"
+        "{path} of {component} is {what} now, and the snapshot has {count} entries beneath it; {undo}, or leave them out with --accept-loss {path}"
     )]
     Covered {
         /// Which component.
         component: ComponentName,
         /// The mount.
         path: ByteText,
+        /// What it is.
+        what: String,
+        /// How its place becomes reachable.
+        undo: &'static str,
         /// How many entries of the snapshot cannot be reached.
         count: u64,
     },

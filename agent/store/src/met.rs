@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{ByteText, encode};
+use crate::text::ByteText;
 use crate::way::{MetLink, Way};
 
 /// What a component's files were captured with.
@@ -34,6 +34,9 @@ pub struct MetRoot {
     /// What is mounted beneath it, and so is none of its content unless mounts are taken in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<MetMount>,
+    /// The btrfs subvolumes beneath it, whose content was captured. Those that are read-only are among the mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subvolumes: Vec<ByteText>,
     /// The link among the paths through which it was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<ByteText>,
@@ -64,6 +67,9 @@ pub enum RootState {
     File,
 }
 
+/// The kind of a [`MetMount`] that is no mount: a subvolume into which nothing can be restored.
+pub const READ_ONLY_SUBVOLUME: &str = "read-only subvolume";
+
 /// By what a file system is known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +88,7 @@ pub struct FileSystem {
 pub struct MetMount {
     /// The absolute path.
     pub path: ByteText,
-    /// The kind of its file system.
+    /// The kind of its file system, or [`READ_ONLY_SUBVOLUME`].
     pub kind: String,
     /// Its content was captured too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -161,21 +167,32 @@ impl MetRoot {
             (RootState::Folder | RootState::File, _) => None,
         };
         let mounts = self.mounts.iter().take(TOLD).map(|mount| match mount.taken_in {
-            true => format!("{} is a mount ({}) and is captured too", mount.path, mount.kind),
-            false => format!("{} is a mount ({}) and is left out", mount.path, mount.kind),
+            true => format!("{} is {} and is captured too", mount.path, mount.what()),
+            false => format!("{} is {} and is left out", mount.path, mount.what()),
         });
+        let subvolumes =
+            self.subvolumes.iter().take(TOLD).map(|at| format!("{at} is a subvolume and is captured too"));
         let more = match self.mounts.get(TOLD..).unwrap_or_default() {
             [] => None,
             more => Some(format!("beneath {path} are {} more mounts", more.len())),
         };
         let way = (!self.way.is_empty()).then(|| format!("{path} is reached through {}", self.way()));
-        of_root.into_iter().chain(way).chain(mounts).chain(more).collect()
+        of_root.into_iter().chain(way).chain(mounts).chain(more).chain(subvolumes).collect()
     }
 }
 
-impl fmt::Display for MetMount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", encode(&self.path.0), self.kind)
+impl MetMount {
+    /// What stands there, for a person.
+    pub fn what(&self) -> String {
+        match self.is_subvolume() {
+            true => format!("a {}", self.kind),
+            false => format!("a mount ({})", self.kind),
+        }
+    }
+
+    /// Whether it is no mount, and cannot be unmounted.
+    pub fn is_subvolume(&self) -> bool {
+        self.kind == READ_ONLY_SUBVOLUME
     }
 }
 
@@ -211,6 +228,7 @@ mod tests {
             state,
             file_system: None,
             mounts: Vec::new(),
+            subvolumes: Vec::new(),
             passed: Vec::new(),
             behind: None,
             way: Vec::new(),
@@ -222,6 +240,12 @@ mod tests {
             taken_in: false,
         });
         site.way.push(MetLink { path: ByteText::from(&b"/srv"[..]), to: ByteText::from(&b"/data/srv"[..]) });
+        site.mounts.push(MetMount {
+            path: ByteText::from(&b"/srv/site/.snapshots/1"[..]),
+            kind: READ_ONLY_SUBVOLUME.into(),
+            taken_in: false,
+        });
+        site.subvolumes.push(ByteText::from(&b"/srv/site/.snapshots"[..]));
         let link = RootState::Link(ByteText::from(&b"releases/42"[..]));
         let met = Met {
             exclude: Vec::new(),
@@ -233,6 +257,8 @@ mod tests {
             "/c is a link to releases/42; the link alone is kept, not what is behind it",
             "/srv/site is reached through /srv -> /data/srv",
             "/srv/site/data is a mount (xfs) and is left out",
+            "/srv/site/.snapshots/1 is a read-only subvolume and is left out",
+            "/srv/site/.snapshots is a subvolume and is captured too",
         ];
         assert_eq!(met.notes(), notes);
 

@@ -16,7 +16,7 @@ use crate::cache::{self, Cache, CacheWriter, Grain, Trust};
 use crate::cancel::Cancel;
 use crate::content::Sink;
 use crate::error::CaptureError;
-use crate::met::{FileSystem, Met, MetMount, MetRoot, RootState};
+use crate::met::{FileSystem, Met, MetMount, MetRoot, READ_ONLY_SUBVOLUME, RootState};
 use crate::proofs::Proofs;
 use crate::spec::Scope;
 use crate::text::ByteText;
@@ -83,6 +83,7 @@ impl Walked {
             state: self.state(),
             file_system: Some(file_system(&self.root, &self.top, mounts)),
             mounts: Vec::new(),
+            subvolumes: Vec::new(),
             passed: Vec::new(),
             behind: None,
             way: self.way.links.clone(),
@@ -98,16 +99,27 @@ impl Walked {
             let Some(listing) = listing else { continue };
             met.passed.extend(listing.excluded.iter().map(|name| beneath(&listing.path, name)));
             let over_files = listing.covered.iter().map(|(name, mount)| (&name[..], *mount, false));
-            let mounted = |child: &&walk::Child| child.below.is_some() && child.live.mount != at[number];
-            let over_folders = listing.children.iter().filter(mounted).map(|child| {
-                let taken_in = child.below.is_some_and(|below| !below.mounted);
-                (listing.name(child), child.live.mount, taken_in)
-            });
+            let folders = || listing.children.iter().filter_map(|child| Some((child, child.below?)));
+            let over_folders = folders()
+                .filter(|(child, _)| child.live.mount != at[number])
+                .map(|(child, below)| (listing.name(child), child.live.mount, !below.mounted));
             met.mounts.extend(over_files.chain(over_folders).map(|(name, mount, taken_in)| {
                 let path = beneath(&listing.path, name);
                 MetMount { path, kind: kind(mount), taken_in }
             }));
+            for (child, below) in folders().filter(|(_, below)| below.subvolume) {
+                let path = beneath(&listing.path, listing.name(child));
+                match below.mounted {
+                    true => met.mounts.push(MetMount {
+                        path,
+                        kind: READ_ONLY_SUBVOLUME.to_owned(),
+                        taken_in: false,
+                    }),
+                    false => met.subvolumes.push(path),
+                }
+            }
         }
+        met.subvolumes.sort();
         met.passed.sort();
         met.mounts.sort_by(|a, b| a.path.cmp(&b.path));
         met
@@ -186,6 +198,7 @@ impl Scan<'_> {
                 state: RootState::Absent,
                 file_system: file_system_above(path, &mounts),
                 mounts: Vec::new(),
+                subvolumes: Vec::new(),
                 passed: Vec::new(),
                 behind: None,
                 way: Way::above(path).links,

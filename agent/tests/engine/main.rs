@@ -9,6 +9,7 @@ mod links;
 mod ordinary;
 mod restore;
 mod space;
+mod subvolumes;
 mod taken;
 
 mod keep;
