@@ -209,7 +209,12 @@ impl Present for Now {
                 true => restore::Selection::Everything,
                 false => PathSet::new(&selected).map(restore::Selection::Only).map_err(pattern)?,
             },
-            protect: self.spec.protect.clone().with(&common.protect),
+            protect: self
+                .spec
+                .protect
+                .clone()
+                .with(&common.protect)
+                .with_paths(self.spec.own_places().iter().map(Vec::as_slice)),
             devices: false,
             keep: self.spec.extras.keep(name, choices)?,
             as_is: self.met.mounts().filter(|mount| mount.taken_in).map(|mount| mount.path.clone()).collect(),

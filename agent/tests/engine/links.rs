@@ -210,3 +210,32 @@ fn paths_that_links_lead_together_are_refused_at_the_start() {
         assert_eq!(check(paths, keys, more, links), Ok(()), "{paths}");
     }
 }
+
+#[test]
+fn the_agents_own_key_behind_a_link_is_never_rolled_back() {
+    let mut bed = Bed::new();
+    for folder in ["site/live", "site/archive"] {
+        std::fs::create_dir(bed.path(folder)).expect("writable");
+    }
+    bed.write("site/archive/key1", "old key");
+    std::os::unix::fs::symlink("../archive/key1", bed.path("site/live/key")).expect("writable");
+    bed.more = "[coordinator]\nendpoints = [\"https://localhost:1\"]\n[tls]\nca = \"/etc/rfs/ca.pem\"\n\
+         certificate = \"/etc/rfs/agent.pem\"\nkey = \"ROOT/site/live/key\""
+        .into();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.write("site/archive/key1", "renewed in place");
+    bed.deploy("v2");
+    reached(&restore(&engine, good));
+    assert_eq!(
+        (bed.read("site/live/key"), bed.read("site/index.html")),
+        ("renewed in place".into(), "v1".into())
+    );
+    // Renewed as certbot does: a new file, and the link to it.
+    bed.write("site/archive/key2", "new key");
+    std::fs::remove_file(bed.path("site/live/key")).expect("ours");
+    std::os::unix::fs::symlink("../archive/key2", bed.path("site/live/key")).expect("writable");
+    bed.deploy("v2");
+    reached(&restore(&engine, good));
+    assert_eq!((bed.read("site/live/key"), bed.read("site/index.html")), ("new key".into(), "v1".into()));
+}

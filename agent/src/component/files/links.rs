@@ -89,6 +89,27 @@ impl Spec {
         self.files.paths.iter().flat_map(of).collect()
     }
 
+    /// The agent's own files as the trees name them, wherever links lead to them: certbot's `live/key` is one, and so is the
+    /// file in `archive` that it points to.
+    pub(super) fn own_places(&self) -> Vec<Vec<u8>> {
+        let roots: Vec<(&PathBuf, PathBuf)> =
+            self.files.paths.iter().map(|root| (root, Way::above(root).path())).collect();
+        let mut places = Vec::new();
+        for own in &self.own {
+            let way = Way::through(own);
+            // A link to a folder on the way belongs to the tree, and the file that it leads to then is another one.
+            let links = way.links.iter().map(|link| as_path(&link.path)).filter(|link| link.is_file());
+            for place in links.chain([way.path()]) {
+                places.extend(roots.iter().filter_map(|(root, at)| {
+                    let rest = place.strip_prefix(at).ok()?;
+                    let named = if rest.as_os_str().is_empty() { (*root).clone() } else { root.join(rest) };
+                    Some(named.into_os_string().into_encoded_bytes())
+                }));
+            }
+        }
+        places
+    }
+
     /// Refuses paths that are apart as they are written, and lead into one another: one file belongs to one component, and is
     /// captured once.
     pub(super) fn check_apart(&self) -> Result<(), ComponentError> {
