@@ -219,7 +219,10 @@ pub fn all(config: &Config) -> Vec<Box<dyn Component>> {
     for component in &config.components {
         let name = component.name.clone();
         components.push(match &component.spec {
-            ComponentSpec::Files(spec) => Box::new(files::Files::new(name, spec, config.own_files())),
+            ComponentSpec::Files(spec) => {
+                let others = files::Neighbour::of(config, &name);
+                Box::new(files::Files::new(name, spec, config.own_files(), others))
+            }
             ComponentSpec::Services(spec) => {
                 let roots = config.roots_used_by(spec);
                 Box::new(services::Service::new(name, spec, &config.store, roots))

@@ -45,6 +45,7 @@ impl Fleet for Willing {
                 bytes: ByteCount(1),
                 new_bytes: ByteCount(1),
                 entries: 1,
+                notes: Vec::new(),
             }),
             Step::Finish | Step::Abandon | Step::Cancel => Answer::Finished,
             Step::Apply { .. } | Step::Revert { .. } => Answer::Restored(Restored {

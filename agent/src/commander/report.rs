@@ -60,6 +60,9 @@ pub enum Outcome {
         stored: ByteCount,
         /// How long the capture took.
         took: Duration,
+        /// What a person must know who trusts the snapshot.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
     },
     /// `Finish`: everything that was quiet runs again.
     Finished,

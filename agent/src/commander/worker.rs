@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
 use rfs_model::{OperationId, Reason, RestoreNumber, SnapshotId, Standing};
+use rfs_proto::notes::bounded;
 use rfs_store::journal::{CommandKey, JournalError, StoredCommand};
 
 use super::{Activity, Command, Job, Outcome, Refusal, Selection, Step, StepKind};
@@ -127,6 +128,7 @@ impl Worker {
                     bytes: captured.measure.bytes,
                     stored: captured.measure.stored,
                     took: captured.took,
+                    notes: bounded(captured.info.components.iter().flat_map(|part| &part.notes)),
                 },
                 Err(refusal) => Outcome::Failed(refusal),
             },

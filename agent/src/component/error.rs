@@ -58,6 +58,46 @@ pub enum ComponentError {
         /// The link.
         path: ByteText,
     },
+    /// Two paths are apart as they are written, and links lead them together.
+    #[error(
+        "{path} of {component} leads to {place}, and {other} leads there too; a path belongs to one component: take one of them out of the configuration, point the link elsewhere, or write follow_roots = false to keep a link alone"
+    )]
+    LedTogether {
+        /// Which component.
+        component: ComponentName,
+        /// The path.
+        path: ByteText,
+        /// Where it leads.
+        place: ByteText,
+        /// The other path, and its component.
+        other: String,
+    },
+    /// What was selected lies behind a link, and is not in the snapshot.
+    #[error(
+        "{path} lies behind the link {link}, and the snapshot does not have what is behind it; write follow_roots = true in {component} before the next capture, or restore the link alone with --path {link}"
+    )]
+    NotBehind {
+        /// Which component.
+        component: ComponentName,
+        /// What was selected.
+        path: ByteText,
+        /// The link.
+        link: ByteText,
+    },
+    /// What was selected lies behind a link that leads elsewhere now.
+    #[error(
+        "{path} lies behind the link {link}, which led to {then} when the snapshot was taken and leads to {now} now; restore the link with what is behind it with --path {link}, or name the path in the place that is meant, --path {then}/…"
+    )]
+    OtherBehind {
+        /// What was selected.
+        path: ByteText,
+        /// The link.
+        link: ByteText,
+        /// Where it led at the capture.
+        then: ByteText,
+        /// Where it leads now.
+        now: String,
+    },
     /// A path is on another file system than when the snapshot was taken.
     #[error(
         "{path} of {component} was {then} when the snapshot was taken, and is {now} now; mount what belongs there, or accept it with --accept-loss {path}"
@@ -72,6 +112,20 @@ pub enum ComponentError {
         /// Its file system now.
         now: String,
     },
+    /// A link above a path leads elsewhere than when the snapshot was taken, and so to another tree.
+    #[error(
+        "{path} of {component} was reached through {then} when the snapshot was taken, and is through {now} now, which is another tree; put the link back, or restore into the present tree with --accept-loss {path}"
+    )]
+    OtherWay {
+        /// Which component.
+        component: ComponentName,
+        /// The path.
+        path: ByteText,
+        /// The links that led there then.
+        then: String,
+        /// The links that lead there now.
+        now: String,
+    },
     /// A live path cannot be changed before its mark is taken away.
     #[error("{path} of {component} is marked immutable or append-only; clear it with `chattr -i -a`")]
     Bound {
@@ -82,13 +136,17 @@ pub enum ComponentError {
     },
     /// Something is mounted over what the snapshot has.
     #[error(
-        "{path} of {component} is a mount now, and the snapshot has {count} entries beneath it; unmount it, or leave them out with --accept-loss {path}"
+        "{path} of {component} is {what} now, and the snapshot has {count} entries beneath it; {undo}, or leave them out with --accept-loss {path}"
     )]
     Covered {
         /// Which component.
         component: ComponentName,
         /// The mount.
         path: ByteText,
+        /// What it is.
+        what: String,
+        /// How its place becomes reachable.
+        undo: &'static str,
         /// How many entries of the snapshot cannot be reached.
         count: u64,
     },
@@ -190,10 +248,12 @@ impl ComponentError {
             Self::Selection { .. } => Reason::InvalidArgument,
             Self::NothingInCommon { .. } => Reason::PathOutsideComponent,
             Self::Bound { .. } => Reason::Io,
-            Self::LinkRoot { .. } => Reason::InvalidArgument,
-            Self::OtherFileSystem { .. } | Self::Covered { .. } | Self::Loss { .. } => {
-                Reason::LossNotAccepted
-            }
+            Self::LinkRoot { .. } | Self::LedTogether { .. } => Reason::InvalidArgument,
+            Self::NotBehind { .. } | Self::OtherBehind { .. } => Reason::PathOutsideComponent,
+            Self::OtherFileSystem { .. }
+            | Self::OtherWay { .. }
+            | Self::Covered { .. }
+            | Self::Loss { .. } => Reason::LossNotAccepted,
             Self::Stage { source, .. } => stage_reason(source),
             Self::Flip { source, .. } => match source {
                 FlipError::Changed { .. } => Reason::FileUnstable,
@@ -219,7 +279,11 @@ impl ComponentError {
     pub(crate) fn is_obstacle(&self) -> bool {
         matches!(
             self,
-            Self::OtherFileSystem { .. } | Self::Covered { .. } | Self::Loss { .. } | Self::Bound { .. }
+            Self::OtherFileSystem { .. }
+                | Self::OtherWay { .. }
+                | Self::Covered { .. }
+                | Self::Loss { .. }
+                | Self::Bound { .. }
         )
     }
 

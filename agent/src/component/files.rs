@@ -1,6 +1,7 @@
 //! Trees of files: captured into the store, restored by exchange.
 
 mod extras;
+mod links;
 mod taken;
 
 use std::any::Any;
@@ -20,12 +21,14 @@ use rfs_store::text::{ByteText, encode};
 use rfs_store::{Cancel, Capture, CaptureError, Demand, EntryKind, FilesSpec, Met, Snapshot, Store, Tree};
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Choices, literal};
+use super::choices::Choices;
 use super::{Component, ComponentError, Hooks, Left, Losses, Measure, Planned, Present, Side, Staged};
 use crate::commander::Selection;
 use crate::config::{FilesConfig, Hook};
 use crate::local::PlanLine;
 use extras::Policy;
+pub use links::Neighbour;
+use links::add_behind;
 use restore::Moment;
 
 /// Trees of files.
@@ -42,6 +45,7 @@ struct Spec {
     /// Whether what is behind a root that is a link is captured too; none: such a root must be decided first.
     follow: Option<bool>,
     own: Vec<PathBuf>,
+    others: Vec<Neighbour>,
     quiesce: Option<Hook>,
     resume: Option<Hook>,
 }
@@ -49,8 +53,9 @@ struct Spec {
 impl Files {
     /// The component of that name.
     ///
-    /// `own` are the agent's own folders and files, to which no link of a root may lead.
-    pub fn new(name: ComponentName, config: &FilesConfig, own: Vec<PathBuf>) -> Self {
+    /// `own` are the agent's own folders and files, `others` the paths of other components; no link of a root may lead to
+    /// either.
+    pub fn new(name: ComponentName, config: &FilesConfig, own: Vec<PathBuf>, others: Vec<Neighbour>) -> Self {
         let files = files_spec(config);
         let patterns: Vec<&String> = config.never_restore.iter().chain(&config.exclude).collect();
         let protect = PathSet::new(&patterns).expect("the configuration was judged");
@@ -61,6 +66,7 @@ impl Files {
             extras: Policy::new(&config.extras),
             follow: config.follow_roots,
             own,
+            others,
             quiesce: config.quiesce.clone(),
             resume: config.resume.clone(),
         }))
@@ -98,7 +104,7 @@ impl Component for Files {
                 component: self.0.name.clone(),
                 path: ByteText::from(path.as_os_str().as_bytes()),
             }),
-            (_, _) => Ok(()),
+            (_, _) => self.0.check_apart(),
         }
     }
 
@@ -118,7 +124,7 @@ impl Component for Files {
         }
         let mut files = self.0.files.clone();
         for (path, link) in behind {
-            add_behind(&mut files, path, link);
+            add_behind(&mut files, &path, &link, &self.0.others);
         }
         Ok(Some(Box::new(Self(Arc::new(Spec { files, ..(*self.0).clone() })))))
     }
@@ -138,7 +144,9 @@ impl Component for Files {
     }
 
     fn sweep(&self, label: &str) -> Result<(), ComponentError> {
-        let roots: Vec<&[u8]> = self.0.files.paths.iter().map(|path| path.as_os_str().as_bytes()).collect();
+        let behind = self.0.behind();
+        let paths = self.0.files.paths.iter().chain(behind.iter().map(|(path, _)| path));
+        let roots: Vec<&[u8]> = paths.map(|path| path.as_os_str().as_bytes()).collect();
         restore::sweep(&roots, &staging_name(label))
             .map_err(|source| ComponentError::Discard { component: self.0.name.clone(), source })
     }
@@ -148,50 +156,19 @@ impl Component for Files {
     }
 }
 
-/// Adds a path that was found behind a link, unless it is among the paths already.
-fn add_behind(files: &mut FilesSpec, path: PathBuf, link: PathBuf) {
-    let meets = |known: &PathBuf| path.starts_with(known) || known.starts_with(&path);
-    if !files.paths.iter().any(meets) {
-        files.paths.push(path.clone());
-        files.behind.push((path, link));
-    }
-}
-
 impl Spec {
     /// What is captured, with what is behind roots that are links now, where that is followed.
     fn followed(&self) -> Result<FilesSpec, ComponentError> {
         let mut files = self.files.clone();
-        if self.follow != Some(true) {
-            return Ok(files);
-        }
-        for link in &self.files.paths {
-            if !link.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
-                continue;
-            }
-            // A link that leads nowhere has nothing behind it.
-            let Ok(path) = link.canonicalize() else { continue };
+        for (path, link) in self.behind() {
             if self.own.iter().any(|own| own.starts_with(&path) || path.starts_with(own)) {
-                let source = CaptureError::BadPath {
-                    path: link.clone(),
-                    reason: "it is a link to the agent's own files",
-                };
+                let reason = "it is a link to the agent's own files";
+                let source = CaptureError::BadPath { path: link, reason };
                 return Err(ComponentError::Capture { component: self.name.clone(), source });
             }
-            add_behind(&mut files, path, link.clone());
+            add_behind(&mut files, &path, &link, &self.others);
         }
         Ok(files)
-    }
-
-    /// The selected paths that lie in this component, or hold it.
-    fn selected(&self, selection: &Selection) -> Result<restore::Selection, restore::PatternError> {
-        let mine = |path: &&PathBuf| {
-            self.files.paths.iter().any(|root| path.starts_with(root) || root.starts_with(path))
-        };
-        let paths: Vec<String> = selection.paths.iter().filter(mine).map(|path| literal(path)).collect();
-        match selection.paths.is_empty() {
-            true => Ok(restore::Selection::Everything),
-            false => PathSet::new(&paths).map(restore::Selection::Only),
-        }
     }
 
     fn unreadable(&self, what: &'static str) -> impl FnOnce(serde_json::Error) -> ComponentError + use<> {
@@ -226,9 +203,18 @@ impl Present for Now {
         let tree = target.tree(name).map_err(recall)?;
         let accepted = choices.accepted().map_err(pattern)?;
         let common = taken::common(name, (&self.tree, &self.met), (tree, taken), &accepted)?;
+        let (selected, meant) = self.spec.selected(selection, taken, &self.met)?;
         let rules = Rules {
-            selection: self.spec.selected(selection).map_err(pattern)?,
-            protect: self.spec.protect.clone().with(&common.protect),
+            selection: match selection.paths.is_empty() {
+                true => restore::Selection::Everything,
+                false => PathSet::new(&selected).map(restore::Selection::Only).map_err(pattern)?,
+            },
+            protect: self
+                .spec
+                .protect
+                .clone()
+                .with(&common.protect)
+                .with_paths(self.spec.own_places().iter().map(Vec::as_slice)),
             devices: false,
             keep: self.spec.extras.keep(name, choices)?,
             as_is: self.met.mounts().filter(|mount| mount.taken_in).map(|mount| mount.path.clone()).collect(),
@@ -241,6 +227,7 @@ impl Present for Now {
             return Err(ComponentError::Bound { component: name.clone(), path: ByteText(path) });
         }
         let mut notes = common.notes;
+        notes.extend(meant);
         notes.extend(held(&rules.stays, &common.current, &common.target));
         notes.extend(kept(&rules.keep, &common.current, &common.target));
         Ok(Box::new(Difference { spec: self.spec.clone(), plan, notes }))

@@ -1,11 +1,15 @@
 //! Which components a restore concerns, and what it would do to them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rfs_model::{ByteCount, ComponentKind, ComponentName, Reason};
-use rfs_store::{Cancel, Snapshot, Store};
+use rfs_store::text::encode;
+use rfs_store::{Cancel, MetRoot, Snapshot, Store};
 
-use super::cause::{Cause, refuse, refuse_for};
+use super::cause::{Cause, refuse};
 use crate::commander::{Refusal, Selection};
 use crate::component::choices::Choices;
 use crate::component::services::{Service, Turn, Ways};
@@ -65,29 +69,40 @@ pub(super) fn choose<'e>(
         }
     }
     for path in &selection.paths {
-        let inside = |name: &&&ComponentName| match config.component(name).map(|component| &component.spec) {
-            Some(ComponentSpec::Files(files)) => files.paths.iter().any(|root| path.starts_with(root)),
-            Some(ComponentSpec::Services(_)) | None => false,
-        };
-        if !wanted.iter().any(|name| inside(&name)) {
-            let message = format!("{} lies in none of the chosen components", path.display());
-            return Err(refuse_for(Reason::PathOutsideComponent, message));
+        if !wanted.iter().any(|name| holds(config, snapshot, name, path)) {
+            let shown = |path: &Path| encode(path.as_os_str().as_bytes()).into_owned();
+            let files = wanted.iter().filter_map(|name| config.component(name)).filter_map(|component| {
+                let ComponentSpec::Files(files) = &component.spec else { return None };
+                Some(files.paths.iter().map(|path| shown(path)))
+            });
+            let paths: Vec<String> = files.flatten().take(NAMED).collect();
+            let message = format!("{} lies in none of the chosen components", shown(path));
+            let next = format!("name a path in one of these: {}", paths.join(", "));
+            return Err(refuse(Reason::PathOutsideComponent, message, &next));
         }
     }
     let concerned = |component: &&'e dyn Component| {
-        wanted.contains(component.name())
-            && (selection.paths.is_empty() || holds_a_path(config, component.name(), selection))
+        let holds = |path: &PathBuf| holds(config, snapshot, component.name(), path);
+        wanted.contains(component.name()) && (selection.paths.is_empty() || selection.paths.iter().any(holds))
     };
     Ok(components.iter().map(AsRef::as_ref).filter(concerned).collect())
 }
 
-fn holds_a_path(config: &Config, name: &ComponentName, selection: &Selection) -> bool {
-    match config.component(name).map(|component| &component.spec) {
-        Some(ComponentSpec::Files(files)) => {
-            selection.paths.iter().any(|path| files.paths.iter().any(|root| path.starts_with(root)))
-        }
-        Some(ComponentSpec::Services(_)) | None => false,
-    }
+/// How many paths of components are named to a person whose path is in none.
+const NAMED: usize = 10;
+
+/// Whether a path lies in a component as it is configured, or in what was found behind its links at the capture.
+fn holds(config: &Config, snapshot: &Snapshot, name: &ComponentName, path: &Path) -> bool {
+    let Some(ComponentSpec::Files(files)) = config.component(name).map(|component| &component.spec) else {
+        return false;
+    };
+    let behind = |root: &MetRoot| {
+        root.behind.is_some() && path.starts_with(Path::new(OsStr::from_bytes(&root.path.0)))
+    };
+    // A component that the snapshot cannot tell is refused with the reason where it is planned.
+    let taken = snapshot.taken(name).ok().flatten();
+    files.paths.iter().any(|root| path.starts_with(root))
+        || taken.is_some_and(|taken| taken.roots.iter().any(behind))
 }
 
 /// What would be done: the changes of components, and the turns of services.

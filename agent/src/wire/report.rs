@@ -20,15 +20,18 @@ pub(crate) fn write_report(report: &Report, now: Timestamp) -> link::Report {
     use link::report::Outcome as Wire;
     let outcome = match &report.outcome {
         Outcome::Prepared => Wire::Prepared(link::Prepared { duration: None }),
-        Outcome::Cut { snapshot, cut_at, entries, bytes, stored, took } => Wire::Captured(link::Captured {
-            snapshot: snapshot.to_string(),
-            cut_time: Some(convert::to_wire_time(*cut_at)),
-            agent_time: Some(convert::to_wire_time(now)),
-            bytes: bytes.0,
-            new_bytes: stored.0,
-            entries: *entries,
-            duration: Some(convert::to_wire_duration(*took)),
-        }),
+        Outcome::Cut { snapshot, cut_at, entries, bytes, stored, took, notes } => {
+            Wire::Captured(link::Captured {
+                snapshot: snapshot.to_string(),
+                cut_time: Some(convert::to_wire_time(*cut_at)),
+                agent_time: Some(convert::to_wire_time(now)),
+                bytes: bytes.0,
+                new_bytes: stored.0,
+                entries: *entries,
+                duration: Some(convert::to_wire_duration(*took)),
+                notes: notes.clone(),
+            })
+        }
         Outcome::Finished | Outcome::Abandoned => Wire::Finished(link::Finished {}),
         Outcome::Restored(receipt) => Wire::Restored(write_restored(receipt)),
         Outcome::Cancelled { standing, backup, restore } => Wire::Restored(link::Restored {

@@ -105,7 +105,9 @@
 //!                                      state: "absent" | "empty" | "folder" | "file" | { "link": TEXT }
 //!                                      file_system: { kind, mounted_at: TEXT, number }; where nothing stood, of the folder above
 //!                                      mounts: [ { path: TEXT, kind, taken_in: whether its content was captured }, … ]
-//!                                      behind: the link among the roots through which it was found } ] } } }
+//!                                      subvolumes: [TEXT, …]: btrfs subvolumes whose content was captured
+//!                                      behind: the link among the roots through which it was found
+//!                                      way: [ { path: TEXT, to: TEXT }, … ]: the links above it that led there } ] } } }
 //! ```
 //! A snapshot is there once its manifest is; it is gone when that is removed.
 //!

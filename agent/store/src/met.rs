@@ -6,7 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{ByteText, encode};
+use crate::text::ByteText;
+use crate::way::{MetLink, Way};
 
 /// What a component's files were captured with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,9 +34,15 @@ pub struct MetRoot {
     /// What is mounted beneath it, and so is none of its content unless mounts are taken in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<MetMount>,
+    /// The btrfs subvolumes beneath it, whose content was captured. Those that are read-only are among the mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subvolumes: Vec<ByteText>,
     /// The link among the paths through which it was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<ByteText>,
+    /// The links above it that led there. They are no content of the root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub way: Vec<MetLink>,
     /// Names that were passed over: in each folder the first one that is excluded. Only of a live scan.
     #[serde(skip)]
     pub passed: Vec<ByteText>,
@@ -60,6 +67,9 @@ pub enum RootState {
     File,
 }
 
+/// The kind of a [`MetMount`] that is no mount: a subvolume into which nothing can be restored.
+pub const READ_ONLY_SUBVOLUME: &str = "read-only subvolume";
+
 /// By what a file system is known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +88,7 @@ pub struct FileSystem {
 pub struct MetMount {
     /// The absolute path.
     pub path: ByteText,
-    /// The kind of its file system.
+    /// The kind of its file system, or [`READ_ONLY_SUBVOLUME`].
     pub kind: String,
     /// Its content was captured too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -129,34 +139,60 @@ impl Met {
 }
 
 impl MetRoot {
+    /// The folder that holds it, with no link in its path, and its name there.
+    pub fn place(&self) -> Vec<u8> {
+        Way::recorded(&self.path.0, &self.way).place
+    }
+
+    /// How it is reached, for a person.
+    pub fn way(&self) -> String {
+        let links: Vec<String> = self.way.iter().map(ToString::to_string).collect();
+        if links.is_empty() { "no link".to_owned() } else { links.join(", ") }
+    }
+
     fn notes(&self, is_followed: bool) -> Vec<String> {
         let path = &self.path;
-        let of_root = match &self.state {
-            RootState::Absent => Some(format!("{path} is not there")),
-            RootState::Empty => Some(format!("{path} is empty")),
-            RootState::Link(to) if is_followed => {
+        let of_root = match (&self.state, &self.behind) {
+            (RootState::Absent, _) => Some(format!("{path} is not there")),
+            (RootState::Empty, _) => Some(format!("{path} is empty")),
+            (RootState::Link(to), Some(link)) => {
+                Some(format!("{path} is a link to {to}; it is captured, for {link} leads through it"))
+            }
+            (RootState::Link(to), None) if is_followed => {
                 Some(format!("{path} is a link to {to}; what is behind it is captured too"))
             }
-            RootState::Link(to) => {
+            (RootState::Link(to), None) => {
                 Some(format!("{path} is a link to {to}; the link alone is kept, not what is behind it"))
             }
-            RootState::Folder | RootState::File => None,
+            (RootState::Folder | RootState::File, _) => None,
         };
         let mounts = self.mounts.iter().take(TOLD).map(|mount| match mount.taken_in {
-            true => format!("{} is a mount ({}) and is captured too", mount.path, mount.kind),
-            false => format!("{} is a mount ({}) and is left out", mount.path, mount.kind),
+            true => format!("{} is {} and is captured too", mount.path, mount.what()),
+            false => format!("{} is {} and is left out", mount.path, mount.what()),
         });
+        let subvolumes =
+            self.subvolumes.iter().take(TOLD).map(|at| format!("{at} is a subvolume and is captured too"));
         let more = match self.mounts.get(TOLD..).unwrap_or_default() {
             [] => None,
             more => Some(format!("beneath {path} are {} more mounts", more.len())),
         };
-        of_root.into_iter().chain(mounts).chain(more).collect()
+        let way = (!self.way.is_empty()).then(|| format!("{path} is reached through {}", self.way()));
+        of_root.into_iter().chain(way).chain(mounts).chain(more).chain(subvolumes).collect()
     }
 }
 
-impl fmt::Display for MetMount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", encode(&self.path.0), self.kind)
+impl MetMount {
+    /// What stands there, for a person.
+    pub fn what(&self) -> String {
+        match self.is_subvolume() {
+            true => format!("a {}", self.kind),
+            false => format!("a mount ({})", self.kind),
+        }
+    }
+
+    /// Whether it is no mount, and cannot be unmounted.
+    pub fn is_subvolume(&self) -> bool {
+        self.kind == READ_ONLY_SUBVOLUME
     }
 }
 
@@ -192,8 +228,10 @@ mod tests {
             state,
             file_system: None,
             mounts: Vec::new(),
+            subvolumes: Vec::new(),
             passed: Vec::new(),
             behind: None,
+            way: Vec::new(),
         };
         let mut site = root("/srv/site", RootState::Folder);
         site.mounts.push(MetMount {
@@ -201,6 +239,13 @@ mod tests {
             kind: "xfs".into(),
             taken_in: false,
         });
+        site.way.push(MetLink { path: ByteText::from(&b"/srv"[..]), to: ByteText::from(&b"/data/srv"[..]) });
+        site.mounts.push(MetMount {
+            path: ByteText::from(&b"/srv/site/.snapshots/1"[..]),
+            kind: READ_ONLY_SUBVOLUME.into(),
+            taken_in: false,
+        });
+        site.subvolumes.push(ByteText::from(&b"/srv/site/.snapshots"[..]));
         let link = RootState::Link(ByteText::from(&b"releases/42"[..]));
         let met = Met {
             exclude: Vec::new(),
@@ -210,7 +255,10 @@ mod tests {
             "/a is not there",
             "/b is empty",
             "/c is a link to releases/42; the link alone is kept, not what is behind it",
+            "/srv/site is reached through /srv -> /data/srv",
             "/srv/site/data is a mount (xfs) and is left out",
+            "/srv/site/.snapshots/1 is a read-only subvolume and is left out",
+            "/srv/site/.snapshots is a subvolume and is captured too",
         ];
         assert_eq!(met.notes(), notes);
 

@@ -16,12 +16,13 @@ use crate::cache::{self, Cache, CacheWriter, Grain, Trust};
 use crate::cancel::Cancel;
 use crate::content::Sink;
 use crate::error::CaptureError;
-use crate::met::{FileSystem, Met, MetMount, MetRoot, RootState};
+use crate::met::{FileSystem, Met, MetMount, MetRoot, READ_ONLY_SUBVOLUME, RootState};
 use crate::proofs::Proofs;
 use crate::spec::Scope;
 use crate::text::ByteText;
 use crate::tree::{EntryKind, Root, Tree};
 use crate::walk::{self, Found, Listing, Live, LiveRoot, Mounts, Xattrs};
+use crate::way::Way;
 
 use assemble::Links;
 use reading::Reading;
@@ -58,6 +59,8 @@ pub(crate) struct Scan<'a> {
 pub(crate) struct Walked {
     pub(crate) root: LiveRoot,
     pub(crate) top: Live,
+    /// The links that led to it when it was opened.
+    way: Way,
     /// What the root is, unless it is a folder.
     pub(crate) itself: Option<(Xattrs, EntryKind)>,
     /// The root's own listing is the first. A folder that vanished has none.
@@ -80,8 +83,10 @@ impl Walked {
             state: self.state(),
             file_system: Some(file_system(&self.root, &self.top, mounts)),
             mounts: Vec::new(),
+            subvolumes: Vec::new(),
             passed: Vec::new(),
             behind: None,
+            way: self.way.links.clone(),
         };
         // On which mount each listed folder is.
         let mut at = vec![self.top.mount; self.listings.len()];
@@ -94,16 +99,27 @@ impl Walked {
             let Some(listing) = listing else { continue };
             met.passed.extend(listing.excluded.iter().map(|name| beneath(&listing.path, name)));
             let over_files = listing.covered.iter().map(|(name, mount)| (&name[..], *mount, false));
-            let mounted = |child: &&walk::Child| child.below.is_some() && child.live.mount != at[number];
-            let over_folders = listing.children.iter().filter(mounted).map(|child| {
-                let taken_in = child.below.is_some_and(|below| !below.mounted);
-                (listing.name(child), child.live.mount, taken_in)
-            });
+            let folders = || listing.children.iter().filter_map(|child| Some((child, child.below?)));
+            let over_folders = folders()
+                .filter(|(child, _)| child.live.mount != at[number])
+                .map(|(child, below)| (listing.name(child), child.live.mount, !below.mounted));
             met.mounts.extend(over_files.chain(over_folders).map(|(name, mount, taken_in)| {
                 let path = beneath(&listing.path, name);
                 MetMount { path, kind: kind(mount), taken_in }
             }));
+            for (child, below) in folders().filter(|(_, below)| below.subvolume) {
+                let path = beneath(&listing.path, listing.name(child));
+                match below.mounted {
+                    true => met.mounts.push(MetMount {
+                        path,
+                        kind: READ_ONLY_SUBVOLUME.to_owned(),
+                        taken_in: false,
+                    }),
+                    false => met.subvolumes.push(path),
+                }
+            }
         }
+        met.subvolumes.sort();
         met.passed.sort();
         met.mounts.sort_by(|a, b| a.path.cmp(&b.path));
         met
@@ -150,6 +166,11 @@ impl Scan<'_> {
             links.count(walked);
             self.write_cache(walked);
         }
+        // What was read is told by the way that led there, so that must not have become another in the meantime.
+        if let Some(moved) = roots.iter().flatten().find(|walked| walked.way != Way::above(&walked.root.path))
+        {
+            return Err(CaptureError::Unstable { path: moved.root.path.clone() });
+        }
         let met = self.met(&roots);
         let mut tree = Tree::default();
         for (walked, path) in roots.into_iter().zip(self.scope.roots()) {
@@ -177,8 +198,10 @@ impl Scan<'_> {
                 state: RootState::Absent,
                 file_system: file_system_above(path, &mounts),
                 mounts: Vec::new(),
+                subvolumes: Vec::new(),
                 passed: Vec::new(),
                 behind: None,
+                way: Way::above(path).links,
             },
         };
         let roots = roots.iter().zip(self.scope.roots()).map(root).collect();
@@ -186,6 +209,7 @@ impl Scan<'_> {
     }
 
     fn walk(&self, path: &Path) -> Result<Option<Walked>, CaptureError> {
+        let way = Way::above(path);
         let Some((mut root, top)) = LiveRoot::open(path)? else { return Ok(None) };
         root.crosses = self.scope.takes_mounts_in();
         // What is mounted beneath may tell times apart less finely than the root does.
@@ -198,7 +222,7 @@ impl Scan<'_> {
             let listings = walk::walk(self.scope, &root, &top, cache.as_ref(), self.sink, self.cancel)?;
             let changed = listings.iter().flatten().any(|listing| listing.changed)
                 || listings.iter().any(Option::is_none);
-            return Ok(Some(Walked { root, top, itself: None, listings, grain, trust, changed }));
+            return Ok(Some(Walked { root, top, way, itself: None, listings, grain, trust, changed }));
         }
         let cached =
             cache.as_ref().and_then(Cache::top).filter(|cached| !cached.young && cached.live.is(&top));
@@ -206,7 +230,7 @@ impl Scan<'_> {
             cache.as_ref().zip(cached).and_then(|(cache, c)| cache.resolve(top.found, top.size, c.at));
         let itself = itself.filter(|(_, kind)| self.is_known(kind));
         let changed = itself.is_none();
-        Ok(Some(Walked { root, top, itself, listings: Vec::new(), grain, trust, changed }))
+        Ok(Some(Walked { root, top, way, itself, listings: Vec::new(), grain, trust, changed }))
     }
 
     fn is_known(&self, kind: &EntryKind) -> bool {

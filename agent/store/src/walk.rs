@@ -60,6 +60,7 @@ pub(crate) fn walk(
     let below = Below {
         listing: 0,
         mounted: false,
+        subvolume: false,
         mount: top.mount,
         group: cached.map(|cached| cached.at),
         trusted: cached.is_some_and(|cached| !cached.young && cached.live.is(top)),

@@ -5,9 +5,11 @@ mod bed;
 mod contract;
 
 mod back;
+mod links;
 mod ordinary;
 mod restore;
 mod space;
+mod subvolumes;
 mod taken;
 
 mod keep;

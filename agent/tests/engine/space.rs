@@ -26,6 +26,21 @@ impl Mount {
         }
         Some(Self(path.to_owned()))
     }
+
+    /// A btrfs in an image, which goes with the mount. None where there is none; that is said.
+    pub(crate) fn btrfs(path: &Path) -> Option<Self> {
+        std::fs::create_dir_all(path).expect("writable");
+        let (at, image) = (path.display(), path.with_extension("image"));
+        let image = image.display();
+        let made = shell(&format!(
+            "truncate -s 300M {image} && mkfs.btrfs -q {image} && mount -o loop {image} {at} && btrfs --version"
+        ));
+        let mounted = Self(path.to_owned());
+        if !made {
+            eprintln!("skipped: there is no btrfs here, or this user may not mount it");
+        }
+        made.then_some(mounted)
+    }
 }
 
 impl Drop for Mount {
@@ -34,7 +49,7 @@ impl Drop for Mount {
     }
 }
 
-fn shell(line: &str) -> bool {
+pub(crate) fn shell(line: &str) -> bool {
     let hook = Hook { program: Program::from_shell(line), timeout: Duration::from_secs(20) };
     host::run(&hook, &[], &Cancel::new()).is_ok_and(|finished| finished.exit == Exit::Code(0))
 }

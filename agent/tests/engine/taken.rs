@@ -12,15 +12,15 @@ use rfs_store::Cancel;
 use crate::bed::{Bed, capture, everything, order, restore, try_restore};
 use crate::space::Mount;
 
-fn reached(receipt: &Receipt) {
+pub(crate) fn reached(receipt: &Receipt) {
     assert_eq!(receipt.standing, Standing::Target, "{receipt:#?}");
 }
 
-fn with(choices: Choices, target: SnapshotId) -> Order {
+pub(crate) fn with(choices: Choices, target: SnapshotId) -> Order {
     Order { choices, ..order(target, everything()) }
 }
 
-fn notes_of_plan(engine: &Engine, target: SnapshotId) -> String {
+pub(crate) fn notes_of_plan(engine: &Engine, target: SnapshotId) -> String {
     engine.plan(target, &everything(), &Cancel::new()).expect("plans").notes.join("\n")
 }
 

@@ -64,6 +64,7 @@ fn cut(snapshot: SnapshotId) -> Outcome {
         bytes: ByteCount(1),
         stored: ByteCount(1),
         took: Duration::from_secs(1),
+        notes: Vec::new(),
     }
 }
 

@@ -209,6 +209,9 @@ pub struct Captured {
     pub new_bytes: ByteCount,
     /// How many entries it has.
     pub entries: u64,
+    /// What a person must know who trusts it, such as a path that is not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Where a host stands after a command that changes it.

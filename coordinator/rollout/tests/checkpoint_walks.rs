@@ -93,7 +93,14 @@ impl Agent {
                 let snapshot = SnapshotId(Digest::from_bytes([dice.below(250) as u8; 32]));
                 (self.snapshot, self.cut_at) = (Some(snapshot), Some(now));
                 let (bytes, new_bytes) = (ByteCount(1), ByteCount(1));
-                Answer::Captured(Captured { snapshot, cut_at: now, bytes, new_bytes, entries: 1 })
+                Answer::Captured(Captured {
+                    snapshot,
+                    cut_at: now,
+                    bytes,
+                    new_bytes,
+                    entries: 1,
+                    notes: Vec::new(),
+                })
             }
             StepKind::Finish | StepKind::Abandon => {
                 self.quiet_until = None;

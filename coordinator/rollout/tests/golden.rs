@@ -160,6 +160,7 @@ fn samples() -> Vec<Event> {
         bytes: ByteCount(10),
         new_bytes: ByteCount(3),
         entries: 2,
+        notes: Vec::new(),
     };
     let said = |step, answer| RollbackEvent::HostReported { at, host: web(), step, answer };
     let told = |step, answer| CheckpointEvent::HostReported { at, host: web(), step, answer };

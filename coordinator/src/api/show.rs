@@ -129,6 +129,7 @@ fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) 
         health: v1::Health::from(record.health).into(),
         evidence: record.evidence.clone(),
         finish_time: record.settled_at.map(to_wire_time),
+        notes: captured.map(|captured| captured.notes.clone()).unwrap_or_default(),
     }
 }
 

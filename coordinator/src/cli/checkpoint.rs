@@ -17,7 +17,7 @@ use super::error::CliError;
 use super::host::{Hosts, label};
 use super::names;
 use super::output::Output;
-use super::progress::counts;
+use super::progress::{counts, note_lines};
 use super::table::Table;
 use super::watch::{Shown, watch};
 use super::words::{self, id, paint};
@@ -295,6 +295,9 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
         ]);
     }
     output.table(&table)?;
+    for line in note_lines(checkpoint) {
+        output.line(line)?;
+    }
     Ok(Exit::Done)
 }
 

@@ -16,6 +16,7 @@ use rfs_proto::convert::from_wire_time;
 
 use super::duration::show_duration;
 
+pub(super) use checkpoint::note_lines;
 pub(super) use health::counts;
 pub(super) use rollback::outcome_lines;
 pub(super) use screen::Screen;

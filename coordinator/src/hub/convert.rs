@@ -9,6 +9,7 @@ use rfs_proto::convert::{
     FieldError, failure_reason, from_wire_duration, from_wire_time, optional_snapshot_id, parse, required,
     snapshot_id, standing, to_wire_duration,
 };
+use rfs_proto::notes::bounded;
 use rfs_proto::v1;
 use rfs_rollout::{
     Answer, Captured, Failure, HostCommand, PhaseTime, Report, Restored, Selection, Step, StepKind,
@@ -90,6 +91,8 @@ pub(super) fn report(
                 bytes: ByteCount(captured.bytes),
                 new_bytes: ByteCount(captured.new_bytes),
                 entries: captured.entries,
+                // A host's word is bounded here too, for it is stored for as long as the checkpoint is.
+                notes: bounded(&captured.notes),
             })
         }
         Outcome::Finished(_) => Answer::Finished,
@@ -179,6 +182,26 @@ mod tests {
         assert_eq!(sent.selection.map(|selection| selection.paths), Some(vec!["/srv/site".to_owned()]));
         let late = wire(0).timeout.map(|time| (time.seconds, time.nanos));
         assert_eq!(late, Some((0, 1_000_000)), "past its time, but not without one");
+    }
+
+    #[test]
+    fn what_a_capture_has_to_say_is_read_and_bounded() {
+        let captured = link::Captured {
+            snapshot: SnapshotId(Digest::from_bytes([1; 32])).to_string(),
+            cut_time: Some(rfs_proto::convert::to_wire_time(Timestamp(1))),
+            notes: std::iter::once("/srv/stie is not there".to_owned())
+                .chain((0..1000).map(|_| "n".repeat(10_000)))
+                .collect(),
+            ..Default::default()
+        };
+        match read(link::Step::Cut, Some(Outcome::Captured(captured))).expect("a good report").answer {
+            Answer::Captured(captured) => {
+                assert_eq!(captured.notes[0], "/srv/stie is not there");
+                let size: usize = captured.notes.iter().map(String::len).sum();
+                assert!(captured.notes.len() == 20 && size <= 20 * 300, "{size}");
+            }
+            other => panic!("not captured: {other:?}"),
+        }
     }
 
     #[test]

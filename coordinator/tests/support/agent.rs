@@ -380,6 +380,7 @@ impl State {
                     new_bytes: 1,
                     entries: 1,
                     duration: None,
+                    notes: Vec::new(),
                 })
             }
             Step::Finish | Step::Abandon | Step::Cancel => Outcome::Finished(link::Finished {}),

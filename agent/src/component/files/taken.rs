@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use rfs_model::ComponentName;
 use rfs_store::restore::PathSet;
 use rfs_store::text::{ByteText, encode};
-use rfs_store::{FileSystem, Met, MetRoot, Root, Tree};
+use rfs_store::{FileSystem, Met, MetMount, MetRoot, Root, Tree};
 
 use crate::component::ComponentError;
 
@@ -60,6 +60,7 @@ pub(super) fn common<'a>(
         for root in &target.roots {
             let now = met.root(&root.path);
             if let (Some(then), Some(now)) = (taken.root(&root.path), now) {
+                notes.extend(same_way(name, then, now, accepted)?);
                 same_file_system(name, then, now, accepted)?;
             }
         }
@@ -91,13 +92,39 @@ pub(super) fn common<'a>(
     let left_out = taken.map(not_ours).unwrap_or_default();
     let mounted = not_ours(met);
     for mount in &mounted {
-        beneath_a_mount(name, &mount.path, taken, &target, accepted)?;
+        beneath_a_mount(name, mount, taken, &target, accepted)?;
     }
     let named = |path: &ByteText| left_out.iter().any(|mount| mount.path == *path);
     let since = mounted.iter().filter(|mount| !named(&mount.path)).take(TOLD);
-    notes.extend(since.map(|mount| format!("{mount} is a mount and is left alone")));
+    notes.extend(since.map(|mount| format!("{} is {} and is left alone", mount.path, mount.what())));
     protect = protect.with_paths(left_out.iter().chain(&mounted).map(|mount| &mount.path.0[..]));
     Ok(Common { current, target, protect, notes })
+}
+
+/// Refuses a root that is reached by links which led elsewhere at the capture: it is another tree now. Where a person accepts
+/// it, says so.
+fn same_way(
+    name: &ComponentName,
+    then: &MetRoot,
+    now: &MetRoot,
+    accepted: &PathSet,
+) -> Result<Option<String>, ComponentError> {
+    let path = &then.path;
+    if then.place() == now.place() {
+        return Ok(None);
+    }
+    if accepted.holds(&path.0, &path.0) {
+        let (then, now) = (then.way(), now.way());
+        return Ok(Some(format!(
+            "{path} was reached through {then} at the capture; it is restored through {now}"
+        )));
+    }
+    Err(ComponentError::OtherWay {
+        component: name.clone(),
+        path: path.clone(),
+        then: then.way(),
+        now: now.way(),
+    })
 }
 
 /// Refuses a root that is another file system than at the capture: it may not have been mounted then, or is not now.
@@ -128,14 +155,15 @@ fn same_file_system(
     })
 }
 
-/// Refuses to leave out what the snapshot has beneath a path that is a mount now.
+/// Refuses to leave out what the snapshot has beneath a path that is a mount, or a read-only subvolume, now.
 fn beneath_a_mount(
     name: &ComponentName,
-    mount: &ByteText,
+    now: &MetMount,
     taken: Option<&Met>,
     target: &Tree,
     accepted: &PathSet,
 ) -> Result<(), ComponentError> {
+    let mount = &now.path;
     let was_mounted =
         taken.is_some_and(|taken| taken.mounts().any(|then| then.path == *mount && !then.taken_in));
     let root = target.roots.iter().find(|root| mount.0.starts_with(&root.path));
@@ -146,5 +174,7 @@ fn beneath_a_mount(
     if count == 0 || accepted.holds(&root.path, &mount.0) {
         return Ok(());
     }
-    Err(ComponentError::Covered { component: name.clone(), path: mount.clone(), count })
+    let undo = if now.is_subvolume() { "make it writable" } else { "unmount it" };
+    let (component, path) = (name.clone(), mount.clone());
+    Err(ComponentError::Covered { component, path, what: now.what(), undo, count })
 }

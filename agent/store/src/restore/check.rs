@@ -1,6 +1,7 @@
 //! Refuses trees that could steer a restore astray, and selections that mean nothing here.
 
 use super::error::PlanError;
+use super::near::near;
 use super::pattern::{PathSet, Selection, absolute, is_beneath, parent};
 use super::wanted::{find, is_folder};
 use crate::text::{ByteText, encode};
@@ -108,7 +109,9 @@ pub(super) fn check_selection(selection: &Selection, current: &Tree, target: &Tr
             return Err(PlanError::Outside { path: named.pattern.to_owned(), roots: roots.join(", ") });
         }
         if !named.is_in(current) && !named.is_in(target) {
-            return Err(PlanError::NotFound { path: named.pattern.to_owned() });
+            let (root, path) = named.places[0];
+            let near = near(&[&current.roots[root], &target.roots[root]], path);
+            return Err(PlanError::NotFound { path: named.pattern.to_owned(), near });
         }
     }
     Ok(())

@@ -35,10 +35,12 @@ pub enum PlanError {
         roots: String,
     },
     /// A selected path is neither live nor in the snapshot.
-    #[error("{path} is neither in the snapshot nor on the host; look for it with `rfs-agent snapshots show`")]
+    #[error("{path} is neither in the snapshot nor on the host; {near}")]
     NotFound {
         /// What was selected.
         path: String,
+        /// What a person may have meant.
+        near: String,
     },
     /// A path can't be both: it is kept as it is, and the target has something else in its place or above it.
     #[error(

@@ -59,6 +59,7 @@ mod check;
 mod diff;
 mod inodes;
 mod line;
+mod near;
 mod plan;
 mod wanted;
 

@@ -100,6 +100,37 @@ impl Live {
     }
 }
 
+/// A btrfs subvolume that stands as a folder in another one. It is no mount, yet it has its own inodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subvolume {
+    /// Its content is captured and restored as that of any folder.
+    Writable,
+    /// Nothing in it can be changed, as in snapper's snapshots.
+    ReadOnly,
+}
+
+impl Subvolume {
+    /// Whether a folder is the top of a subvolume; where that cannot be told it is a folder.
+    pub(crate) fn at(folder: BorrowedFd<'_>, name: &std::ffi::CStr, live: &Live) -> Option<Self> {
+        const BTRFS: u64 = 0x9123_683e;
+        // The top of every subvolume has this number, and nothing else on that file system has.
+        const TOP: u64 = 256;
+        if live.ino != TOP {
+            return None;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = fs::openat(folder, name, flags, Mode::empty()).ok()?;
+        let kind = fs::fstatfs(&top).ok()?.f_type as u64 & 0xffff_ffff;
+        // A root that is read-only as a whole is captured with all that is in it.
+        let is_read_only = || denies_writes(top.as_fd()) && !denies_writes(folder);
+        (kind == BTRFS).then(|| if is_read_only() { Self::ReadOnly } else { Self::Writable })
+    }
+}
+
+fn denies_writes(folder: BorrowedFd<'_>) -> bool {
+    fs::accessat(folder, c".", fs::Access::WRITE_OK, AtFlags::empty()) == Err(Errno::ROFS)
+}
+
 fn wanted() -> StatxFlags {
     StatxFlags::BASIC_STATS | StatxFlags::MNT_ID
 }

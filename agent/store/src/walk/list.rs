@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use rfs_model::Digest;
 use rustix::fs::RawDir;
 
-use super::beneath::{self, Found, Live, Xattrs};
+use super::beneath::{self, Found, Live, Subvolume, Xattrs};
 use super::{Job, Walk, full_path, swapped, vanished};
 use crate::cache::Group;
 use crate::content::WHOLE;
@@ -49,8 +49,10 @@ pub(crate) struct Child {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Below {
     pub(crate) listing: u32,
-    /// Something is mounted there, which is not ours.
+    /// Something is mounted there, or nothing can be written there: it is not ours.
     pub(crate) mounted: bool,
+    /// It is the top of a btrfs subvolume.
+    pub(crate) subvolume: bool,
     /// The mount that it is on. Another one over a file in it is not followed.
     pub(crate) mount: u64,
     /// Its group in the cache.
@@ -167,15 +169,19 @@ impl Listing {
         }
         let start = self.names.len() as u32;
         self.names.extend_from_slice(bytes);
-        let name = (start, self.names.len() as u32);
+        let place = (start, self.names.len() as u32);
+        let subvolume = if is_folder && !is_mount { Subvolume::at(folder, name, &live) } else { None };
+        // No snapshot can be put back into a read-only one: it is a snapshot of another tool itself.
+        let is_read_only = subvolume == Some(Subvolume::ReadOnly);
         let below = is_folder.then(|| Below {
             listing: walk.queue.number(),
-            mounted: is_mount && !walk.scope.takes_mounts_in(),
+            mounted: (is_mount && !walk.scope.takes_mounts_in()) || is_read_only,
+            subvolume: subvolume.is_some(),
             mount: live.mount,
             group: None,
             trusted: false,
         });
-        self.children.push(Child { name, live, resolved: None, held: None, below });
+        self.children.push(Child { name: place, live, resolved: None, held: None, below });
         Ok(())
     }
 

@@ -210,7 +210,13 @@ fn a_selection_that_means_nothing_here_is_refused() {
         &only(&["typo"]),
         "a=1",
         "a=2",
-        &["typo is neither in the snapshot nor on the host; look for it with `rfs-agent snapshots show`"],
+        &["typo is neither in the snapshot nor on the host; nearest is /srv"],
+    );
+    check_with(
+        &only(&["a/indx"]),
+        "a/ a/index=1",
+        "a/ a/index=2",
+        &["a/indx is neither in the snapshot nor on the host; near it: /srv/a/index"],
     );
 }
 

@@ -107,6 +107,7 @@ impl Play {
                     bytes: ByteCount(10),
                     new_bytes: ByteCount(5),
                     entries: 2,
+                    notes: vec!["/srv/stie is not there".into()],
                 };
                 (StepKind::Cut, Answer::Captured(captured))
             }

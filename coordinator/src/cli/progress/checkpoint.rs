@@ -4,11 +4,14 @@ use rfs_link::Exit;
 use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
 
-use super::{Told, Watched, elapsed, in_order};
+use super::{Told, Watched, elapsed, in_order, names};
 use crate::cli::duration::show_wire;
 use crate::cli::rollback::health_lines;
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, id, paint};
+
+/// How many notes of all hosts are printed before they are cut short.
+const NOTES: usize = 40;
 
 impl Watched for v1::Checkpoint {
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
@@ -71,6 +74,7 @@ impl Watched for v1::Checkpoint {
                 let why = host.failure.as_ref().map_or("not captured", |failure| failure.message.as_str());
                 lines.push(format!("  {}: {why}", host.host));
             }
+            lines.extend(note_lines(self));
             let next = format!(
                 "put right what is named and take another: rfs checkpoint create; details: rfs checkpoint show {}",
                 id(&self.name)
@@ -85,10 +89,33 @@ impl Watched for v1::Checkpoint {
         if self.snapshots.iter().any(|host| host.health() != v1::Health::Good) {
             lines.extend(health_lines(self));
         }
+        lines.extend(note_lines(self));
         let go_back = format!("rfs rollback plan --checkpoint {}", id(&self.name));
         lines.push(format!("{} {go_back}", paint::label("to go back:")));
         lines
     }
+}
+
+/// What hosts had to say of what they captured, such as a path that is not there: each sentence once, with its hosts.
+pub(in crate::cli) fn note_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
+    let mut hosts_by_note: Vec<(&str, Vec<&str>)> = Vec::new();
+    for host in &checkpoint.snapshots {
+        for note in &host.notes {
+            match hosts_by_note.iter_mut().find(|(known, _)| known == note) {
+                Some((_, hosts)) => hosts.push(&host.host),
+                None => hosts_by_note.push((note, vec![&host.host])),
+            }
+        }
+    }
+    let more = hosts_by_note.len().saturating_sub(NOTES);
+    let line =
+        |(note, hosts): &(&str, Vec<&str>)| format!("{} {}: {note}", paint::label("note:"), names(hosts));
+    let mut lines: Vec<String> = hosts_by_note.iter().take(NOTES).map(line).collect();
+    if more > 0 {
+        let all = format!("rfs checkpoint show {} --output json", id(&checkpoint.name));
+        lines.push(format!("… and {more} more notes; all of them: {all}"));
+    }
+    lines
 }
 
 fn rank(state: host_snapshot::State) -> u8 {
@@ -171,5 +198,22 @@ mod tests {
             ["checkpoints/c is incomplete; it is no target for a rollback", "  db: /var/lib/rfs is full",]
         );
         assert_eq!(watched.verdict(), Some(Exit::Failed));
+    }
+    #[test]
+    fn what_hosts_captured_and_had_to_say_of_it_is_named_with_the_hosts() {
+        let mut watched = v1::Checkpoint {
+            name: "checkpoints/c".into(),
+            state: checkpoint::State::Complete.into(),
+            snapshots: ["web-1", "web-2"].map(|name| host(name, host_snapshot::State::Durable)).into(),
+            ..Default::default()
+        };
+        watched.snapshots[0].notes = vec!["/srv/stie is not there".into(), "/srv/x is empty".into()];
+        watched.snapshots[1].notes = vec!["/srv/stie is not there".into()];
+        let closing = plain(watched.closing());
+        for line in ["note: web-1, web-2: /srv/stie is not there", "note: web-1: /srv/x is empty"] {
+            assert!(closing.iter().any(|told| told == line), "{closing:?}");
+        }
+        watched.snapshots[0].notes = (0..500).map(|number| number.to_string()).collect();
+        assert_eq!(note_lines(&watched).len(), NOTES + 1);
     }
 }

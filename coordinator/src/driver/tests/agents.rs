@@ -397,6 +397,7 @@ impl Agent {
                 bytes: ByteCount(10),
                 new_bytes: ByteCount(1),
                 entries: 1,
+                notes: Vec::new(),
             }),
             Step::Finish | Step::Abandon => Answer::Finished,
             Step::Apply { .. } if self.manner == Manner::Fails => {
