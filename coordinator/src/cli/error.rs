@@ -78,7 +78,7 @@ fn show_failure(failure: &Failure, format: Format) {
             anstream::eprintln!("  {field}: {description}");
         }
     }
-    anstream::eprintln!("{} {}", paint::label("next:"), plain::lines(&failure.next_step()));
+    anstream::eprintln!("{} {}", paint::label("next:"), plain::lines(failure.next_step()));
 }
 
 impl From<Failure> for CliError {
