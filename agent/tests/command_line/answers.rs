@@ -104,7 +104,7 @@ fn every_failure_has_its_code_and_says_what_to_type_next() {
 
     let config = host.read("agent.toml");
     host.write("agent.toml", &config.replace("kind = \"files\"", "kind = \"file\""));
-    failed(&host.run(&["status"]), 2, "kind = \"file\"\n  |        ^^^^^^", "correct it");
+    failed(&host.run(&["status"]), 2, "kind = \"file\"\n    |        ^^^^^^", "correct it");
     host.write("agent.toml", &config);
     std::fs::rename(host.file("agent.toml"), host.file("elsewhere")).expect("renames");
     failed(&host.run(&["status"]), 2, "cannot read", "name the configuration with --config");

@@ -1,6 +1,7 @@
 //! Certificates, keys and roots change under a running server and its clients.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -152,6 +153,7 @@ fn credentials_that_cannot_be_used_say_which_file_and_what_to_do() {
     let no_identity = fleet.forge("odd", |_| {});
     let empty = fleet.path("empty");
     fs::write(&empty, "").expect("a file");
+    fs::set_permissions(&empty, fs::Permissions::from_mode(0o600)).expect("closed to others");
     let check = |files: Credentials, expected: &str| {
         let error = LiveCredentials::open(files, Arc::new(SystemClock)).expect_err("must not be usable");
         let text = format!("{}; {}", rfs_link::Chain(&error), error.next_step());
