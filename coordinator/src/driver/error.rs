@@ -86,6 +86,18 @@ pub enum OperationError {
     /// No host is at the rollback's target with a backup.
     #[error("rollback {0} has left no host changed, so there is nothing to undo")]
     NothingToUndo(RollbackId),
+    /// Chosen hosts have obeyed what the rollback's history does not know, so their way back is in none.
+    #[error(
+        "the history of rollback {of} is of a store that was put back, and does not know the way back of: {hosts}"
+    )]
+    WayUnknown {
+        /// The rollback.
+        of: RollbackId,
+        /// Which hosts.
+        hosts: String,
+        /// The chosen hosts whose way back is known.
+        known: Vec<String>,
+    },
     /// The checkpoint must stay.
     #[error("checkpoint {id} stays: {why}")]
     InUse {
@@ -147,6 +159,7 @@ impl OperationError {
             Self::Incomplete { .. } | Self::Dropped { .. } => Reason::CheckpointIncomplete,
             Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
             Self::StillAtWork { .. } => Reason::HostBusy,
+            Self::WayUnknown { .. } => Reason::StoreRewound,
             Self::InUse { .. } => Reason::CheckpointInUse,
             Self::HostBusy { .. } => Reason::HostBusy,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
@@ -176,6 +189,7 @@ impl OperationError {
             | Self::StillAtWork { .. }
             | Self::MovedOn(_)
             | Self::NothingToUndo(_)
+            | Self::WayUnknown { .. }
             | Self::Impasse(_)
             | Self::InUse { .. }
             | Self::HostBusy { .. }
@@ -221,6 +235,14 @@ impl OperationError {
             | Self::Refused(_)
             | Self::Overloaded
             | Self::Store(_) => None,
+            Self::WayUnknown { known, .. } => Some(match known.len() {
+                1..=8 => {
+                    format!("look at where they are; undo it for the others: --host {}", known.join(","))
+                }
+                many => {
+                    format!("look at where they are; undo it for the {many} others with --host or --selector")
+                }
+            }),
             Self::Dropped { held, id, .. } => Some(match held.len() {
                 0 => "see the others with: rfs checkpoint list".to_owned(),
                 // Few enough to be typed.

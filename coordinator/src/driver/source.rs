@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Timestamp};
+use rfs_model::{CheckpointId, HostId, OperationId, Reason, RollbackId, SnapshotId, Timestamp};
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
 use rfs_rollout::plan::{Impasse, impasse};
-use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan};
+use rfs_rollout::rollback::Rollback;
+use rfs_rollout::{
+    Command, Failure, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names,
+};
 
 use super::error::OperationError;
 use super::operations::Shared;
@@ -51,11 +54,42 @@ pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Resul
     };
     let fleet = FleetView { hosts: views(shared).await?, targets };
     let plan = plan(request, &fleet)?;
-    if let Source::Checkpoint(id) = request.source {
-        all_are_held(shared, id, &plan).await?;
+    match request.source {
+        Source::Checkpoint(id) => all_are_held(shared, id, &plan).await?,
+        Source::Undo(of) => {
+            if let Some(Undone { operation: Operation::Rollback(rollback), .. }) = &undone {
+                all_ways_are_known(of, rollback, request, &fleet, &plan)?;
+            }
+        }
     }
     let impasse = impasse(&plan, &request.policy.gate, &fleet);
     Ok(Planned { plan, undone, impasse })
+}
+
+/// After the store was put back to an older copy, a host may have been changed by what its history does not know: an undo that
+/// left it out without a word would succeed over a host that nobody brought back.
+fn all_ways_are_known(
+    of: RollbackId,
+    rollback: &Rollback,
+    request: &RollbackRequest,
+    fleet: &FleetView,
+    plan: &Plan,
+) -> Result<(), OperationError> {
+    let overtaken = |failure: &Failure| failure.reason == Reason::StoreRewound;
+    let chosen = |name: &HostId| {
+        fleet.hosts.get(name).is_some_and(|view| request.selector.matches(name, &view.labels))
+    };
+    let unknown: Vec<&str> = rollback
+        .hosts
+        .iter()
+        .filter(|(name, host)| host.failure.as_ref().is_some_and(overtaken) && chosen(name))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let known = plan.targets.keys().map(HostId::to_string).collect();
+    Err(OperationError::WayUnknown { of, hosts: some_names(unknown.into_iter()), known })
 }
 
 /// The hosts that are known, as a plan sees them.

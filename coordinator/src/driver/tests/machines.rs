@@ -180,6 +180,18 @@ async fn a_rollback_in_a_store_that_was_put_back_is_compared_before_anything_is_
     bed.check(&after, id, "a1 passed | b1 lost | paused").await;
     assert_eq!(after.failure_of(id, "b").await.0, Reason::StoreRewound);
     assert_eq!(bed.sent(), sent, "nothing is sent");
+
+    // The way back of b is in no history any more, so an undo of everything would succeed and leave it where it is.
+    after.person(id, PersonAction::Abort).await.expect("it is paused");
+    bed.pass(&after, id, 0).await;
+    let mut undo = rollback_request(Source::Undo(id));
+    let refused = after.operations.create_rollback(undo.clone(), None).await.expect_err("b is left out");
+    let failure = refused.failure("spec");
+    assert_eq!(failure.reason, Reason::StoreRewound);
+    assert!(failure.message.ends_with("does not know the way back of: b"), "{}", failure.message);
+    assert_eq!(failure.next_step(), "look at where they are; undo it for the others: --host a");
+    undo.selector.hosts.insert(host("a"));
+    after.operations.create_rollback(undo, None).await.expect("b is left out on purpose");
 }
 
 #[tokio::test]
