@@ -1,6 +1,6 @@
 //! One face for both kinds of operation: replay, decide, evolve, wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rfs_model::{HostId, OperationId, Timestamp};
@@ -76,6 +76,8 @@ pub enum Operation {
 pub struct Work {
     /// The one command that each host should be at. Those without a connection get it when they are back.
     pub commands: BTreeMap<HostId, HostCommand>,
+    /// Hosts for which generations are to be reserved, for another attempt.
+    pub reserve: BTreeSet<HostId>,
     /// When a [`crate::Command::Tick`] is due.
     pub wake_at: Option<Timestamp>,
 }

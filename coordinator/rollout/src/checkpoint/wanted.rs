@@ -15,7 +15,7 @@ impl Checkpoint {
             return Work::default();
         }
         let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
-        Work { commands: commands.collect(), wake_at: self.wake_at() }
+        Work { commands: commands.collect(), wake_at: self.wake_at(), ..Work::default() }
     }
 
     fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {

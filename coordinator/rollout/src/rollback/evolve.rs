@@ -34,6 +34,9 @@ impl Rollback {
                 instance: presence.instance,
                 contested: None,
                 phase: HostPhase::Untouched,
+                attempt: 1,
+                fallback: HostPhase::Unchanged,
+                late: false,
                 restore: None,
                 heard_late: None,
                 started_at: None,
@@ -164,7 +167,7 @@ impl Rollback {
             RollbackEvent::HostFailed { host, failure, .. } => {
                 self.host(at, host, |host| {
                     host.phase =
-                        if host.phase.at_target() { HostPhase::Unhealthy } else { HostPhase::Unchanged };
+                        if host.phase.at_target() { HostPhase::Unhealthy } else { host.fallback.clone() };
                     host.failure = Some(failure.clone());
                 });
             }
@@ -172,14 +175,36 @@ impl Rollback {
             RollbackEvent::HostSkipped { host, .. } => {
                 self.host(at, host, |host| host.phase = HostPhase::Skipped);
             }
+            RollbackEvent::Retried { hosts, .. } => {
+                self.resume(at);
+                for host in hosts {
+                    self.acknowledged.remove(host);
+                    if let Some(host) = self.hosts.get(host) {
+                        // Its verdict is open again.
+                        self.waves[host.wave.get()].failed_at = None;
+                    }
+                    let late = self.outcome().is_some();
+                    self.host(at, host, |host| host.try_again(late));
+                }
+            }
+            RollbackEvent::HostReturned { host, .. } => {
+                self.host(at, host, |host| host.try_again(true));
+            }
+            RollbackEvent::HostGranted { host, generation, .. } => {
+                self.host(at, host, |host| {
+                    host.generation = *generation;
+                    host.phase = HostPhase::Untouched;
+                });
+            }
+            RollbackEvent::Withdrawn { .. } => {
+                self.hosts.values_mut().filter(|host| host.pending()).for_each(HostRecord::withdraw);
+            }
             RollbackEvent::HostSuperseded { host, .. } => {
                 self.host(at, host, |host| host.phase = HostPhase::Superseded);
             }
             RollbackEvent::Undone { by, .. } => {
                 self.undone_by = Some(*by);
-                for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
-                    host.phase = HostPhase::Superseded;
-                }
+                self.hosts.values_mut().filter(|host| host.pending()).for_each(HostRecord::withdraw);
             }
             RollbackEvent::HostReverting { host, deadline, .. } => {
                 self.host(at, host, |host| {
@@ -200,10 +225,17 @@ impl Rollback {
             }
             RollbackEvent::Paused { cause, .. } => {
                 if let Phase::Running { direction } | Phase::Paused { direction, .. } = &self.phase {
-                    self.phase = Phase::Paused { direction: direction.clone(), cause: cause.clone() };
+                    let (direction, cause) = (direction.clone(), cause.clone());
+                    self.phase = Phase::Paused { direction, cause, since: at };
                 }
             }
-            RollbackEvent::Resumed { .. } => self.resume(at),
+            RollbackEvent::Resumed { .. } => {
+                let failed = matches!(&self.phase, Phase::Paused { cause: PauseCause::Failed(_), .. });
+                self.resume(at);
+                if failed {
+                    self.acknowledge();
+                }
+            }
             RollbackEvent::Promoted { by, .. } => {
                 self.resume(at);
                 self.acknowledge();
@@ -229,6 +261,7 @@ impl Rollback {
                 self.phase = Phase::Finished { outcome: *outcome, cause: cause.clone(), at };
                 if *outcome != Outcome::Partial {
                     self.leave_skipped();
+                    self.leave_retried();
                 }
             }
         }
@@ -243,14 +276,10 @@ impl Rollback {
     }
 
     fn resume(&mut self, at: Timestamp) {
-        let Phase::Paused { direction, cause } = &self.phase else { return };
-        let (direction, cause) = (direction.clone(), cause.clone());
-        self.phase = Phase::Running { direction };
+        let Phase::Paused { direction, .. } = &self.phase else { return };
+        self.phase = Phase::Running { direction: direction.clone() };
         self.bounded_from = at;
         self.progress_at = at;
-        if matches!(cause, PauseCause::Failed(_)) {
-            self.acknowledge();
-        }
     }
 
     fn acknowledge(&mut self) {
@@ -276,6 +305,14 @@ impl Rollback {
             }
         }
         self.leave_skipped();
+        self.leave_retried();
+    }
+
+    /// Hosts that were to be tried again stay as they are.
+    fn leave_retried(&mut self) {
+        for host in self.hosts.values_mut().filter(|host| host.phase.waits() && host.attempt > 1) {
+            host.phase = host.fallback.clone();
+        }
     }
 
     fn leave_skipped(&mut self) {
@@ -304,6 +341,44 @@ impl HostRecord {
     fn stop(&mut self, deadline: Timestamp) {
         self.told = StepKind::Cancel.generation(self.generation);
         self.phase = HostPhase::Cancelling { deadline };
+    }
+
+    /// Another attempt, once generations are reserved for it.
+    fn try_again(&mut self, late: bool) {
+        // A host that went back by itself has let its backup go.
+        if self.phase == HostPhase::Unchanged {
+            self.backup = None;
+        }
+        self.fallback = match self.phase {
+            HostPhase::Unhealthy | HostPhase::Lost => self.phase.clone(),
+            _ => HostPhase::Unchanged,
+        };
+        self.phase = HostPhase::Again;
+        self.attempt += 1;
+        self.late = late;
+        self.failure = None;
+        self.receipt = None;
+        self.restore = None;
+        self.heard_late = None;
+    }
+
+    /// It is not brought in line any more; one that is at work is told to stop.
+    fn withdraw(&mut self) {
+        match self.phase {
+            HostPhase::Applying { deadline } => self.stop(deadline),
+            HostPhase::Applied { .. } | HostPhase::Passed { .. } => self.late = false,
+            HostPhase::Cancelling { .. } | HostPhase::Reverting { .. } => {}
+            HostPhase::Untouched
+            | HostPhase::Skipped
+            | HostPhase::Superseded
+            | HostPhase::Again
+            | HostPhase::Unhealthy
+            | HostPhase::Unchanged
+            | HostPhase::Lost
+            | HostPhase::Reverted
+            | HostPhase::RevertFailed
+            | HostPhase::Inconsistent => self.phase = HostPhase::Superseded,
+        }
     }
 
     /// Its health is unknown from now on, for the reason that `evidence` gives.
@@ -365,8 +440,9 @@ impl HostRecord {
             });
         }
         if let Answer::Restored(restored) = answer {
-            if step != StepKind::Revert && restored.backup.is_some() {
-                self.backup = restored.backup;
+            // Of several attempts the first backup counts: later ones may hold what an earlier attempt had made.
+            if step != StepKind::Revert {
+                self.backup = self.backup.or(restored.backup);
             }
             self.receipt = Some(restored.clone());
             self.restore = restored.restore.or(self.restore);
@@ -395,7 +471,7 @@ impl HostRecord {
             (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
             _ => return None,
         };
-        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { HostPhase::Unchanged };
+        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { self.fallback.clone() };
         let phase = match answer {
             Answer::Restored(restored) => match restored.standing {
                 Standing::Target => target,

@@ -10,7 +10,9 @@ impl Rollback {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self) -> Work {
         let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
-        Work { commands: commands.collect(), wake_at: self.wake_at() }
+        let again = self.hosts.iter().filter(|(_, host)| host.phase == HostPhase::Again && host.connected);
+        let reserve = again.map(|(name, _)| name.clone()).collect();
+        Work { commands: commands.collect(), reserve, wake_at: self.wake_at() }
     }
 
     fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {
@@ -26,6 +28,7 @@ impl Rollback {
             HostPhase::Untouched
             | HostPhase::Skipped
             | HostPhase::Superseded
+            | HostPhase::Again
             | HostPhase::Applied { .. }
             | HostPhase::Passed { .. }
             | HostPhase::Unhealthy

@@ -219,7 +219,8 @@ impl Oracle {
             }
             HostPhase::Reverted => !truth.at(name, agent.before) && !is_at_backup(host, agent),
             HostPhase::Inconsistent => agent.content.is_some(),
-            HostPhase::Applying { .. }
+            HostPhase::Again
+            | HostPhase::Applying { .. }
             | HostPhase::Cancelling { .. }
             | HostPhase::Reverting { .. }
             | HostPhase::Lost

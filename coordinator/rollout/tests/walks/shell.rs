@@ -284,8 +284,14 @@ impl World {
 
     /// Asks the operation what should be in flight.
     fn wants(&mut self) {
-        let Work { commands, wake_at } = self.operation.wanted();
+        let Work { commands, wake_at, reserve } = self.operation.wanted();
         (self.coordinator.commands, self.coordinator.wake) = (commands, wake_at);
+        let grants = reserve.into_iter().map(|host| {
+            // Nobody else has the host, so the next ones that the store has come right after the last ones.
+            let generation = Generation(self.rollback().hosts[&host].generation.0 + GENERATIONS);
+            Command::Granted { host, generation }
+        });
+        self.coordinator.grants = grants.collect();
     }
 
     fn store(&mut self, events: Vec<Event>) {
@@ -329,6 +335,10 @@ impl World {
             }
         }
         self.coordinator.commands = commands;
+        let grants = std::mem::take(&mut self.coordinator.grants);
+        if !grants.is_empty() {
+            self.decide(grants);
+        }
     }
 
     /// Whether a host that is there, and knows more than the history, was not compared with it yet.

@@ -72,6 +72,8 @@ pub(super) struct Coordinator {
     pub(super) comparing: Option<(BTreeSet<HostId>, Timestamp)>,
     /// What should be in flight.
     pub(super) commands: BTreeMap<HostId, HostCommand>,
+    /// Generations that are reserved for other attempts.
+    pub(super) grants: Vec<Command>,
     /// When something is due, and not before when a deadline is looked at again that brought nothing about.
     pub(super) wake: Option<Timestamp>,
     pub(super) not_before: Option<Timestamp>,
@@ -311,6 +313,9 @@ impl World {
     fn person(&mut self) {
         if self.rollback().outcome().is_some() {
             if self.dice.percent(30) {
+                let action = PersonAction::Retry { hosts: BTreeSet::new() };
+                self.decide(vec![Command::Person(Person { who: "operator/alice".into(), action })]);
+            } else if self.dice.percent(30) {
                 let by = rfs_model::RollbackId::from_uuid(Uuid::from_u128(8));
                 self.decide(vec![Command::Undone(by)]);
             }
@@ -320,6 +325,7 @@ impl World {
             PersonAction::Pause,
             PersonAction::Resume,
             PersonAction::Resume,
+            PersonAction::Retry { hosts: BTreeSet::new() },
             PersonAction::Promote { wave: None },
             PersonAction::Abort,
         ]);
