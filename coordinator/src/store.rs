@@ -19,7 +19,7 @@ pub mod sqlite;
 pub use contract::{
     Anchor, Append, AppendError, Aside, Begin, CreateError, Created, HeldChanges, HeldSnapshots, HostRow,
     HostSeen, ListQuery, NewOperation, OperationKind, OperationRow, Page, PageToken, Position, RequestKey,
-    Store, StoreError, StoredEvent,
+    Reserved, Store, StoreError, StoredEvent,
 };
 pub use machines::{Contest, Machine, Machines};
 pub use sqlite::SqliteStore;

@@ -1,5 +1,6 @@
 //! Wire ⇄ model, with errors that name the field.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prost_types::Timestamp as WireTime;
@@ -165,13 +166,18 @@ pub fn labels(path: &str, wire: std::collections::HashMap<String, String>) -> Re
     Ok(wire.into_iter().collect())
 }
 
+/// Reads names of hosts.
+pub fn hosts(path: &str, wire: &[String]) -> Result<BTreeSet<HostId>, FieldError> {
+    bounds::count(path, wire.len(), bounds::MANY)?;
+    let host = |(i, name): (usize, &String)| parse(&format!("{path}[{i}]"), name);
+    wire.iter().enumerate().map(host).collect()
+}
+
 /// Reads a selector; absent means every host.
 pub fn selector(path: &str, wire: Option<v1::Selector>) -> Result<Selector, FieldError> {
     let wire = wire.unwrap_or_default();
-    bounds::count(&format!("{path}.hosts"), wire.hosts.len(), bounds::MANY)?;
-    let host = |(i, name): (usize, &String)| parse(&format!("{path}.hosts[{i}]"), name);
     Ok(Selector {
-        hosts: wire.hosts.iter().enumerate().map(host).collect::<Result<_, _>>()?,
+        hosts: hosts(&format!("{path}.hosts"), &wire.hosts)?,
         labels: labels(&format!("{path}.labels"), wire.labels)?,
     })
 }

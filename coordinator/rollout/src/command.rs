@@ -1,5 +1,6 @@
 //! What happens to an operation: hosts come, go and report; people decide; time passes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rfs_model::{Generation, HostId, InstanceId, Reason, RollbackId, SnapshotId, Timestamp};
@@ -44,11 +45,23 @@ pub enum Command {
     Tick,
     /// A person decided.
     Person(Person),
+    /// Generations were reserved for another attempt on the host; this is the first of them.
+    Granted {
+        /// The host.
+        host: HostId,
+        /// The first of its new generations.
+        generation: Generation,
+    },
     /// Another operation owns the host now, so this one must not bring it in line any more.
     Superseded(HostId),
     /// Another rollback undoes this one, so that no host must come in line with it any more. Nothing while it runs, or while
     /// one of its hosts is at work.
-    Undone(RollbackId),
+    Undone {
+        /// Which.
+        by: RollbackId,
+        /// Which hosts it is about; none means all of them.
+        hosts: Option<BTreeSet<HostId>>,
+    },
 }
 
 /// A host that has a connection, as it introduced itself.
@@ -81,19 +94,25 @@ pub struct Person {
 }
 
 /// What a person can do to a running operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonAction {
     /// Start no further host; hosts at work finish.
     Pause,
     /// Go on after a pause. Hosts that have failed stay as they are and are not counted again.
     Resume,
+    /// Try hosts again that failed, were lost or stayed as they were, each as a new attempt. Resumes, too.
+    Retry {
+        /// Which; none means every host that failed and is not at neither state.
+        hosts: BTreeSet<HostId>,
+    },
     /// Take the present wave's gate as passed once its hosts are not at work any more. Resumes, too.
     Promote {
         /// The wave that was seen, so that a repetition does not promote the next one; none means whichever is present.
         wave: Option<WaveIndex>,
     },
-    /// End the operation: hosts at work go back to where they were, no other host starts.
+    /// End the operation: hosts at work go back to where they were, no other host starts. One that is over and still waits
+    /// for hosts that were left out waits no longer.
     Abort,
 }
 
@@ -102,6 +121,7 @@ impl fmt::Display for PersonAction {
         f.pad(match self {
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Retry { .. } => "retry",
             Self::Promote { .. } => "promote",
             Self::Abort => "abort",
         })
@@ -127,6 +147,17 @@ pub enum Refusal {
         /// The state in words.
         state: &'static str,
     },
+    /// The hosts that are to be tried again are not there, or have not failed.
+    #[error("cannot retry {host}: {why}")]
+    NotToBeRetried {
+        /// The host.
+        host: HostId,
+        /// Why not.
+        why: &'static str,
+    },
+    /// There is no host to try again.
+    #[error("cannot retry: no host has failed")]
+    NothingToRetry,
     /// Another wave is present than the one that was meant.
     #[error("cannot promote wave {meant}: {}", present_wave(.present))]
     OtherWave {
@@ -148,7 +179,11 @@ impl Refusal {
     /// For programs.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Finished { .. } | Self::WrongState { .. } | Self::OtherWave { .. } => Reason::WrongState,
+            Self::Finished { .. }
+            | Self::WrongState { .. }
+            | Self::NotToBeRetried { .. }
+            | Self::NothingToRetry
+            | Self::OtherWave { .. } => Reason::WrongState,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One face for both kinds of operation: replay, decide, evolve, wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rfs_model::{HostId, OperationId, Timestamp};
@@ -78,6 +78,8 @@ pub struct Work {
     pub commands: BTreeMap<HostId, HostCommand>,
     /// Hosts that pass once their health was measured again and found good, each from when on: to be looked at from then on.
     pub hear: BTreeMap<HostId, Timestamp>,
+    /// Hosts for which generations are to be reserved, for another attempt.
+    pub reserve: BTreeSet<HostId>,
     /// When a [`crate::Command::Tick`] is due.
     pub wake_at: Option<Timestamp>,
 }

@@ -206,6 +206,15 @@ pub struct Policy {
     /// person lets a paused rollback go on.
     #[serde(with = "crate::millis")]
     pub max_duration: Duration,
+    /// How long it may be paused before it ends as a person's task and gives its hosts free.
+    #[serde(with = "crate::millis", default = "Policy::a_day")]
+    pub max_pause: Duration,
+}
+
+impl Policy {
+    fn a_day() -> Duration {
+        Duration::from_secs(24 * 3600)
+    }
 }
 
 impl Default for Policy {
@@ -218,7 +227,8 @@ impl Default for Policy {
             max_rollback_time: Duration::from_secs(300),
             report_grace: Duration::from_secs(60),
             unreachable_after: Duration::from_secs(20),
-            max_duration: Duration::from_secs(24 * 3600),
+            max_duration: Self::a_day(),
+            max_pause: Self::a_day(),
         }
     }
 }

@@ -66,7 +66,7 @@ fn no_walk_breaks_an_invariant() {
 #[track_caller]
 fn catches(fault: Fault, invariant: &str) {
     let mut others = BTreeMap::new();
-    for seed in 0..2_000 {
+    for seed in 0..20_000 {
         let Err(panic) = std::panic::catch_unwind(|| World::walk(seed, Some(fault))) else { continue };
         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
         let text = text.lines().next().unwrap_or_default().to_owned();
@@ -76,7 +76,7 @@ fn catches(fault: Fault, invariant: &str) {
         }
         others.insert(seed, text);
     }
-    panic!("{fault:?} is not caught as {invariant} in 2,000 walks, but as {others:#?}");
+    panic!("{fault:?} is not caught as {invariant} in 20,000 walks, but as {others:#?}");
 }
 
 #[test]

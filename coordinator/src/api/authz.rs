@@ -125,6 +125,7 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/rfs.v1.RollbackService/ListRollbackEvents", R(Viewer)),
         ("/rfs.v1.RollbackService/PauseRollback", R(Operator)),
         ("/rfs.v1.RollbackService/ResumeRollback", R(Operator)),
+        ("/rfs.v1.RollbackService/RetryRollback", R(Operator)),
         ("/rfs.v1.RollbackService/PromoteRollback", R(Operator)),
         ("/rfs.v1.RollbackService/AbortRollback", R(Operator)),
         ("/rfs.v1.RollbackService/UndoRollback", R(Operator)),

@@ -72,6 +72,18 @@ impl Rollbacks {
         Ok(Response::new(self.shown(id).await?))
     }
 
+    /// The wave that is meant where none is named.
+    async fn only_wave(&self, name: &str) -> Result<WaveIndex, Status> {
+        let id = convert::rollback_id("name", name).map_err(invalid)?;
+        match self.shown(id).await?.waves.len() {
+            1 => Ok(WaveIndex(0)),
+            waves => {
+                let text = format!("is needed: the rollback has {waves} waves, and another one may be present by now");
+                Err(Failure::invalid("wave", text).into())
+            }
+        }
+    }
+
     /// The spec with the checkpoint that it means.
     async fn resolved(&self, spec: Option<v1::RollbackSpec>) -> Result<v1::RollbackSpec, Failure> {
         let mut spec = required("spec", spec).map_err(invalid)?;
@@ -300,6 +312,16 @@ impl RollbackService for Rollbacks {
         self.steer(&request.get_ref().name, who, PersonAction::Resume).await
     }
 
+    async fn retry_rollback(
+        &self,
+        request: Request<v1::RetryRollbackRequest>,
+    ) -> Result<Response<Rollback>, Status> {
+        let who = read::requester(&request)?;
+        let request = request.into_inner();
+        let hosts = convert::hosts("hosts", &request.hosts).map_err(invalid)?;
+        self.steer(&request.name, who, PersonAction::Retry { hosts }).await
+    }
+
     async fn promote_rollback(
         &self,
         request: Request<v1::PromoteRollbackRequest>,
@@ -308,9 +330,10 @@ impl RollbackService for Rollbacks {
         let request = request.into_inner();
         let wave = match request.wave {
             Some(0) => return Err(Failure::invalid("wave", "is counted from 1").into()),
-            wave => wave.map(|number| WaveIndex(number - 1)),
+            None => self.only_wave(&request.name).await?,
+            Some(number) => WaveIndex(number - 1),
         };
-        let action = PersonAction::Promote { wave };
+        let action = PersonAction::Promote { wave: Some(wave) };
         self.steer(&request.name, who, action).await
     }
 

@@ -260,8 +260,10 @@ fn waits_for(rollback: &Rollback, index: WaveIndex) -> String {
 fn progress(host: &HostId, record: &rollback::HostRecord, far: Option<&Progress>) -> v1::HostProgress {
     use rollback::HostPhase as P;
     let state = match record.phase {
-        P::Untouched => host_progress::State::Untouched,
-        P::Skipped | P::Superseded => host_progress::State::Skipped,
+        P::Untouched if record.attempt == 1 => host_progress::State::Untouched,
+        P::Untouched | P::Again => host_progress::State::Waiting,
+        P::Skipped => host_progress::State::Skipped,
+        P::Superseded => host_progress::State::Superseded,
         P::Applying { .. } => host_progress::State::Applying,
         P::Applied { .. } => host_progress::State::Applied,
         P::Passed { .. } => host_progress::State::Passed,
@@ -281,6 +283,7 @@ fn progress(host: &HostId, record: &rollback::HostRecord, far: Option<&Progress>
         snapshot: record.target.to_string(),
         backup: record.backup.map(|backup| backup.to_string()).unwrap_or_default(),
         generation: record.generation.0,
+        attempt: record.attempt,
         health: v1::Health::from(record.health.health).into(),
         health_time: Some(to_wire_time(record.health.since)),
         evidence: record.health.evidence.clone(),

@@ -68,8 +68,16 @@ pub(super) enum RollbackCommand {
     Watch(Which),
     /// Start no further host; hosts at work finish.
     Pause(Which),
-    /// Go on after a pause.
+    /// Go on after a pause. Hosts that failed stay as they are: retry tries them again.
     Resume(Which),
+    /// Try hosts again that failed, were lost or stayed as they were; goes on after a pause, too.
+    Retry {
+        #[command(flatten)]
+        which: Which,
+        /// Only this host; may be given again [default: every host that failed].
+        #[arg(long = "host", value_name = "NAME")]
+        hosts: Vec<String>,
+    },
     /// Take the present wave's gate as passed.
     Promote {
         #[command(flatten)]
@@ -78,7 +86,8 @@ pub(super) enum RollbackCommand {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         wave: Option<u32>,
     },
-    /// End it: hosts at work go back to where they were, no other host starts.
+    /// End it: hosts at work go back to where they were, no other host starts. One that is over and still waits for hosts
+    /// waits no longer.
     Abort(Which),
     /// Bring the changed hosts back to the backups that a rollback took.
     ///
@@ -166,6 +175,9 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
         RollbackCommand::Pause(which) => steer(&connection.open().await?, output, which, Steer::Pause).await,
         RollbackCommand::Resume(which) => {
             steer(&connection.open().await?, output, which, Steer::Resume).await
+        }
+        RollbackCommand::Retry { which, hosts } => {
+            steer(&connection.open().await?, output, which, Steer::Retry { hosts }).await
         }
         RollbackCommand::Promote { which, wave } => {
             steer(&connection.open().await?, output, which, Steer::Promote { wave }).await

@@ -107,9 +107,9 @@ pub(super) fn progress_state(state: host_progress::State) -> String {
     let word = progress_word(state);
     match state {
         S::Untouched | S::Unspecified => paint::faint(word),
-        S::Applying | S::Applied | S::Reverting => paint::doubt(word),
+        S::Waiting | S::Applying | S::Applied | S::Reverting => paint::doubt(word),
         S::Passed | S::Reverted => paint::good(word),
-        S::Unchanged | S::Unhealthy | S::Skipped | S::Lost | S::RevertFailed => paint::bad(word),
+        S::Unchanged | S::Unhealthy | S::Skipped | S::Superseded | S::Lost | S::RevertFailed => paint::bad(word),
         S::Inconsistent => paint::alarm("INCONSISTENT"),
     }
 }

@@ -188,8 +188,10 @@ async fn created(
             if let Some(begun) = events.first().and_then(Operation::begin) {
                 log::begun(&begun);
             }
-            // Operations that are over may still wait for hosts that they left out; those are this one's now.
-            for host in hosts {
+            // Operations that are over may still wait for hosts that they left out; those are this one's now, if it changes
+            // them.
+            let changed = matches!(events.first(), Some(Event::Rollback(_))).then_some(hosts);
+            for host in changed.into_iter().flatten() {
                 shared.directory.of_host(host).iter().for_each(|mailbox| mailbox.superseded(host.clone()));
             }
             if let Some(mailbox) = undone.and_then(|undone| shared.directory.find(undone)) {

@@ -183,8 +183,10 @@ fn handed_over(before: &Operation, after: &Operation) -> (BTreeMap<HostId, Gener
     if !after.finished() {
         return Default::default();
     }
+    let (given, still) = (view::to_be_granted(before), view::to_be_granted(after));
     let (before, after) = (view::owned(before), view::owned(after));
-    let release = before.keys().filter(|host| !after.contains_key(*host)).cloned().collect();
+    let release = before.keys().chain(&given).filter(|host| !after.contains_key(*host) && !still.contains(*host));
+    let release = release.cloned().collect();
     let claim = after.into_iter().filter(|(host, _)| !before.contains_key(host)).collect();
     (claim, release)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
 use rfs_rollout::rollback::RETURN;
-use rfs_rollout::{Command, Connected, Event, Operation};
+use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -24,6 +24,7 @@ use super::inbox::{Batch, Inbox};
 use super::journal::{self, Appended, Journal, ReadError, Stopping};
 use super::operations::Shared;
 use super::view::{self, View};
+use crate::store::Reserved;
 
 /// The longest that the clock is not looked at while something is due.
 pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ const SHOW_PROGRESS: Duration = Duration::from_millis(200);
 const HEARD: Duration = Duration::from_millis(1500);
 /// How often hosts are looked at that pass once they were measured again.
 const HEAR_AGAIN: Duration = Duration::from_millis(250);
+/// When generations are asked for again that could not be had.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 /// When a deadline is looked at again that brought nothing about.
 const TICK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -151,6 +154,10 @@ struct Wake {
     idle: bool,
     /// Hosts that are looked at until they were measured again, each from when on.
     hear: BTreeMap<HostId, Timestamp>,
+    /// Hosts for which generations are to be reserved.
+    reserve: BTreeSet<HostId>,
+    /// Until when they could not be had.
+    reserve_at: Option<Instant>,
     /// A session took no more.
     send_again: bool,
     /// When the view is to show how far hosts are.
@@ -195,6 +202,11 @@ impl Driver {
             }
             self.reconcile();
             self.show();
+            let granted = self.reserve().await;
+            if !granted.is_empty() {
+                hand = Hand { seen: granted, ..Hand::default() };
+                continue;
+            }
             if !self.operation.open() && self.inbox.is_empty() {
                 return self.end();
             }
@@ -293,7 +305,8 @@ impl Driver {
             .values()
             .min()
             .map(|from| now + from.since(self.shared.clock.now()).clamp(HEAR_AGAIN, LOOK_AT_CLOCK));
-        [due, send_again, self.wake.show, compared, unheard, hear].into_iter().flatten().min()
+        let reserve = self.wake.reserve_at.filter(|_| !self.wake.reserve.is_empty());
+        [due, send_again, self.wake.show, compared, unheard, hear, reserve].into_iter().flatten().min()
     }
 
     fn look_at_everything(&mut self) -> Vec<Command> {
@@ -444,13 +457,16 @@ impl Driver {
     fn reconcile(&mut self) {
         self.wake.send_again = false;
         if self.rival.is_some() {
+            self.wake.reserve.clear();
             return;
         }
         let work = self.operation.wanted();
         (self.wake.due, self.wake.hear) = (work.wake_at, work.hear);
+        self.wake.reserve.clear();
         if self.is_comparing() {
             return;
         }
+        self.wake.reserve = work.reserve;
         self.sent.retain(|host, _| work.commands.contains_key(host));
         if self.progress.keys().any(|host| !work.commands.contains_key(host)) {
             Arc::make_mut(&mut self.progress).retain(|host, _| work.commands.contains_key(host));
@@ -468,6 +484,26 @@ impl Driver {
                 Err(SendError::NotConnected) => {}
             }
         }
+    }
+
+    /// Reserves generations for other attempts, and says what came of it. A host that another operation owns for now is
+    /// asked for again.
+    async fn reserve(&mut self) -> Vec<Command> {
+        if self.wake.reserve.is_empty() || self.wake.reserve_at.is_some_and(|at| at > Instant::now()) {
+            return Vec::new();
+        }
+        let reserved = self.shared.store.reserve(self.inbox.operation, &self.wake.reserve, GENERATIONS).await;
+        let reserved = reserved.unwrap_or_else(|error| {
+            warn!(operation = %self.inbox.operation, error = %Chain(&error), "cannot reserve generations; this is tried again");
+            BTreeMap::new()
+        });
+        let came = reserved.into_iter().filter_map(|(host, reserved)| match reserved {
+            Reserved::First(generation) => Some(Command::Granted { host, generation }),
+            Reserved::Busy(_) => None,
+            Reserved::Superseded => Some(Command::Superseded(host)),
+        });
+        self.wake.reserve_at = Some(Instant::now() + RESERVE_AGAIN);
+        came.collect()
     }
 
     fn note_progress(&mut self, progress: BTreeMap<HostId, Progress>) {

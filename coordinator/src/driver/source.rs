@@ -1,13 +1,13 @@
 //! What a rollback's targets come from, read and found fit; and why a checkpoint must stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rfs_model::{CheckpointId, HostId, OperationId, Reason, RollbackId, SnapshotId, Timestamp};
+use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Timestamp};
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
 use rfs_rollout::plan::{Impasse, impasse};
 use rfs_rollout::rollback::Rollback;
 use rfs_rollout::{
-    Command, Failure, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names,
+    Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names,
 };
 
 use super::error::OperationError;
@@ -22,13 +22,15 @@ const NAMED: usize = 3;
 pub(super) struct Undone {
     operation: Operation,
     position: Position,
+    /// Those that the undo was asked for; none means all.
+    hosts: Option<BTreeSet<HostId>>,
 }
 
 impl Undone {
     /// What it means to it that `by` undoes it. If it has moved on since it was read, that is for the store to find out.
     pub(super) fn aside(self, by: RollbackId, now: Timestamp) -> Aside {
-        let Self { operation, position } = self;
-        let events = operation.decide(&Command::Undone(by), now).unwrap_or_default();
+        let Self { operation, position, hosts } = self;
+        let events = operation.decide(&Command::Undone { by, hosts }, now).unwrap_or_default();
         let after = events.iter().fold(operation, Operation::evolve);
         Aside { operation: after.id(), expected: position, events, row: view::row(&after) }
     }
@@ -45,7 +47,7 @@ pub(super) struct Planned {
 
 /// Plans a rollback over the hosts that are known.
 pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Result<Planned, OperationError> {
-    let (targets, undone) = match request.source {
+    let (targets, mut undone) = match request.source {
         Source::Checkpoint(id) => (snapshots(shared, id).await?, None),
         Source::Undo(of) => {
             let (backups, undone) = backups(shared, of).await?;
@@ -53,6 +55,10 @@ pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Resul
         }
     };
     let fleet = FleetView { hosts: views(shared).await?, targets };
+    if let Some(undone) = undone.as_mut().filter(|_| request.selector != Default::default()) {
+        let chosen = fleet.hosts.iter().filter(|(name, view)| request.selector.matches(name, &view.labels));
+        undone.hosts = Some(chosen.map(|(name, _)| name.clone()).collect());
+    }
     let plan = plan(request, &fleet)?;
     match request.source {
         Source::Checkpoint(id) => all_are_held(shared, id, &plan).await?,
@@ -75,14 +81,13 @@ fn all_ways_are_known(
     fleet: &FleetView,
     plan: &Plan,
 ) -> Result<(), OperationError> {
-    let overtaken = |failure: &Failure| failure.reason == Reason::StoreRewound;
     let chosen = |name: &HostId| {
         fleet.hosts.get(name).is_some_and(|view| request.selector.matches(name, &view.labels))
     };
     let unknown: Vec<&str> = rollback
         .hosts
         .iter()
-        .filter(|(name, host)| host.failure.as_ref().is_some_and(overtaken) && chosen(name))
+        .filter(|(name, host)| host.overtaken && chosen(name))
         .map(|(name, _)| name.as_str())
         .collect();
     if unknown.is_empty() {
@@ -182,7 +187,7 @@ async fn backups(
     if backups.is_empty() {
         return Err(OperationError::NothingToUndo(of));
     }
-    Ok((backups, Undone { operation, position }))
+    Ok((backups, Undone { operation, position, hosts: None }))
 }
 
 /// An operation by its whole history.

@@ -203,6 +203,7 @@ fn short(phase: &HostPhase) -> &'static str {
         HostPhase::Untouched => "untouched",
         HostPhase::Skipped => "skipped",
         HostPhase::Superseded => "superseded",
+        HostPhase::Again => "again",
         HostPhase::Applying { .. } => "applying",
         HostPhase::Cancelling { .. } => "cancelling",
         HostPhase::Applied { .. } => "applied",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::checkpoint::{self, Checkpoint};
-use rfs_rollout::rollback::{self, Rollback};
+use rfs_rollout::rollback::{self, HostPhase, Rollback};
 use rfs_rollout::{CheckpointRequest, Operation, RollbackRequest, Source};
 use serde::{Deserialize, Serialize};
 
@@ -164,8 +164,19 @@ pub(super) fn connected(operation: &Operation) -> BTreeSet<HostId> {
     }
 }
 
+/// The hosts for which generations may have been reserved that are not in the history.
+pub(super) fn to_be_granted(operation: &Operation) -> BTreeSet<HostId> {
+    match operation {
+        Operation::Checkpoint(_) => BTreeSet::new(),
+        Operation::Rollback(rollback) => {
+            let again = rollback.hosts.iter().filter(|(_, host)| host.phase == HostPhase::Again);
+            again.map(|(name, _)| name.clone()).collect()
+        }
+    }
+}
+
 /// The hosts that an operation must own, each with the first generation that it holds there: all until it has an outcome,
-/// then those that are at work again.
+/// then those that are at work again, or are about to be.
 pub(super) fn owned(operation: &Operation) -> BTreeMap<HostId, Generation> {
     match operation {
         Operation::Checkpoint(checkpoint) => {
@@ -174,7 +185,7 @@ pub(super) fn owned(operation: &Operation) -> BTreeMap<HostId, Generation> {
         }
         Operation::Rollback(rollback) => {
             let over = rollback.outcome().is_some();
-            let hosts = rollback.hosts.iter().filter(|(_, host)| !over || host.phase.at_work());
+            let hosts = rollback.hosts.iter().filter(|(_, host)| !over || host.phase.at_work() || host.is_granted());
             hosts.map(|(name, host)| (name.clone(), host.generation)).collect()
         }
     }

@@ -27,6 +27,16 @@ pub trait Store: Send + Sync + 'static {
     /// Appends events at the position that they expect, with the changes of ownership that they bring.
     async fn append(&self, append: Append) -> Result<Position, AppendError>;
 
+    /// Reserves that many new generations on each host for another attempt of an operation, and takes the hosts for it. Only
+    /// where no other operation owns the host, and none has meant to change it since. Whoever is given a host and does not go
+    /// on with it releases it with the next append.
+    async fn reserve(
+        &self,
+        operation: OperationId,
+        hosts: &BTreeSet<HostId>,
+        generations: u64,
+    ) -> Result<BTreeMap<HostId, Reserved>, StoreError>;
+
     /// The whole history of an operation; empty if there is none of that id.
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError>;
 
@@ -151,6 +161,17 @@ pub struct NewOperation {
     pub aside: Option<Aside>,
 }
 
+/// What came of reserving generations on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserved {
+    /// The host is the operation's, and this is the first of the generations.
+    First(Generation),
+    /// Another operation, which does not change it, owns it for now.
+    Busy(OperationId),
+    /// Another operation has meant to change it since.
+    Superseded,
+}
+
 /// What the beginning of an operation writes into the history of another one.
 #[derive(Debug, Clone)]
 pub struct Aside {
@@ -194,7 +215,7 @@ pub struct Append {
     /// The operation's row after them, if it is another than before.
     pub row: Option<OperationRow>,
     /// Hosts that the operation takes again, each with the first generation that it holds there. Fails if another operation
-    /// owns the host or has owned it since.
+    /// owns the host or has meant to change it since.
     pub claim: BTreeMap<HostId, Generation>,
     /// Hosts that it owns no more.
     pub release: BTreeSet<HostId>,

@@ -30,7 +30,7 @@ use sqlx::sqlite::{
 
 use super::contract::{
     Anchor, Append, AppendError, CreateError, Created, HeldChanges, HeldSnapshots, HostRow, HostSeen,
-    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Store, StoreError, StoredEvent,
+    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
 };
 
 /// How long a statement waits for another process that holds the file.
@@ -101,6 +101,15 @@ impl Store for SqliteStore {
 
     async fn append(&self, append: Append) -> Result<Position, AppendError> {
         self.append_events(append).await
+    }
+
+    async fn reserve(
+        &self,
+        operation: OperationId,
+        hosts: &BTreeSet<HostId>,
+        generations: u64,
+    ) -> Result<BTreeMap<HostId, Reserved>, StoreError> {
+        self.reserve_again(operation, hosts, generations).await
     }
 
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {

@@ -111,6 +111,7 @@ where
     of_many_creations_for_one_host_one_begins(Arc::new(open().await)).await;
     generations_only_grow(&open().await).await;
     a_host_is_taken_again_only_if_nobody_had_it_since(&open().await).await;
+    another_attempt_is_given_to_the_last_that_meant_to_change_the_host(&open().await).await;
     lists_go_page_by_page_newest_first(&open().await).await;
     what_is_open_complete_or_aimed_at_is_found(&open().await).await;
     newer_is_what_was_begun_later_whatever_ids_and_times_say(&open().await).await;
@@ -308,13 +309,17 @@ async fn a_host_is_taken_again_only_if_nobody_had_it_since(store: &dyn Store) {
         ..append(n, expected, vec![event(1)])
     };
     let release = |n, expected| Append { release: hosts("a"), ..append(n, expected, vec![event(1)]) };
-    begin(store, 1, "a").await.expect("a creation");
+    let begin = async |n| {
+        let row = OperationRow { kind: OperationKind::Rollback, ..row(n) };
+        store.create(NewOperation { row, ..new(n, "a") }).await
+    };
+    begin(1).await.expect("a creation");
     store.append(claim(1, 1, 1)).await.expect("its own host");
     store.append(release(1, 2)).await.expect("an append");
     store.append(claim(1, 3, 1)).await.expect("a free host that it had last");
-    assert!(begin(store, 2, "a").await.is_err(), "it is taken");
+    assert!(begin(2).await.is_err(), "it is taken");
     store.append(release(1, 4)).await.expect("an append");
-    begin(store, 3, "a").await.expect("a creation");
+    begin(3).await.expect("a creation");
     let refused = store.append(claim(1, 5, 1)).await;
     assert!(matches!(refused, Err(AppendError::NotOwner { .. })), "{refused:?}");
     store.append(release(3, 1)).await.expect("an append");
@@ -325,6 +330,38 @@ async fn a_host_is_taken_again_only_if_nobody_had_it_since(store: &dyn Store) {
     store.host_seen(seen("a", 500)).await.expect("a write");
     let refused = store.append(claim(3, 2, 1 + GENERATIONS)).await;
     assert!(matches!(refused, Err(AppendError::NotOwner { .. })), "{refused:?}");
+}
+
+async fn another_attempt_is_given_to_the_last_that_meant_to_change_the_host(store: &dyn Store) {
+    let rollback = async |n| {
+        let row = OperationRow { kind: OperationKind::Rollback, ..row(n) };
+        store.create(NewOperation { row, ..new(n, "a") }).await.expect("a creation");
+    };
+    let reserve = async |n| {
+        let reserved = store.reserve(operation(n), &hosts("a"), GENERATIONS).await.expect("a write");
+        reserved[&host("a")]
+    };
+    let release = async |n, expected| {
+        let release = Append { release: hosts("a"), ..append(n, expected, vec![event(1)]) };
+        store.append(release).await.expect("an append");
+    };
+    store.host_seen(seen("a", 0)).await.expect("a write");
+    let first = |attempt| Reserved::First(Generation(1 + attempt * GENERATIONS));
+    rollback(1).await;
+    assert_eq!(reserve(1).await, first(1), "it owns the host");
+    release(1, 1).await;
+    // A checkpoint does not change the host: the rollback waits for its end.
+    begin(store, 2, "a").await.expect("a creation");
+    assert_eq!(reserve(1).await, Reserved::Busy(operation(2)));
+    release(2, 1).await;
+    assert_eq!(reserve(1).await, first(3), "above what the checkpoint was given");
+    let row = store.host(&host("a")).await.expect("a read");
+    assert_eq!(row.map(|row| row.owner), Some(Some(operation(1))), "nobody else takes it from now on");
+    release(1, 2).await;
+    rollback(3).await;
+    assert_eq!(reserve(1).await, Reserved::Superseded);
+    release(3, 1).await;
+    assert_eq!(reserve(1).await, Reserved::Superseded, "also once that is over");
 }
 
 async fn lists_go_page_by_page_newest_first(store: &dyn Store) {

@@ -107,7 +107,7 @@ pub(crate) fn check_end(bed: &Bed, rollback: &Value, sides: &[Sides], words: Wor
                 assert!(is_as_before, "{name} is said to be as it was: {told}");
             }
             // It says that it does not know, or that it was left out.
-            "SKIPPED" | "LOST" | "REVERT_FAILED" => {}
+            "SKIPPED" | "SUPERSEDED" | "LOST" | "REVERT_FAILED" => {}
             _ => panic!("{name} cannot end so: {told}"),
         }
         if outcome == "SUCCEEDED" {

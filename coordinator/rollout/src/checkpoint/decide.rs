@@ -39,7 +39,11 @@ impl<'d> Draft<'d> {
             Command::StoreRewound(text) => self.give_up(Failure::new(Reason::StoreRewound, text.clone())),
             Command::Report(report) => self.report(report),
             Command::Person(person) => self.person(person)?,
-            Command::Health { .. } | Command::Superseded(_) | Command::Undone(_) | Command::Tick => {}
+            Command::Health { .. }
+            | Command::Granted { .. }
+            | Command::Superseded(_)
+            | Command::Undone { .. }
+            | Command::Tick => {}
         }
         Ok(())
     }
@@ -128,8 +132,8 @@ impl<'d> Draft<'d> {
 
     fn person(&mut self, person: &Person) -> Result<(), Refusal> {
         let at = self.now;
-        let action = person.action;
-        match (&self.state.phase, action) {
+        let action = person.action.clone();
+        match (&self.state.phase, &person.action) {
             (Phase::Finished { outcome, .. }, _) => {
                 Err(Refusal::Finished { action, outcome: outcome.to_string() })
             }
@@ -140,9 +144,13 @@ impl<'d> Draft<'d> {
             (Phase::Finishing { .. }, PersonAction::Abort) => {
                 Err(Refusal::WrongState { action, state: "hosts resume already" })
             }
-            (_, PersonAction::Pause | PersonAction::Resume | PersonAction::Promote { .. }) => {
-                Err(Refusal::WrongState { action, state: "a checkpoint is taken; it can only be aborted" })
-            }
+            (
+                _,
+                PersonAction::Pause
+                | PersonAction::Resume
+                | PersonAction::Retry { .. }
+                | PersonAction::Promote { .. },
+            ) => Err(Refusal::WrongState { action, state: "a checkpoint is taken; it can only be aborted" }),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::state::{Cause, Direction, HostPhase, HostRecord, Outcome, PauseCause,
 use super::timers::Due;
 use crate::host::{Failure, StepKind};
 use crate::plan::WaveIndex;
-use crate::request::OnFailure;
+use crate::request::{OnFailure, Strategy};
 
 /// A rollback with the events that are being decided, already taken into account.
 pub(crate) struct Draft<'d> {
@@ -37,7 +37,7 @@ impl<'d> Draft<'d> {
             match self.state.phase.clone() {
                 Phase::Running { direction: Direction::Forward } => self.forward(),
                 Phase::Running { direction: Direction::Back(cause) } => self.back(&cause),
-                Phase::Paused { .. } => {}
+                Phase::Paused { cause, .. } => self.end_long_pause(&cause),
                 Phase::Aborting { by } => self.aborting(&by),
                 Phase::Finished { .. } => self.converge(),
             }
@@ -60,6 +60,7 @@ impl<'d> Draft<'d> {
                 Due::Fail(failure) => RollbackEvent::HostFailed { at, host, failure },
                 Due::Lost => RollbackEvent::HostLost { at, host },
                 Due::Skip => RollbackEvent::HostSkipped { at, host, generation },
+                Due::GiveUp => RollbackEvent::HostSuperseded { at, host },
             });
         }
     }
@@ -69,7 +70,17 @@ impl<'d> Draft<'d> {
         let Some(wave) = self.state.wave else {
             return self.emit(RollbackEvent::WaveStarted { at, wave: WaveIndex(0) });
         };
-        self.start(|phase| matches!(phase, HostPhase::Untouched | HostPhase::Skipped));
+        let back = |host: &HostRecord| host.phase == HostPhase::Skipped && !host.granted && host.connected;
+        let back = self.state.hosts.iter().filter(|(_, host)| back(host));
+        for host in back.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.emit(RollbackEvent::HostReturned { at, host });
+        }
+        let may_start = |host: &HostRecord| match host.phase {
+            HostPhase::Untouched => true,
+            HostPhase::Skipped => host.granted,
+            _ => false,
+        };
+        self.start(may_start, usize::MAX);
         self.give_up_waiting();
         let verdict = gate(&self.state.request.policy.gate, &self.state.evidence(wave));
         let over = self.state.waves[wave.get()].passed_at.is_some();
@@ -86,8 +97,8 @@ impl<'d> Draft<'d> {
         }
     }
 
-    /// Starts hosts whose turn has come, as far as budgets allow.
-    fn start(&mut self, may: impl Fn(&HostPhase) -> bool) {
+    /// Starts hosts whose turn has come, as far as budgets allow, and at most so many.
+    fn start(&mut self, may: impl Fn(&HostRecord) -> bool, most: usize) {
         let at = self.now;
         let deadline = at.plus(self.state.request.policy.max_rollback_time);
         let mut ledger = Ledger::of(self.state);
@@ -97,7 +108,8 @@ impl<'d> Draft<'d> {
         for name in begun.flat_map(|(wave, _)| &wave.hosts) {
             let Some(host) = self.state.hosts.get(name) else { continue };
             let unheard = self.state.unheard_until(name, host).is_some_and(|until| until > at);
-            if may(&host.phase)
+            if started.len() < most
+                && may(host)
                 && host.connected
                 && !unheard
                 && ledger.admit(name, host, Counting::Unavailable)
@@ -118,8 +130,7 @@ impl<'d> Draft<'d> {
         if !budget && !all {
             return;
         }
-        let untouched =
-            |(name, host): (&HostId, &HostRecord)| (host.phase == HostPhase::Untouched).then(|| name.clone());
+        let untouched = |(name, host): (&HostId, &HostRecord)| host.phase.waits().then(|| name.clone());
         let waiting: Vec<HostId> = match all {
             true => {
                 let untouched = self.state.hosts.iter().filter_map(untouched);
@@ -173,6 +184,7 @@ impl<'d> Draft<'d> {
         let waived = self.state.waves[last.get()].promoted_by.is_some();
         let undecided = |host: &HostRecord| match host.phase {
             HostPhase::Untouched
+            | HostPhase::Again
             | HostPhase::Applying { .. }
             | HostPhase::Cancelling { .. }
             | HostPhase::Reverting { .. } => true,
@@ -200,6 +212,7 @@ impl<'d> Draft<'d> {
             HostPhase::Untouched
             | HostPhase::Skipped
             | HostPhase::Superseded
+            | HostPhase::Again
             | HostPhase::Applying { .. }
             | HostPhase::Cancelling { .. }
             | HostPhase::Unhealthy
@@ -227,16 +240,12 @@ impl<'d> Draft<'d> {
         let at = self.now;
         let deadline = at.plus(self.state.request.policy.max_rollback_time);
         let group = |host: &HostRecord| self.state.plan.waves[host.wave.get()].order_group;
-        let left = |host: &&HostRecord| host.phase.at_work() || host.phase.at_target();
+        let left = |host: &&HostRecord| host.phase.at_work() || host.at_target();
         let Some(turn) = self.state.hosts.values().filter(left).map(group).max() else {
             return self.finish_back(cause);
         };
-        let mut next: Vec<(&HostId, &HostRecord)> = self
-            .state
-            .hosts
-            .iter()
-            .filter(|(_, host)| host.phase.at_target() && group(host) == turn)
-            .collect();
+        let mut next: Vec<(&HostId, &HostRecord)> =
+            self.state.hosts.iter().filter(|(_, host)| host.at_target() && group(host) == turn).collect();
         // Those that can hear it go first; the others hold a budget until their deadline.
         next.sort_by_key(|(_, host)| !host.connected);
         let mut ledger = Ledger::of(self.state);
@@ -292,8 +301,76 @@ impl<'d> Draft<'d> {
         self.emit(RollbackEvent::Finished { at, outcome: Outcome::NeedsOperator, cause: Some(failure) });
     }
 
-    /// Hosts that were left out are brought in line when they are back.
+    /// A pause has a bound: past it the rollback is a person's task, and its hosts are free.
+    fn end_long_pause(&mut self, cause: &PauseCause) {
+        let over = self.state.paused_until().is_some_and(|until| until <= self.now);
+        if !over || self.state.at_work().is_some() {
+            return;
+        }
+        let text = format!("paused for {:?}: {cause}", self.state.request.policy.max_pause);
+        let failure = Failure::new(Reason::DeadlineExceeded, text)
+            .next("look at where each host stands: rfs rollback show ID; then roll back again, or undo");
+        self.finish(Outcome::NeedsOperator, Some(failure));
+    }
+
+    /// Hosts that were left out, or are tried again after the outcome, are brought in line: the first of them alone, then
+    /// never more at once that are not known to be healthy than the last waves had, within the budgets. One that cannot start
+    /// now is left to others meanwhile.
     fn converge(&mut self) {
-        self.start(|phase| *phase == HostPhase::Skipped);
+        let late = || self.state.hosts.values().filter(|host| host.late);
+        let failed = late().filter(|host| host.phase.failed()).count();
+        if failed > self.state.request.policy.gate.max_failed as usize {
+            return self.leave_out(|_, _| true);
+        }
+        let left_out = self.state.hosts.values().filter(|host| host.phase == HostPhase::Skipped).count();
+        let waiting = late().filter(|host| host.phase.waits()).count();
+        let at_it = |host: &&HostRecord| {
+            host.pending() && !host.phase.waits() && host.phase != HostPhase::Skipped
+        };
+        let unproven = late().filter(at_it).count();
+        let proven = late().any(|host| matches!(host.phase, HostPhase::Passed { .. }));
+        let width = if proven { self.state.batch(unproven + waiting + left_out) } else { 1 };
+        self.start(HostRecord::is_granted, width.saturating_sub(unproven));
+        let at = self.now;
+        self.leave_out(|draft, (name, host)| {
+            let unheard = draft.state.unheard_until(name, host).is_some_and(|until| until > at);
+            !host.connected || (host.is_granted() && !unheard)
+        });
+        let mut ledger = Ledger::of(self.state);
+        let back = self.state.hosts.iter().filter(|(name, host)| {
+            host.phase == HostPhase::Skipped
+                && host.connected
+                && self.state.unheard_until(name, host).is_none_or(|until| until <= at)
+                && ledger.admit(name, host, Counting::Unavailable)
+        });
+        let most = width.saturating_sub(unproven + waiting);
+        let back: Vec<HostId> = back.take(most).map(|(name, _)| name.clone()).collect();
+        for host in back {
+            self.emit(RollbackEvent::HostReturned { at, host });
+        }
+    }
+
+    /// Hosts that wait for their turn after the outcome, and do not get it, wait without being owned.
+    fn leave_out(&mut self, which: impl Fn(&Self, (&HostId, &HostRecord)) -> bool) {
+        let at = self.now;
+        let waits = |(_, host): &(&HostId, &HostRecord)| host.late && host.phase.waits();
+        let left: Vec<_> = (self.state.hosts.iter())
+            .filter(waits)
+            .filter(|host| which(self, *host))
+            .map(|(name, host)| (name.clone(), host.generation))
+            .collect();
+        for (host, generation) in left {
+            self.emit(RollbackEvent::HostSkipped { at, host, generation });
+        }
+    }
+}
+
+impl Rollback {
+    /// How many of so many hosts that were left out are changed at once: as many as in the last wave that was asked for.
+    fn batch(&self, hosts: usize) -> usize {
+        match &self.request.strategy {
+            Strategy::Immediate => hosts,
+            Strategy::Gradual(waves) => waves.sizes.last().map_or(hosts, |size| size.round_up(hosts).max(1)),
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Rollback {
     fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
         let watched = !self.request.policy.gate.ignore_health;
         let changed = matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name);
-        watched && changed && (self.judges() || not_good(host.health.health))
+        watched && changed && (self.judges(host) || not_good(host.health.health))
     }
 
     /// Whether a budget counts the host: it is at work, has no connection, or is not known to be healthy.

@@ -1,12 +1,13 @@
 //! What a command brings about, directly. What follows from it is in [`super::advance`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rfs_model::{Generation, Health, HostId, Reason, RollbackId, SnapshotId, Timestamp};
 
 use super::advance::Draft;
 use super::event::RollbackEvent;
-use super::state::{Direction, HostPhase, PauseCause, Phase};
+use super::state::{Direction, HostPhase, HostRecord, Outcome, PauseCause, Phase};
 use super::timers::is_confirmed;
 use crate::command::{Command, Connected, Person, PersonAction, Refusal};
 use crate::fleet::Reading;
@@ -25,8 +26,9 @@ impl Draft<'_> {
             Command::StoreRewound(text) => self.rewound(text),
             Command::Report(report) => self.report(report),
             Command::Health { host, reading } => self.health(host, reading),
+            Command::Granted { host, generation } => self.granted(host, *generation),
             Command::Superseded(host) => self.superseded(host),
-            Command::Undone(by) => self.undone(*by),
+            Command::Undone { by, hosts } => self.undone(*by, hosts.as_ref()),
             Command::Person(person) => self.person(person)?,
             Command::Tick => {}
         }
@@ -93,7 +95,7 @@ impl Draft<'_> {
              store was put back to an older copy{}",
             is_at.unwrap_or_default()
         );
-        let known = record.failure.as_ref().is_some_and(|failure| failure.reason == Reason::StoreRewound);
+        let known = record.overtaken && !record.phase.at_work();
         if !known {
             let failure = Failure::new(Reason::StoreRewound, text.clone());
             self.emit(RollbackEvent::HostOvertaken { at, host: host.clone(), failure });
@@ -169,29 +171,61 @@ impl Draft<'_> {
         }
     }
 
+    fn granted(&mut self, host: &HostId, generation: Generation) {
+        let at = self.now;
+        let waits = |record: &HostRecord| record.phase == HostPhase::Again && record.generation < generation;
+        if self.state.hosts.get(host).is_some_and(waits) {
+            self.emit(RollbackEvent::HostGranted { at, host: host.clone(), generation });
+        }
+    }
+
+    /// The hosts that are to be tried again.
+    fn to_be_retried(&self, named: &BTreeSet<HostId>) -> Result<Vec<HostId>, Refusal> {
+        if named.is_empty() {
+            let failed = |name: &HostId, host: &HostRecord| {
+                let undone = self.state.undone.contains_key(name);
+                host.phase.failed() && host.phase != HostPhase::Inconsistent && !undone
+            };
+            let failed = self.state.hosts.iter().filter(|(name, host)| failed(name, host));
+            let hosts: Vec<HostId> = failed.map(|(name, _)| name.clone()).collect();
+            return if hosts.is_empty() { Err(Refusal::NothingToRetry) } else { Ok(hosts) };
+        }
+        let check = |name: &HostId| {
+            let refuse = |why| Err(Refusal::NotToBeRetried { host: name.clone(), why });
+            match self.state.hosts.get(name) {
+                None => refuse("it is not part of this rollback"),
+                Some(_) if self.state.undone.contains_key(name) => refuse("another rollback undoes this one there"),
+                Some(host) if host.phase.failed() || host.phase == HostPhase::Superseded => Ok(name.clone()),
+                Some(_) => refuse("it has not failed"),
+            }
+        };
+        named.iter().map(check).collect()
+    }
+
     fn superseded(&mut self, host: &HostId) {
         let at = self.now;
         let over = self.state.outcome().is_some();
-        let pending = |phase: &HostPhase| *phase == HostPhase::Skipped || phase.at_work();
-        if over && self.state.hosts.get(host).is_some_and(|record| pending(&record.phase)) {
+        if over && self.state.hosts.get(host).is_some_and(HostRecord::pending) {
             self.emit(RollbackEvent::HostSuperseded { at, host: host.clone() });
         }
     }
 
-    fn undone(&mut self, by: RollbackId) {
+    fn undone(&mut self, by: RollbackId, hosts: Option<&BTreeSet<HostId>>) {
         let at = self.now;
-        let known = self.state.undone_by == Some(by);
-        if !known && self.state.outcome().is_some() && self.state.at_work().is_none() {
-            self.emit(RollbackEvent::Undone { at, by });
+        let concerned = |name: &&HostId| hosts.is_none_or(|hosts| hosts.contains(*name));
+        let known = |name: &HostId| self.state.undone.get(name) == Some(&by);
+        let news = !self.state.hosts.keys().filter(concerned).all(known);
+        if news && self.state.outcome().is_some() && self.state.at_work().is_none() {
+            self.emit(RollbackEvent::Undone { at, by, hosts: hosts.cloned() });
         }
     }
 
     fn person(&mut self, person: &Person) -> Result<(), Refusal> {
         let at = self.now;
-        let action = person.action;
+        let action = &person.action;
         let by = person.who.clone();
-        let wrong = |state| Err(Refusal::WrongState { action, state });
-        if let PersonAction::Promote { wave: Some(meant) } = action {
+        let wrong = |state| Err(Refusal::WrongState { action: action.clone(), state });
+        if let PersonAction::Promote { wave: Some(meant) } = *action {
             let paused = matches!(self.state.phase, Phase::Paused { .. });
             let present = self.state.wave;
             // A repetition. If the same wave is held up again, it is another decision.
@@ -203,16 +237,32 @@ impl Draft<'_> {
             }
         }
         let event = match (&self.state.phase, action) {
+            (Phase::Finished { .. }, PersonAction::Abort) if self.state.open() => {
+                RollbackEvent::Withdrawn { at, by }
+            }
+            (Phase::Finished { outcome: Outcome::Partial, .. }, PersonAction::Retry { hosts }) => {
+                RollbackEvent::Retried { at, by, hosts: self.to_be_retried(hosts)? }
+            }
             (Phase::Finished { outcome, .. }, _) => {
-                return Err(Refusal::Finished { action, outcome: outcome.to_string() });
+                return Err(Refusal::Finished { action: action.clone(), outcome: outcome.to_string() });
             }
             (Phase::Aborting { .. }, PersonAction::Abort) => return Ok(()),
             (
                 Phase::Aborting { .. },
-                PersonAction::Pause | PersonAction::Resume | PersonAction::Promote { .. },
+                PersonAction::Pause
+                | PersonAction::Resume
+                | PersonAction::Retry { .. }
+                | PersonAction::Promote { .. },
             ) => {
                 return wrong("it is being aborted");
             }
+            (
+                Phase::Running { direction } | Phase::Paused { direction, .. },
+                PersonAction::Retry { hosts },
+            ) => match direction {
+                Direction::Forward => RollbackEvent::Retried { at, by, hosts: self.to_be_retried(hosts)? },
+                Direction::Back(_) => return wrong("hosts go back to their backups"),
+            },
             (Phase::Running { .. }, PersonAction::Resume) => return Ok(()),
             (Phase::Paused { cause: PauseCause::Person(_), .. }, PersonAction::Pause) => return Ok(()),
             (Phase::Running { .. } | Phase::Paused { .. }, PersonAction::Abort) => {

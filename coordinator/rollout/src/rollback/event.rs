@@ -1,6 +1,6 @@
 //! What happened in a rollback, as it is stored. An event keeps its name and its fields once released.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rfs_model::{Generation, Health, HostId, InstanceId, RestoreNumber, RollbackId, Timestamp};
@@ -77,10 +77,24 @@ pub enum RollbackEvent {
     HostLost { at: Timestamp, host: HostId },
     /// A host is left out for now; commands below `generation` cannot take effect on it any more.
     HostSkipped { at: Timestamp, host: HostId, generation: Generation },
+    /// Hosts are to be tried again.
+    Retried { at: Timestamp, by: String, hosts: Vec<HostId> },
+    /// A host that was left out is back, and it is its turn.
+    HostReturned { at: Timestamp, host: HostId },
+    /// Generations were reserved for another attempt on a host.
+    HostGranted { at: Timestamp, host: HostId, generation: Generation },
+    /// Hosts that were left out are not waited for any more.
+    Withdrawn { at: Timestamp, by: String },
     /// Another operation owns a skipped host now.
     HostSuperseded { at: Timestamp, host: HostId },
     /// Another rollback undoes this one: hosts that were left out stay as they are.
-    Undone { at: Timestamp, by: RollbackId },
+    Undone {
+        at: Timestamp,
+        by: RollbackId,
+        /// Of which hosts that is true; none means all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hosts: Option<BTreeSet<HostId>>,
+    },
     /// A wave's gate is open.
     WavePassed {
         at: Timestamp,
@@ -134,6 +148,10 @@ impl RollbackEvent {
             | Self::HostFailed { at, .. }
             | Self::HostLost { at, .. }
             | Self::HostSkipped { at, .. }
+            | Self::Retried { at, .. }
+            | Self::HostReturned { at, .. }
+            | Self::HostGranted { at, .. }
+            | Self::Withdrawn { at, .. }
             | Self::HostSuperseded { at, .. }
             | Self::Undone { at, .. }
             | Self::WavePassed { at, .. }
@@ -190,7 +208,17 @@ impl fmt::Display for RollbackEvent {
             Self::HostSkipped { host, generation, .. } => {
                 write!(f, "{host}: not reachable, left out (fenced below generation {generation})")
             }
-            Self::HostSuperseded { host, .. } => write!(f, "{host}: another operation owns it now"),
+            Self::Retried { by, hosts, .. } => {
+                write!(f, "{by} tries {} host{} again", hosts.len(), plural(hosts.len()))
+            }
+            Self::HostReturned { host, .. } => write!(f, "{host}: is back, and is brought in line"),
+            Self::HostGranted { host, generation, .. } => {
+                write!(f, "{host}: another attempt, from generation {generation} on")
+            }
+            Self::Withdrawn { by, .. } => {
+                write!(f, "hosts that were left out are not waited for any more: {by}")
+            }
+            Self::HostSuperseded { host, .. } => write!(f, "{host}: is not brought in line any more"),
             Self::Undone { by, .. } => write!(f, "undone by rollback {by}"),
             Self::WavePassed { wave, healthy, failed, promoted_by: None, .. } => {
                 write!(f, "wave {wave}: passed with {healthy} healthy and {failed} failed")

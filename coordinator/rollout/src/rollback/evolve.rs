@@ -33,7 +33,12 @@ impl Rollback {
                 },
                 instance: presence.instance,
                 contested: None,
+                overtaken: false,
                 phase: HostPhase::Untouched,
+                attempt: 1,
+                granted: true,
+                fallback: HostPhase::Unchanged,
+                late: false,
                 restore: None,
                 heard_late: None,
                 started_at: None,
@@ -60,7 +65,7 @@ impl Rollback {
             hosts: hosts.collect(),
             acknowledged: Default::default(),
             cause: None,
-            undone_by: None,
+            undone: Default::default(),
         }
     }
 
@@ -121,7 +126,10 @@ impl Rollback {
                 }
             }
             RollbackEvent::HostOvertaken { host, failure, .. } => {
-                self.host(at, host, |host| host.take_as_lost(at, failure.clone()));
+                self.host(at, host, |host| {
+                    host.overtaken = true;
+                    host.take_as_lost(at, failure.clone());
+                });
             }
             RollbackEvent::HealthChanged { host, health, since, evidence, after, measured_at, .. } => {
                 let deadline = self.request.policy.gate.healthy_deadline;
@@ -152,6 +160,7 @@ impl Rollback {
                     host.told = StepKind::Apply.generation(host.generation);
                     host.phase = HostPhase::Applying { deadline: *deadline };
                     host.started_at = Some(at);
+                    host.failure = None;
                 });
             }
             RollbackEvent::HostReported { host, step, answer, .. } => {
@@ -164,7 +173,7 @@ impl Rollback {
             RollbackEvent::HostFailed { host, failure, .. } => {
                 self.host(at, host, |host| {
                     host.phase =
-                        if host.phase.at_target() { HostPhase::Unhealthy } else { HostPhase::Unchanged };
+                        if host.phase.at_target() { HostPhase::Unhealthy } else { host.fallback.clone() };
                     host.failure = Some(failure.clone());
                 });
             }
@@ -172,13 +181,42 @@ impl Rollback {
             RollbackEvent::HostSkipped { host, .. } => {
                 self.host(at, host, |host| host.phase = HostPhase::Skipped);
             }
-            RollbackEvent::HostSuperseded { host, .. } => {
-                self.host(at, host, |host| host.phase = HostPhase::Superseded);
+            RollbackEvent::Retried { hosts, .. } => {
+                self.resume(at);
+                self.bounded_from = at;
+                for host in hosts {
+                    self.acknowledged.remove(host);
+                    if let Some(host) = self.hosts.get(host) {
+                        // Its verdict is open again.
+                        self.waves[host.wave.get()].failed_at = None;
+                    }
+                    let late = self.outcome().is_some();
+                    self.host(at, host, |host| host.try_again(late));
+                }
             }
-            RollbackEvent::Undone { by, .. } => {
-                self.undone_by = Some(*by);
-                for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
-                    host.phase = HostPhase::Superseded;
+            RollbackEvent::HostReturned { host, .. } => {
+                let late = self.outcome().is_some();
+                self.host(at, host, |host| host.try_again(late));
+            }
+            RollbackEvent::HostGranted { host, generation, .. } => {
+                self.host(at, host, |host| {
+                    host.generation = *generation;
+                    host.granted = true;
+                    host.told = Generation(generation.0.saturating_sub(1));
+                    host.phase = HostPhase::Untouched;
+                });
+            }
+            RollbackEvent::Withdrawn { .. } => {
+                self.hosts.values_mut().filter(|host| host.pending()).for_each(HostRecord::withdraw);
+            }
+            RollbackEvent::HostSuperseded { host, .. } => self.host(at, host, HostRecord::give_up),
+            RollbackEvent::Undone { by, hosts, .. } => {
+                let concerned = |name: &HostId| hosts.as_ref().is_none_or(|hosts| hosts.contains(name));
+                for (name, host) in self.hosts.iter_mut().filter(|(name, _)| concerned(name)) {
+                    self.undone.insert(name.clone(), *by);
+                    if host.pending() {
+                        host.withdraw();
+                    }
                 }
             }
             RollbackEvent::HostReverting { host, deadline, .. } => {
@@ -200,10 +238,17 @@ impl Rollback {
             }
             RollbackEvent::Paused { cause, .. } => {
                 if let Phase::Running { direction } | Phase::Paused { direction, .. } = &self.phase {
-                    self.phase = Phase::Paused { direction: direction.clone(), cause: cause.clone() };
+                    let (direction, cause) = (direction.clone(), cause.clone());
+                    self.phase = Phase::Paused { direction, cause, since: at };
                 }
             }
-            RollbackEvent::Resumed { .. } => self.resume(at),
+            RollbackEvent::Resumed { .. } => {
+                let failed = matches!(&self.phase, Phase::Paused { cause: PauseCause::Failed(_), .. });
+                self.resume(at);
+                if failed {
+                    self.acknowledge();
+                }
+            }
             RollbackEvent::Promoted { by, .. } => {
                 self.resume(at);
                 self.acknowledge();
@@ -229,6 +274,7 @@ impl Rollback {
                 self.phase = Phase::Finished { outcome: *outcome, cause: cause.clone(), at };
                 if *outcome != Outcome::Partial {
                     self.leave_skipped();
+                    self.leave_retried();
                 }
             }
         }
@@ -243,14 +289,10 @@ impl Rollback {
     }
 
     fn resume(&mut self, at: Timestamp) {
-        let Phase::Paused { direction, cause } = &self.phase else { return };
-        let (direction, cause) = (direction.clone(), cause.clone());
-        self.phase = Phase::Running { direction };
+        let Phase::Paused { direction, .. } = &self.phase else { return };
+        self.phase = Phase::Running { direction: direction.clone() };
         self.bounded_from = at;
         self.progress_at = at;
-        if matches!(cause, PauseCause::Failed(_)) {
-            self.acknowledge();
-        }
     }
 
     fn acknowledge(&mut self) {
@@ -276,6 +318,14 @@ impl Rollback {
             }
         }
         self.leave_skipped();
+        self.leave_retried();
+    }
+
+    /// Hosts that were to be tried again stay as they are.
+    fn leave_retried(&mut self) {
+        for host in self.hosts.values_mut().filter(|host| host.phase.waits() && host.attempt > 1) {
+            host.phase = host.fallback.clone();
+        }
     }
 
     fn leave_skipped(&mut self) {
@@ -306,6 +356,47 @@ impl HostRecord {
         self.phase = HostPhase::Cancelling { deadline };
     }
 
+    /// Another attempt, once generations are reserved for it.
+    fn try_again(&mut self, late: bool) {
+        // A host that went back by itself has let its backup go.
+        if self.phase == HostPhase::Unchanged {
+            self.backup = None;
+        }
+        self.fallback = match &self.phase {
+            phase @ (HostPhase::Unhealthy | HostPhase::Lost) => phase.clone(),
+            HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped => self.fallback.clone(),
+            _ => HostPhase::Unchanged,
+        };
+        self.phase = HostPhase::Again;
+        self.attempt += u32::from(self.granted);
+        self.granted = false;
+        self.late = late;
+        self.receipt = None;
+        self.restore = None;
+        self.heard_late = None;
+    }
+
+    /// It is not brought in line any more; one that is at work is told to stop.
+    fn withdraw(&mut self) {
+        match self.phase {
+            HostPhase::Applying { deadline } => self.stop(deadline),
+            HostPhase::Cancelling { .. } | HostPhase::Reverting { .. } => {}
+            _ => self.give_up(),
+        }
+    }
+
+    /// This rollback has nothing more to do here. A host that was tried before stands where that put it.
+    fn give_up(&mut self) {
+        match self.phase {
+            HostPhase::Applied { .. } | HostPhase::Passed { .. } => {}
+            HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped if self.failure.is_some() => {
+                self.phase = self.fallback.clone();
+            }
+            _ => self.phase = HostPhase::Superseded,
+        }
+        self.late = false;
+    }
+
     /// Its health is unknown from now on, for the reason that `evidence` gives.
     fn forget_health(&mut self, at: Timestamp, evidence: &str, watched: bool) {
         self.observe(at, Health::Unknown, at, evidence, watched);
@@ -322,6 +413,11 @@ impl HostRecord {
             || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
         // One that answered that it is as it was may have spoken for another one that was told to change.
         let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
+        let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
+        if waits && self.fallback.at_target() {
+            // The other machine is tried all the same; where the first one stands is not known.
+            self.fallback = HostPhase::Lost;
+        }
         if stood || unchanged {
             let text = format!(
                 "another machine speaks for it now (instance {instance}); where that stands is not known"
@@ -365,10 +461,12 @@ impl HostRecord {
             });
         }
         if let Answer::Restored(restored) = answer {
-            if step != StepKind::Revert && restored.backup.is_some() {
-                self.backup = restored.backup;
+            // Of several attempts the first backup counts: later ones may hold what an earlier attempt had made.
+            if step != StepKind::Revert {
+                self.backup = self.backup.or(restored.backup);
             }
             self.receipt = Some(restored.clone());
+            self.overtaken = false;
             self.restore = restored.restore.or(self.restore);
         }
         self.phase = phase;
@@ -395,7 +493,7 @@ impl HostRecord {
             (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
             _ => return None,
         };
-        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { HostPhase::Unchanged };
+        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { self.fallback.clone() };
         let phase = match answer {
             Answer::Restored(restored) => match restored.standing {
                 Standing::Target => target,
@@ -425,7 +523,7 @@ impl HostRecord {
 
     /// Whether it was ever told to change.
     pub(super) fn was_told(&self) -> bool {
-        self.told >= self.generation
+        self.started_at.is_some()
     }
 
     fn was_stopped(&self) -> bool {

@@ -124,7 +124,7 @@ impl Rollback {
         for (name, host) in self.hosts.iter().filter(|(_, host)| host.wave <= wave) {
             let here = usize::from(host.wave == wave);
             let accepted = self.acknowledged.contains(name);
-            let moving = host.phase.at_work() || host.phase == HostPhase::Untouched;
+            let moving = host.phase.at_work() || host.phase.waits();
             let unjudged = matches!(host.phase, HostPhase::Applied { .. }) && !accepted;
             if last_of_group && (moving || unjudged) {
                 evidence.group_open += 1;
@@ -144,6 +144,7 @@ impl Rollback {
                 }
                 HostPhase::Passed { doubtful_since: None } => evidence.healthy += here,
                 HostPhase::Untouched
+                | HostPhase::Again
                 | HostPhase::Applying { .. }
                 | HostPhase::Cancelling { .. }
                 | HostPhase::Reverting { .. } => evidence.moving += here,

@@ -46,7 +46,7 @@ pub struct Rollback {
     /// The last failure of a gate.
     pub cause: Option<Failure>,
     /// The rollback that undoes this one, once it is over; the last one if it was tried more than once.
-    pub undone_by: Option<RollbackId>,
+    pub undone: BTreeMap<HostId, RollbackId>,
 }
 
 /// Where a rollback stands as a whole.
@@ -64,6 +64,9 @@ pub enum Phase {
         direction: Direction,
         /// Why.
         cause: PauseCause,
+        /// Since when.
+        #[serde(default)]
+        since: Timestamp,
     },
     /// A person ended it; hosts at work are waited for.
     Aborting {
@@ -212,12 +215,22 @@ pub struct HostRecord {
     pub connection_since: Timestamp,
     /// The machine that speaks for it, as far as it has said.
     pub instance: Option<InstanceId>,
+    /// It has obeyed what this history does not know, and has not said since where it stands.
+    pub overtaken: bool,
     /// Which machines speak for its name, in words, while there are two.
     pub contested: Option<String>,
     /// Its health.
     pub health: HealthRecord,
     /// Where it stands.
     pub phase: HostPhase,
+    /// How often it was to be tried; 1 unless it is tried again.
+    pub attempt: u32,
+    /// Whether its generations are for the present attempt.
+    pub granted: bool,
+    /// Where it stands if the present attempt has no effect.
+    pub fallback: HostPhase,
+    /// Whether this attempt is made after the rollback had its outcome.
+    pub late: bool,
     /// Which of its restores its last report told of: health that was measured before says nothing.
     pub restore: Option<RestoreNumber>,
     /// When its health was first heard after its deadline had passed unheard.
@@ -258,8 +271,11 @@ pub enum HostPhase {
     Untouched,
     /// Left out because it was not reachable; brought in line when it is back.
     Skipped,
-    /// Left out, and owned by another operation since, or the rollback is undone: it does not come in line any more.
+    /// Left out, and it does not come in line any more: another operation changes it since, the rollback is undone, or it was
+    /// waited for long enough.
     Superseded,
+    /// To be tried again, once generations are reserved for that.
+    Again,
     /// Told to go to its target.
     Applying {
         /// When it goes back by itself.
@@ -307,6 +323,7 @@ impl HostPhase {
             Self::Untouched
             | Self::Skipped
             | Self::Superseded
+            | Self::Again
             | Self::Applied { .. }
             | Self::Passed { .. }
             | Self::Unhealthy
@@ -325,6 +342,7 @@ impl HostPhase {
             Self::Untouched
             | Self::Skipped
             | Self::Superseded
+            | Self::Again
             | Self::Applying { .. }
             | Self::Cancelling { .. }
             | Self::Applied { .. }
@@ -334,9 +352,36 @@ impl HostPhase {
         }
     }
 
+    /// Whether it is to be told to start, and has not been.
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Untouched | Self::Again)
+    }
+
     /// Whether the host has said that it is at the target, and nothing later.
     pub fn at_target(&self) -> bool {
         matches!(self, Self::Applied { .. } | Self::Passed { .. } | Self::Unhealthy)
+    }
+}
+
+impl HostRecord {
+    /// Whether it has said that it is at the target, and nothing later; also while it waits to be tried again there.
+    pub fn at_target(&self) -> bool {
+        let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
+        self.phase.at_target() || (waits && self.fallback.at_target())
+    }
+
+    /// Whether generations are reserved for an attempt after the outcome that has not begun.
+    pub fn is_granted(&self) -> bool {
+        self.late && self.phase == HostPhase::Untouched
+    }
+
+    /// Whether a rollback that has its outcome still has something to do here.
+    pub fn pending(&self) -> bool {
+        let judged_late =
+            matches!(self.phase, HostPhase::Applied { .. } | HostPhase::Passed { doubtful_since: Some(_) });
+        let waits =
+            self.phase == HostPhase::Skipped || self.phase.at_work() || self.phase == HostPhase::Again;
+        waits || (self.late && (judged_late || self.phase == HostPhase::Untouched))
     }
 }
 
@@ -351,8 +396,7 @@ impl Rollback {
 
     /// Whether there is anything left to do: it has no outcome, or hosts that were left out are still to come in line.
     pub fn open(&self) -> bool {
-        let pending = |host: &HostRecord| host.phase == HostPhase::Skipped || host.phase.at_work();
-        self.outcome().is_none() || self.hosts.values().any(pending)
+        self.outcome().is_none() || self.hosts.values().any(HostRecord::pending)
     }
 
     /// The checkpoint that this rollback proves good: it reached every host of it, with all that was captured, and each was
@@ -387,7 +431,7 @@ impl Rollback {
             (Some(_), None, None) => {
                 let mut hosts =
                     self.plan.waves[wave.get()].hosts.iter().filter_map(|host| self.hosts.get(host));
-                let moving = hosts.any(|host| host.phase.at_work() || host.phase == HostPhase::Untouched);
+                let moving = hosts.any(|host| host.phase.at_work() || host.phase.waits());
                 if moving { WaveState::Changing } else { WaveState::Watching }
             }
         }
@@ -396,8 +440,8 @@ impl Rollback {
     /// What an undo of this rollback would bring back: the backup of each host that is at its target, or could not be
     /// brought back from there.
     pub fn backups(&self) -> BTreeMap<HostId, SnapshotId> {
-        let changed = |phase: &HostPhase| phase.at_target() || *phase == HostPhase::RevertFailed;
-        let changed = self.hosts.iter().filter(|(_, host)| changed(&host.phase));
+        let changed = |host: &HostRecord| host.at_target() || host.phase == HostPhase::RevertFailed;
+        let changed = self.hosts.iter().filter(|(_, host)| changed(host));
         changed.filter_map(|(name, host)| Some((name.clone(), host.backup?))).collect()
     }
 }

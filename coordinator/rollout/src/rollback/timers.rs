@@ -24,6 +24,8 @@ pub(super) enum Due {
     Lost,
     /// It is left out.
     Skip,
+    /// It was left out, and is not waited for any more.
+    GiveUp,
 }
 
 impl Rollback {
@@ -36,14 +38,18 @@ impl Rollback {
             | HostPhase::Reverting { deadline } => {
                 Some((self.heard_by(host, deadline.plus(policy.report_grace)), Due::Lost))
             }
-            HostPhase::Applied { since } if self.judges() => Some(self.due_of_applied(host, *since)),
-            HostPhase::Passed { doubtful_since: Some(since) } if self.judges() => {
+            HostPhase::Applied { since } if self.judges(host) => Some(self.due_of_applied(host, *since)),
+            HostPhase::Passed { doubtful_since: Some(since) } if self.judges(host) => {
                 Some(self.due_of_doubtful(host, *since))
             }
-            HostPhase::Untouched if !host.connected => self.due_of_absent(host),
+            HostPhase::Skipped | HostPhase::Again | HostPhase::Untouched if self.outcome().is_some() => {
+                host.pending().then_some((self.waited_for_until()?, Due::GiveUp))
+            }
+            HostPhase::Untouched | HostPhase::Again if !host.connected => self.due_of_absent(host),
             HostPhase::Applied { .. }
             | HostPhase::Passed { .. }
             | HostPhase::Untouched
+            | HostPhase::Again
             | HostPhase::Skipped
             | HostPhase::Superseded
             | HostPhase::Unhealthy
@@ -100,7 +106,7 @@ impl Rollback {
     /// When a host that is good has been so for long enough, if it was not measured good after that yet.
     pub(super) fn unconfirmed(&self, host: &HostRecord) -> Option<Timestamp> {
         let HostPhase::Applied { since } = host.phase else { return None };
-        let watched = self.judges() && !self.request.policy.gate.ignore_health;
+        let watched = self.judges(host) && !self.request.policy.gate.ignore_health;
         let is_good = watched && host.health.health == Health::Good;
         let pass = is_good.then(|| self.passes_at(host, since, host.health.since))?;
         (!is_confirmed(host, pass, host.health.measured_at)).then_some(pass)
@@ -148,13 +154,33 @@ impl Rollback {
         self.waves[host.wave.get()].started_at.filter(|_| forward)
     }
 
-    /// Whether hosts at the target are judged: not once they are to go back, or the rollback is over.
-    pub(super) fn judges(&self) -> bool {
+    /// Until when hosts that were left out are waited for, once there is an outcome.
+    fn waited_for_until(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Finished { at, .. } => {
+                Some((*at).max(self.bounded_from).plus(self.request.policy.max_duration))
+            }
+            Phase::Running { .. } | Phase::Paused { .. } | Phase::Aborting { .. } => None,
+        }
+    }
+
+    /// When a pause has lasted for too long.
+    pub(super) fn paused_until(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Paused { since, .. } => Some(since.plus(self.request.policy.max_pause)),
+            Phase::Running { .. } | Phase::Aborting { .. } | Phase::Finished { .. } => None,
+        }
+    }
+
+    /// Whether a host at the target is judged: not once hosts are to go back. Once the rollback is over, only those that were
+    /// changed after it are.
+    pub(super) fn judges(&self, host: &HostRecord) -> bool {
         match &self.phase {
             Phase::Running { direction } | Phase::Paused { direction, .. } => {
                 *direction == Direction::Forward
             }
-            Phase::Aborting { .. } | Phase::Finished { .. } => false,
+            Phase::Aborting { .. } => false,
+            Phase::Finished { .. } => host.late,
         }
     }
 
@@ -193,7 +219,7 @@ impl Rollback {
     /// Hosts that could start if a budget did not hold them. One that shares its budget with a host that the policy waits
     /// for is not held for good.
     pub(super) fn held(&self) -> impl Iterator<Item = &HostId> {
-        let may_start = |host: &HostRecord| host.phase == HostPhase::Untouched && self.turn(host).is_some();
+        let may_start = |host: &HostRecord| host.phase.waits() && self.turn(host).is_some();
         let awaited =
             |name: &HostId| self.hosts.get(name).is_some_and(|host| may_start(host) && !host.connected);
         let waits = self.request.policy.on_unreachable == OnUnreachable::Wait;
@@ -217,6 +243,7 @@ impl Rollback {
                 HostPhase::Untouched
                 | HostPhase::Skipped
                 | HostPhase::Superseded
+                | HostPhase::Again
                 | HostPhase::Passed { doubtful_since: None }
                 | HostPhase::Unhealthy
                 | HostPhase::Unchanged
@@ -238,7 +265,7 @@ impl Rollback {
         let over = self.outcome().is_some();
         let begun = |host: &HostRecord| self.waves[host.wave.get()].started_at.is_some();
         let may_start = |host: &HostRecord| match host.phase {
-            HostPhase::Untouched => forward && begun(host),
+            HostPhase::Untouched => (forward || host.late) && begun(host),
             HostPhase::Skipped => (forward || over) && begun(host),
             _ => false,
         };
@@ -260,10 +287,11 @@ impl Rollback {
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let hosts = self.hosts.values().filter_map(|host| self.due(host).map(|(time, _)| time)).min();
         let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
-        let untouched = |host: &HostRecord| host.phase == HostPhase::Untouched;
-        let waiting = forward && (self.hosts.values().any(untouched) || self.unseen().is_some());
+        let waiting =
+            forward && (self.hosts.values().any(|host| host.phase.waits()) || self.unseen().is_some());
         let start_by = waiting.then(|| self.start_by());
-        [hosts, start_by, self.budget_by(), self.unheard_by()].into_iter().flatten().min()
+        let pause = self.paused_until();
+        [hosts, start_by, self.budget_by(), self.unheard_by(), pause].into_iter().flatten().min()
     }
 }
 

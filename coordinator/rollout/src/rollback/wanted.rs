@@ -11,7 +11,9 @@ impl Rollback {
     pub fn wanted(&self) -> Work {
         let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
         let hear = self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.unconfirmed(host)?)));
-        Work { commands: commands.collect(), hear: hear.collect(), wake_at: self.wake_at() }
+        let again = self.hosts.iter().filter(|(_, host)| host.phase == HostPhase::Again && host.connected);
+        let reserve = again.map(|(name, _)| name.clone()).collect();
+        Work { commands: commands.collect(), hear: hear.collect(), reserve, wake_at: self.wake_at() }
     }
 
     fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {
@@ -27,6 +29,7 @@ impl Rollback {
             HostPhase::Untouched
             | HostPhase::Skipped
             | HostPhase::Superseded
+            | HostPhase::Again
             | HostPhase::Applied { .. }
             | HostPhase::Passed { .. }
             | HostPhase::Unhealthy

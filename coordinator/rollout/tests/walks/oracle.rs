@@ -35,6 +35,8 @@ pub(crate) struct Oracle {
     meant: BTreeMap<(HostId, Generation), Step>,
     /// The highest generation that the history gives each host.
     told: BTreeMap<HostId, Generation>,
+    /// Every generation with which the history has told a host to change.
+    given: BTreeSet<(HostId, Generation)>,
     /// When each host's present phase began.
     since: BTreeMap<HostId, Timestamp>,
     /// The state after the events seen so far.
@@ -114,6 +116,7 @@ impl Oracle {
             overtaken: false,
             meant: BTreeMap::new(),
             told: BTreeMap::new(),
+            given: BTreeSet::new(),
             since: BTreeMap::new(),
             replayed: None,
             back_at: now,
@@ -165,9 +168,7 @@ impl Oracle {
         let ahead = |(host, seat): &(&HostId, &Seat)| {
             seat.told_accepted.is_some_and(|accepted| accepted > self.told(host)) && seat.contested.is_none()
         };
-        let known = |failure: &Failure| matches!(failure.reason, Reason::StoreRewound);
-        let is_noticed =
-            |host: &HostRecord| host.failure.as_ref().is_some_and(known) && host.phase == HostPhase::Lost;
+        let is_noticed = |host: &HostRecord| host.overtaken && !host.phase.at_work();
         let (host, _) = seats.iter().filter(ahead).find(|(host, _)| !is_noticed(&rollback.hosts[*host]))?;
         let phase = &rollback.hosts[host].phase;
         let told = self.told(host);
@@ -201,6 +202,13 @@ impl Oracle {
                 return Some(format!("I5: {} was changed without a durable backup", agent.host));
             }
         }
+        if let Phase::Paused { since, .. } = rollback.phase {
+            let policy = &rollback.request.policy;
+            let work = policy.max_rollback_time + policy.report_grace + policy.unreachable_after.max(RETURN);
+            if now > since.max(self.back_at).plus(policy.max_pause + work + LAG) {
+                return Some(format!("I7: it is paused since {since}, and nothing ends that"));
+            }
+        }
         rollback.hosts.iter().find_map(|(name, host)| {
             self.claim(name, host, truth).or_else(|| self.bound(rollback, name, host, now))
         })
@@ -213,16 +221,24 @@ impl Oracle {
         if agent.highest > self.told(name) || truth.seat(name).contested.is_some() {
             return None;
         }
-        let wrong = match host.phase {
+        // One that waits for another attempt stands where the last one has put it.
+        let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped);
+        let stands = if waits && host.attempt > 1 { &host.fallback } else { &host.phase };
+        let wrong = match *stands {
             HostPhase::Applied { .. } | HostPhase::Passed { .. } | HostPhase::Unhealthy => {
                 !truth.at(name, host.target)
             }
             HostPhase::Untouched | HostPhase::Skipped | HostPhase::Superseded | HostPhase::Unchanged => {
-                !truth.at(name, agent.before)
+                // What it was before another attempt may have come from a history that is lost.
+                let is_foreign =
+                    |(of, _): &(Generation, Generation)| !self.given.contains(&(name.clone(), *of));
+                let foreign = host.attempt > 1 && agent.effects.iter().any(is_foreign);
+                !foreign && !truth.at(name, agent.before)
             }
             HostPhase::Reverted => !truth.at(name, agent.before) && !is_at_backup(host, agent),
             HostPhase::Inconsistent => agent.content.is_some(),
-            HostPhase::Applying { .. }
+            HostPhase::Again
+            | HostPhase::Applying { .. }
             | HostPhase::Cancelling { .. }
             | HostPhase::Reverting { .. }
             | HostPhase::Lost
@@ -231,7 +247,7 @@ impl Oracle {
         if wrong {
             return Some(format!("I6: {name} is said to be {:?} and is {:?}", host.phase, agent.content));
         }
-        (host.phase == HostPhase::Untouched && !agent.effects.is_empty())
+        (*stands == HostPhase::Untouched && !agent.effects.is_empty())
             .then(|| format!("I3: {name} is said to be untouched and was at work"))
     }
 
@@ -242,7 +258,8 @@ impl Oracle {
             Phase::Running { direction } | Phase::Paused { direction, .. } => {
                 *direction == Direction::Forward
             }
-            Phase::Aborting { .. } | Phase::Finished { .. } => false,
+            Phase::Aborting { .. } => false,
+            Phase::Finished { .. } => host.late,
         };
         let since = *self.since.get(name)?;
         let limit = match host.phase {
@@ -295,7 +312,11 @@ impl Oracle {
             RollbackEvent::HostStarted { host, generation, .. }
             | RollbackEvent::HostReverting { host, generation, .. } => {
                 self.told.insert(host.clone(), *generation);
+                self.given.insert((host.clone(), *generation));
                 self.since.insert(host.clone(), now);
+            }
+            RollbackEvent::HostGranted { host, generation, .. } => {
+                self.told.insert(host.clone(), Generation(generation.0 - 1));
             }
             RollbackEvent::Aborted { .. } | RollbackEvent::RevertStarted { .. } => {
                 let Some(Operation::Rollback(rollback)) = &self.replayed else { return };
@@ -368,7 +389,10 @@ impl Oracle {
             RollbackEvent::HostFailed { host, failure, .. } => {
                 self.blames(rollback, before?, (host, failure), truth)
             }
-            RollbackEvent::HostSkipped { host, .. } => self.unreachable(rollback, host, truth),
+            // After the outcome it waits for its turn again, for whatever reason.
+            RollbackEvent::HostSkipped { host, .. } if rollback.outcome().is_none() => {
+                self.unreachable(rollback, host, truth)
+            }
             RollbackEvent::HostLost { host, .. } => {
                 let policy = &rollback.request.policy;
                 let limit = policy.max_rollback_time + policy.report_grace;
@@ -481,7 +505,8 @@ impl Oracle {
             }
         }
         let stuck = |host: &HostRecord| host.phase == HostPhase::Inconsistent;
-        if outcome == Outcome::NeedsOperator && !hosts.values().any(stuck) {
+        let paused = matches!(&rollback.phase, Phase::Finished { cause: Some(cause), .. } if cause.message.starts_with("paused for"));
+        if outcome == Outcome::NeedsOperator && !paused && !hosts.values().any(stuck) {
             return Some("I1: nobody is needed".to_owned());
         }
         let whole = rollback.request.selection == Default::default() && rollback.plan.offered == hosts.len();
@@ -541,7 +566,7 @@ fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Tru
     let well = there(started) && (!watched || (was_good && heard && !truth.contested(started)));
     let unproven = |name: &HostId| {
         let applied = matches!(rollback.hosts[name].phase, HostPhase::Applied { .. });
-        let judged = rollback.outcome().is_none();
+        let judged = rollback.outcome().is_none() || rollback.hosts[name].late;
         let held = applied && watched && !rollback.acknowledged.contains(name);
         held && (judged || !truth.good_for(name, Duration::ZERO))
     };

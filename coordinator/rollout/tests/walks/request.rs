@@ -71,6 +71,7 @@ pub(crate) fn request(dice: &mut Dice, fleet: &FleetView) -> RollbackRequest {
             report_grace: seconds(20),
             unreachable_after: UNREACHABLE_AFTER,
             max_duration: seconds(3600),
+            max_pause: seconds(7200),
         },
         reason: "the walk's".into(),
         requester: "operator/alice".into(),

@@ -286,9 +286,10 @@ impl World {
 
     /// Asks the operation what should be in flight.
     fn wants(&mut self) {
-        let Work { commands, hear, wake_at } = self.operation.wanted();
+        let Work { commands, hear, reserve, wake_at } = self.operation.wanted();
         (self.coordinator.commands, self.coordinator.wake) = (commands, wake_at);
         self.coordinator.hear = hear;
+        self.coordinator.reserve = reserve;
     }
 
     fn store(&mut self, events: Vec<Event>) {
@@ -332,6 +333,21 @@ impl World {
             }
         }
         self.coordinator.commands = commands;
+        let grants: Vec<Command> =
+            std::mem::take(&mut self.coordinator.reserve).into_iter().map(|host| self.grant(host)).collect();
+        if !grants.is_empty() {
+            self.decide(grants);
+        }
+    }
+
+    /// Nobody else has the host, so the next generations that the store has come right after the last ones, and never below
+    /// what the host has said that it has obeyed.
+    fn grant(&self, host: HostId) -> Command {
+        let next = self.rollback().hosts[&host].generation.0 + GENERATIONS;
+        let seat = &self.seats[&host];
+        let accepted = seat.session.as_ref().map(|session| session.accepted).max(seat.told_accepted);
+        let generation = Generation(next.max(accepted.unwrap_or_default().0 + 1));
+        Command::Granted { host, generation }
     }
 
     /// Whether a host that is there, and knows more than the history, was not compared with it yet.

@@ -76,6 +76,8 @@ pub(super) struct Coordinator {
     pub(super) commands: BTreeMap<HostId, HostCommand>,
     /// Hosts whose health must be measured again before they pass, each from when on.
     pub(super) hear: BTreeMap<HostId, Timestamp>,
+    /// Hosts for which generations are to be reserved, for another attempt.
+    pub(super) reserve: BTreeSet<HostId>,
     /// When something is due, and not before when a deadline is looked at again that brought nothing about.
     pub(super) wake: Option<Timestamp>,
     pub(super) not_before: Option<Timestamp>,
@@ -316,8 +318,11 @@ impl World {
     fn person(&mut self) {
         if self.rollback().outcome().is_some() {
             if self.dice.percent(30) {
+                let action = PersonAction::Retry { hosts: BTreeSet::new() };
+                self.decide(vec![Command::Person(Person { who: "operator/alice".into(), action })]);
+            } else if self.dice.percent(30) {
                 let by = rfs_model::RollbackId::from_uuid(Uuid::from_u128(8));
-                self.decide(vec![Command::Undone(by)]);
+                self.decide(vec![Command::Undone { by, hosts: None }]);
             }
             return;
         }
@@ -325,6 +330,7 @@ impl World {
             PersonAction::Pause,
             PersonAction::Resume,
             PersonAction::Resume,
+            PersonAction::Retry { hosts: BTreeSet::new() },
             PersonAction::Promote { wave: None },
             PersonAction::Abort,
         ]);

@@ -7,7 +7,7 @@ use rfs_model::{Reason, Timestamp};
 use rfs_proto::v1::{self, host_progress, rollback, wave};
 use rfs_rollout::some_names;
 
-use super::standing::{Standing, standing_lines};
+use super::standing::{Standing, names, standing_lines};
 use super::waves::{Pace, Rank, between, rank, watched, waves};
 use super::{Told, Watched, elapsed, in_order};
 use crate::cli::duration::show_wire;
@@ -93,6 +93,10 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
             lines.push(format!("{} {}{took}", rollback.name, words::outcome(outcome)));
             match outcome {
                 rollback::Outcome::Succeeded => None,
+                rollback::Outcome::Partial if !standing.failed.is_empty() => Some(format!(
+                    "try {} again: rfs rollback retry {short}; details: rfs rollback show {short}",
+                    names(&standing.failed)
+                )),
                 rollback::Outcome::Aborted | rollback::Outcome::Partial | rollback::Outcome::Reverted => {
                     Some(match standing.any_changed() && rollback.undo_of.is_empty() {
                         true => format!(
@@ -111,7 +115,7 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
         }
         (rollback::State::Paused, _) if !paused_by_person(rollback) => {
             lines.push(format!("{} is {}: a person is needed", rollback.name, paint::bad("paused")));
-            Some(format!("rfs rollback show {short}; then rfs rollback resume, promote or abort {short}"))
+            Some(format!("rfs rollback show {short}; then rfs rollback retry, resume, promote or abort {short}"))
         }
         _ => None,
     };
@@ -211,7 +215,14 @@ fn host_time(host: &v1::HostProgress, wave: &v1::Wave) -> Option<prost_types::Ti
         S::Applying => host.start_time,
         S::Applied | S::Unchanged | S::Reverted | S::RevertFailed | S::Inconsistent => host.finish_time,
         S::Passed => wave.verdict_time,
-        S::Untouched | S::Unhealthy | S::Reverting | S::Skipped | S::Lost | S::Unspecified => None,
+        S::Untouched
+        | S::Waiting
+        | S::Unhealthy
+        | S::Reverting
+        | S::Skipped
+        | S::Superseded
+        | S::Lost
+        | S::Unspecified => None,
     }
 }
 
@@ -392,7 +403,7 @@ mod tests {
                 "rollbacks/r is paused: a person is needed",
                 "cause: a is not healthy",
                 "  not known where  a",
-                "next: rfs rollback show r; then rfs rollback resume, promote or abort r",
+                "next: rfs rollback show r; then rfs rollback retry, resume, promote or abort r",
             ]
         );
     }

@@ -22,12 +22,18 @@ pub(in crate::cli) struct Standing<'r> {
     pub untouched: Vec<&'r str>,
     /// As they were: they went back, or could not be changed.
     pub as_before: Vec<&'r str>,
+    /// To be tried again.
+    pub waiting: Vec<&'r str>,
     /// Left out.
     pub left_out: Vec<&'r str>,
+    /// Left out for good.
+    pub superseded: Vec<&'r str>,
     /// Nobody knows.
     pub unknown: Vec<&'r str>,
     /// At neither state.
     pub between: Vec<&'r str>,
+    /// Those that can be tried again, wherever they stand.
+    pub failed: Vec<&'r str>,
 }
 
 impl<'r> Standing<'r> {
@@ -38,6 +44,9 @@ impl<'r> Standing<'r> {
         let mut hosts: Vec<_> = rollback.waves.iter().flat_map(|wave| &wave.hosts).collect();
         hosts.sort_by_cached_key(|host| natural(&host.host));
         for host in hosts {
+            if matches!(host.state(), S::Unhealthy | S::Unchanged | S::Lost) {
+                standing.failed.push(&host.host);
+            }
             let place = match host.state() {
                 S::Applied | S::Passed => &mut standing.changed,
                 S::Unhealthy | S::RevertFailed => &mut standing.changed_and_failed,
@@ -45,7 +54,9 @@ impl<'r> Standing<'r> {
                 S::Reverting => &mut standing.going_back,
                 S::Untouched | S::Unspecified => &mut standing.untouched,
                 S::Unchanged | S::Reverted => &mut standing.as_before,
+                S::Waiting => &mut standing.waiting,
                 S::Skipped => &mut standing.left_out,
+                S::Superseded => &mut standing.superseded,
                 S::Lost => &mut standing.unknown,
                 S::Inconsistent => &mut standing.between,
             };
@@ -88,7 +99,9 @@ pub(in crate::cli) fn standing_lines(rollback: &v1::Rollback) -> Vec<String> {
     row(paint::doubt("going back"), &standing.going_back);
     row("as before".to_owned(), &standing.as_before);
     row("not started".to_owned(), &standing.untouched);
+    row(paint::doubt("to be tried again"), &standing.waiting);
     row(paint::doubt("left out"), &standing.left_out);
+    row(paint::bad("left out for good"), &standing.superseded);
     row(paint::bad("not known where"), &standing.unknown);
     row(paint::alarm("INCONSISTENT"), &standing.between);
     table.lines()

@@ -178,10 +178,10 @@ pub(super) enum Rank {
 pub(super) fn rank(state: host_progress::State) -> Rank {
     use host_progress::State as S;
     match state {
-        S::Inconsistent | S::Lost | S::RevertFailed | S::Unhealthy | S::Unchanged | S::Skipped => Rank::Wrong,
+        S::Inconsistent | S::Lost | S::RevertFailed | S::Unhealthy | S::Unchanged | S::Skipped | S::Superseded => Rank::Wrong,
         S::Applying | S::Applied | S::Reverting => Rank::AtWork,
         S::Passed | S::Reverted => Rank::Fine,
-        S::Untouched | S::Unspecified => Rank::Waiting,
+        S::Untouched | S::Waiting | S::Unspecified => Rank::Waiting,
     }
 }
 

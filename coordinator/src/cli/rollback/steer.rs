@@ -1,4 +1,4 @@
-//! Pause, resume, promote and abort: what each will do to which hosts, before; which hosts stand where, after.
+//! Pause, resume, retry, promote and abort: what each will do to which hosts, before; which hosts stand where, after.
 
 use rfs_link::{Exit, Failure};
 use rfs_model::Reason;
@@ -12,10 +12,14 @@ use crate::cli::progress::{Standing, names, outcome_lines, standing_lines};
 use crate::cli::words::{id, paint};
 
 /// What a person decides.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Steer {
     Pause,
     Resume,
+    /// These hosts; none for all that failed.
+    Retry {
+        hosts: Vec<String>,
+    },
     /// The wave, counted from 1; none for the present one.
     Promote {
         wave: Option<u32>,
@@ -33,10 +37,11 @@ pub(super) async fn steer(
     let mut rollbacks = client.rollbacks();
     let before =
         client.answer(rollbacks.get_rollback(soon(v1::GetRollbackRequest { name: name.clone() })).await)?;
-    if !output.is_json() && before.state() != rollback::State::Finished {
-        output.line(intent(&before, steer))?;
+    let retries = matches!(steer, Steer::Retry { .. });
+    if !output.is_json() && (retries || before.state() != rollback::State::Finished) {
+        output.line(intent(&before, &steer))?;
     }
-    let answer = match steer {
+    let answer = match &steer {
         Steer::Pause => rollbacks.pause_rollback(soon(v1::PauseRollbackRequest { name })).await,
         Steer::Resume => rollbacks.resume_rollback(soon(v1::ResumeRollbackRequest { name })).await,
         Steer::Promote { wave } => {
@@ -44,13 +49,17 @@ pub(super) async fn steer(
             let wave = wave.or_else(|| present(&before).map(|wave| wave.index));
             rollbacks.promote_rollback(soon(v1::PromoteRollbackRequest { name, wave })).await
         }
+        Steer::Retry { hosts } => {
+            let hosts = hosts.clone();
+            rollbacks.retry_rollback(soon(v1::RetryRollbackRequest { name, hosts })).await
+        }
         Steer::Abort => rollbacks.abort_rollback(soon(v1::AbortRollbackRequest { name })).await,
     };
     let after = client.answer(answer)?;
     if output.is_json() {
         output.message(&after)?;
     } else {
-        aftermath(&after, steer).iter().try_for_each(|line| output.line(line))?;
+        aftermath(&after, &steer).iter().try_for_each(|line| output.line(line))?;
     }
     Ok(Exit::Done)
 }
@@ -61,7 +70,7 @@ fn present(rollback: &v1::Rollback) -> Option<&v1::Wave> {
 }
 
 /// What the decision will do to which hosts, in one line.
-fn intent(rollback: &v1::Rollback, steer: Steer) -> String {
+fn intent(rollback: &v1::Rollback, steer: &Steer) -> String {
     let standing = Standing::of(rollback);
     let part = |verb: &str, hosts: &[&str], how: &str| {
         (!hosts.is_empty()).then(|| format!("{verb} {}{how}", names(hosts)))
@@ -73,7 +82,15 @@ fn intent(rollback: &v1::Rollback, steer: Steer) -> String {
         Steer::Resume => {
             let failed: Vec<&str> = failed(rollback).collect();
             vec![
-                part("no longer counts as failed:", &failed, ""),
+                part("no longer counts as failed, and does not try again:", &failed, ""),
+                part("changes", &standing.untouched, " in their waves"),
+            ]
+        }
+        Steer::Retry { hosts } => {
+            let named: Vec<&str> = hosts.iter().map(String::as_str).collect();
+            let hosts = if named.is_empty() { &standing.failed } else { &named };
+            vec![
+                part("tries", hosts, " again"),
                 part("changes", &standing.untouched, " in their waves"),
             ]
         }
@@ -99,6 +116,7 @@ fn intent(rollback: &v1::Rollback, steer: Steer) -> String {
     let verb = match steer {
         Steer::Pause => "pause",
         Steer::Resume => "resume",
+        Steer::Retry { .. } => "retry",
         Steer::Promote { .. } => "promote",
         Steer::Abort => "abort",
     };
@@ -129,15 +147,18 @@ fn unproven(host: &v1::HostProgress) -> bool {
 }
 
 /// How it stands after the decision, and what to type next.
-fn aftermath(rollback: &v1::Rollback, steer: Steer) -> Vec<String> {
+fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
     // With nothing left to wait for, it is over at once.
-    if rollback.state() == rollback::State::Finished {
+    if rollback.state() == rollback::State::Finished && !matches!(steer, Steer::Retry { .. }) {
         return outcome_lines(rollback);
     }
     let short = id(&rollback.name);
     let (what, next) = match steer {
         Steer::Pause => ("is paused", format!("rfs rollback resume {short}; or rfs rollback abort {short}")),
-        Steer::Resume | Steer::Promote { .. } => ("goes on", format!("rfs rollback watch {short}")),
+        Steer::Retry { .. } if rollback.state() == rollback::State::Finished => {
+            ("tries hosts again, one first", format!("rfs rollback show {short}"))
+        }
+        Steer::Resume | Steer::Retry { .. } | Steer::Promote { .. } => ("goes on", format!("rfs rollback watch {short}")),
         Steer::Abort => {
             let standing = Standing::of(rollback);
             let undo = match standing.any_changed() {
@@ -204,12 +225,16 @@ mod tests {
     fn each_decision_says_before_what_it_does_to_whom() {
         let waves = ["PASSED a:PASSED", "FAILED b:UNHEALTHY c:APPLYING", "PENDING d:UNTOUCHED e:UNTOUCHED"];
         let running = rollback(rollback::State::Paused, &waves);
-        let said = |steer| plain(intent(&running, steer));
+        let said = |steer| plain(intent(&running, &steer));
         assert_eq!(said(Steer::Pause), "pause: lets c finish; does not start d, e");
-        assert_eq!(said(Steer::Resume), "resume: no longer counts as failed: b; changes d, e in their waves");
+        assert_eq!(said(Steer::Resume), "resume: no longer counts as failed, and does not try again: b; changes d, e in their waves");
         assert_eq!(
             said(Steer::Promote { wave: None }),
             "promote: takes wave 2's gate as passed; accepts as they stand: b; changes d, e next"
+        );
+        assert_eq!(
+            said(Steer::Retry { hosts: Vec::new() }),
+            "retry: tries b again; changes d, e in their waves"
         );
         assert_eq!(said(Steer::Abort), "abort: brings c back; does not start d, e; leaves a, b changed");
         assert_eq!(plain(undo_line(&running)), "undo: brings a, b back to the state before rollbacks/r");
@@ -219,7 +244,7 @@ mod tests {
     fn after_a_decision_every_host_has_its_place_and_undo_is_named() {
         let ending =
             rollback(rollback::State::Aborting, &["WATCHING a:APPLIED b:REVERTING", "PENDING c:UNTOUCHED"]);
-        let lines: Vec<_> = aftermath(&ending, Steer::Abort).iter().map(plain).collect();
+        let lines: Vec<_> = aftermath(&ending, &Steer::Abort).iter().map(plain).collect();
         assert_eq!(
             lines,
             [
@@ -232,7 +257,7 @@ mod tests {
         );
         let mut over = rollback(rollback::State::Finished, &["WATCHING a:APPLIED", "PENDING b:UNTOUCHED"]);
         over.set_outcome(rollback::Outcome::Aborted);
-        let lines: Vec<_> = aftermath(&over, Steer::Abort).iter().map(plain).collect();
+        let lines: Vec<_> = aftermath(&over, &Steer::Abort).iter().map(plain).collect();
         assert_eq!(
             lines,
             [

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Diary;
 use crate::store::{
     Anchor, Append, AppendError, CreateError, Created, HeldChanges, HeldSnapshots, HostRow, HostSeen,
-    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Store, StoreError, StoredEvent,
+    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
 };
 
 /// What becomes of an append.
@@ -111,6 +111,15 @@ impl Store for Faulty {
             Some(Fault::DiesAfter) => self.die().await,
             Some(Fault::Fails | Fault::DiesBefore) | None => Ok(position),
         }
+    }
+
+    async fn reserve(
+        &self,
+        operation: OperationId,
+        hosts: &BTreeSet<HostId>,
+        generations: u64,
+    ) -> Result<BTreeMap<HostId, Reserved>, StoreError> {
+        self.inner.reserve(operation, hosts, generations).await
     }
 
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {

@@ -53,12 +53,12 @@ CREATE TABLE request (
     operation TEXT NOT NULL REFERENCES operation (id)
 );
 
--- Which operation owns a host, which one had it last, and the highest generation that was given or accepted.
+-- Which operation owns a host, which one meant to change it last, and the highest generation that was given or accepted.
 CREATE TABLE ownership (
     host TEXT PRIMARY KEY,
     generation BIGINT NOT NULL,
     owner TEXT,
-    last_owner TEXT
+    last_changer TEXT
 );
 CREATE INDEX ownership_by_owner ON ownership (owner);
 

@@ -10,7 +10,7 @@ use sqlx::{Connection, Row};
 
 use super::SqliteStore;
 use super::row::{column, damaged, number, optional, parsed, truth};
-use crate::store::contract::{AppendError, CreateError, HostRow, HostSeen, StoreError};
+use crate::store::contract::{AppendError, CreateError, HostRow, HostSeen, Reserved, StoreError};
 
 const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, host.machines, ownership.generation, \
                      ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
@@ -28,6 +28,19 @@ impl SqliteStore {
         }
         transaction.commit().await?;
         Ok(owners)
+    }
+
+    pub(super) async fn reserve_again(
+        &self,
+        operation: OperationId,
+        hosts: &BTreeSet<HostId>,
+        generations: u64,
+    ) -> Result<BTreeMap<HostId, Reserved>, StoreError> {
+        let mut writer = self.writer.acquire().await?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        let reserved = reserve(&mut transaction, operation, hosts, generations).await?;
+        transaction.commit().await?;
+        Ok(reserved)
     }
 
     pub(super) async fn all_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
@@ -98,47 +111,98 @@ fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
     })
 }
 
-/// Takes hosts that nobody owns, and gives back the first of the generations that are reserved on each.
+/// Takes hosts that nobody owns, and gives back the first of the generations that are reserved on each. Where the operation
+/// is to change them, none that came before changes them any more.
 pub(super) async fn take(
     transaction: &mut SqliteConnection,
     operation: OperationId,
     hosts: &BTreeSet<HostId>,
     generations: u64,
+    changes: bool,
 ) -> Result<BTreeMap<HostId, Generation>, CreateError> {
     let mut firsts = BTreeMap::new();
     for name in hosts {
         let taken = sqlx::query(
-            "INSERT INTO ownership (host, generation, owner, last_owner) VALUES ($1, $2, $3, $3) \
+            "INSERT INTO ownership (host, generation, owner, last_changer) VALUES ($1, $2, $3, $5) \
              ON CONFLICT (host) DO UPDATE SET generation = ownership.generation + excluded.generation, \
-             owner = excluded.owner, last_owner = excluded.last_owner WHERE ownership.owner IS NULL \
-             AND ownership.generation <= $4 RETURNING generation",
+             owner = excluded.owner, last_changer = COALESCE(excluded.last_changer, ownership.last_changer) \
+             WHERE ownership.owner IS NULL AND ownership.generation <= $4 RETURNING generation",
         )
         .bind(name.as_str())
         .bind(column(generations)?)
         .bind(operation.to_string())
         .bind(i64::MAX - column(generations)?)
+        .bind(changes.then(|| operation.to_string()))
         .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::from)?;
         let Some(row) = taken else { return Err(not_free(transaction, name).await?) };
-        let last = number(&row, "generation")?;
-        firsts.insert(name.clone(), Generation(last + 1 - generations));
+        firsts.insert(name.clone(), first(&row, generations)?);
     }
     Ok(firsts)
 }
 
+/// The first of the generations that a row ends with.
+fn first(row: &SqliteRow, generations: u64) -> Result<Generation, StoreError> {
+    Ok(Generation(number(row, "generation")? + 1 - generations))
+}
+
 async fn not_free(transaction: &mut SqliteConnection, host: &HostId) -> Result<CreateError, StoreError> {
-    let row = sqlx::query("SELECT owner FROM ownership WHERE host = $1")
-        .bind(host.as_str())
-        .fetch_one(transaction)
-        .await?;
-    match optional(&row, "owner")? {
-        Some(owner) => Ok(CreateError::HostBusy { host: host.clone(), owner }),
-        None => Err(damaged(format!("the generation of host {host}"))("there is none above it".into())),
+    match standing(transaction, host).await? {
+        (Some(owner), _) => Ok(CreateError::HostBusy { host: host.clone(), owner }),
+        (None, _) => {
+            Err(damaged(format!("the generation of host {host}"))("there is none above it".into()))
+        }
     }
 }
 
-/// Takes hosts again that the operation had, unless another one owns them or has owned them since.
+/// Who owns a host, and who meant to change it last.
+async fn standing(
+    transaction: &mut SqliteConnection,
+    host: &HostId,
+) -> Result<(Option<OperationId>, Option<OperationId>), StoreError> {
+    let row = sqlx::query("SELECT owner, last_changer FROM ownership WHERE host = $1")
+        .bind(host.as_str())
+        .fetch_one(transaction)
+        .await?;
+    Ok((optional(&row, "owner")?, optional(&row, "last_changer")?))
+}
+
+/// Takes hosts for another attempt of an operation that has changed, or meant to change, them last.
+pub(super) async fn reserve(
+    transaction: &mut SqliteConnection,
+    operation: OperationId,
+    hosts: &BTreeSet<HostId>,
+    generations: u64,
+) -> Result<BTreeMap<HostId, Reserved>, StoreError> {
+    let mut reserved = BTreeMap::new();
+    for host in hosts {
+        let taken = sqlx::query(
+            "UPDATE ownership SET owner = $2, generation = generation + $3 WHERE host = $1 AND last_changer = $2 \
+             AND (owner IS NULL OR owner = $2) AND generation <= $4 RETURNING generation",
+        )
+        .bind(host.as_str())
+        .bind(operation.to_string())
+        .bind(column(generations)?)
+        .bind(i64::MAX - column(generations)?)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let came = match taken {
+            Some(row) => Reserved::First(first(&row, generations)?),
+            None => match standing(transaction, host).await? {
+                (Some(owner), Some(changer)) if changer == operation => Reserved::Busy(owner),
+                (_, Some(changer)) if changer != operation => Reserved::Superseded,
+                (..) => {
+                    return Err(damaged(format!("the generation of host {host}"))("there is none above it".into()));
+                }
+            },
+        };
+        reserved.insert(host.clone(), came);
+    }
+    Ok(reserved)
+}
+
+/// Takes hosts again that the operation had, unless another one owns them or has meant to change them since.
 pub(super) async fn take_again(
     transaction: &mut SqliteConnection,
     operation: OperationId,
@@ -147,7 +211,7 @@ pub(super) async fn take_again(
     for (host, first) in hosts {
         // A generation that is higher than those reserved was accepted from somebody else.
         let taken = sqlx::query(
-            "UPDATE ownership SET owner = $2 WHERE host = $1 AND last_owner = $2 AND (owner IS NULL OR owner = $2) \
+            "UPDATE ownership SET owner = $2 WHERE host = $1 AND last_changer = $2 AND (owner IS NULL OR owner = $2) \
              AND generation < $3",
         )
         .bind(host.as_str())

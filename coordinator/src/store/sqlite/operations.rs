@@ -27,7 +27,10 @@ impl SqliteStore {
         {
             return Ok(Created::Before(before));
         }
-        let generations = hosts::take(&mut transaction, id, &new.hosts, new.generations).await?;
+        let generations = {
+            let changes = new.row.kind == OperationKind::Rollback;
+            hosts::take(&mut transaction, id, &new.hosts, new.generations, changes).await?
+        };
         let events = (new.begin)(&generations);
         insert_row(&mut transaction, &new.row, events.len()).await?;
         insert_events(&mut transaction, id, Position(0), &events).await?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::super::*;
 use crate::fleet::{Admission, FleetView, HostView, Presence, Reading};
-use crate::host::{Answer, Failure, Report, Restored, Step, StepKind};
+use crate::host::{Answer, Failure, GENERATIONS, Report, Restored, Step, StepKind};
 use crate::operation::{Event, Operation, Work};
 use crate::plan::{WaveIndex, plan};
 use crate::request::{
@@ -137,6 +137,11 @@ impl Play {
         }
         let replayed = Operation::replay(&self.events).expect("a history");
         assert_eq!(replayed, self.operation, "the history adds up to the state");
+        // As the driver does: generations are reserved for those that are to be tried again.
+        if let Some(host) = self.operation.wanted().reserve.into_iter().next() {
+            let generation = Generation(self.rollback().hosts[&host].generation.0 + 2 * GENERATIONS);
+            self.take(&Command::Granted { host, generation });
+        }
     }
 
     pub(super) fn rollback(&self) -> &Rollback {
@@ -182,13 +187,18 @@ impl Play {
                 person(PersonAction::Promote { wave })
             }
             "abort" => person(PersonAction::Abort),
+            "retry" => person(PersonAction::Retry { hosts: what.split_whitespace().map(host).collect() }),
             "rewound" => Command::StoreRewound("the store was put back".into()),
             // The coordinator was away for so long: nobody decided anything, and no host was heard.
             "away" => {
                 self.now = self.now.plus(Duration::from_secs(what.parse().expect("seconds")));
                 Command::Listening { from: self.now }
             }
-            "undo" => Command::Undone(RollbackId::from_uuid(Uuid::from_u128(8))),
+            "undo" => {
+                let hosts: BTreeSet<HostId> = what.split_whitespace().map(host).collect();
+                let hosts = (!hosts.is_empty()).then_some(hosts);
+                Command::Undone { by: RollbackId::from_uuid(Uuid::from_u128(8)), hosts }
+            }
             _ => {
                 // `sound a 600`: healthy for so long already, as the agent measured it.
                 if let ("sound", Some((name, seconds))) = (verb, what.split_once(' ')) {
@@ -259,15 +269,16 @@ impl Play {
 
     fn of_host(&self, verb: &str, host: HostId) -> Command {
         let restores = self.restores.get(&host).copied().unwrap_or_default();
+        let first = self.rollback().hosts.get(&host).map_or(FIRST, |host| host.generation);
         let report = |step: StepKind, answer| {
             Command::Report(Report {
                 host: host.clone(),
                 instance: None,
                 operation: id().into(),
-                generation: step.generation(FIRST),
+                generation: step.generation(first),
                 step,
                 answer,
-                newest: step.generation(FIRST),
+                newest: step.generation(first),
             })
         };
         let restored = |standing, failure: Option<&str>| {
@@ -333,7 +344,7 @@ impl Play {
             "stale" => {
                 let mut command = report(StepKind::Apply, restored(Standing::Target, None));
                 if let Command::Report(report) = &mut command {
-                    report.generation = Generation(FIRST.0 - 1);
+                    report.generation = Generation(first.0 - 1);
                 }
                 command
             }
@@ -351,6 +362,7 @@ impl Play {
                 HostPhase::Untouched => "untouched",
                 HostPhase::Skipped => "skipped",
                 HostPhase::Superseded => "superseded",
+                HostPhase::Again => "again",
                 HostPhase::Applying { .. } => "applying",
                 HostPhase::Cancelling { .. } => "cancelling",
                 HostPhase::Applied { .. } => "applied",
