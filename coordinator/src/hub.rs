@@ -102,7 +102,9 @@ impl Hub {
         events: mpsc::Sender<FleetEvent>,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let roster = Roster::new(store.hosts().await?, clock.now());
+        let mut known = store.hosts().await?;
+        known.extend(store.forgotten_hosts().await?);
+        let roster = Roster::new(known, clock.now());
         let checkpoints = watch::Sender::new(Arc::new(needs::read(&*store).await?));
         let (entering, register) = (Semaphore::new(ENTERING), Register::keep(store.clone()));
         let names = Names::default();

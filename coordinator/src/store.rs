@@ -17,7 +17,7 @@ mod machines;
 pub mod sqlite;
 
 pub use contract::{
-    Anchor, Append, AppendError, Aside, Begin, CreateError, Created, HeldChanges, HeldSnapshots, HostRow,
+    Anchor, Append, AppendError, Aside, Begin, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
     HostSeen, ListQuery, NewOperation, OperationKind, OperationRow, Page, PageToken, Position, RequestKey,
     Reserved, Store, StoreError, StoredEvent,
 };

@@ -334,3 +334,104 @@ async fn a_welcome_names_the_operation_that_owns_the_host() {
     until("it is welcomed again", async || (web.state().welcomes > 1).then_some(())).await;
     assert_eq!(format!("checkpoints/{}", web.state().owner), started.name);
 }
+
+async fn forget(operator: &Operator, name: &str) -> Result<tonic::Response<()>, tonic::Status> {
+    operator.hosts().delete_host(v1::DeleteHostRequest { name: format!("hosts/{name}") }).await
+}
+
+async fn listed(operator: &Operator, show_forgotten: bool) -> Vec<v1::Host> {
+    let request = v1::ListHostsRequest { show_forgotten, ..Default::default() };
+    operator.good(operator.hosts().list_hosts(request).await).hosts
+}
+
+/// Takes a checkpoint of every host, and gives it once it has ended.
+async fn checkpoint(operator: &Operator) -> v1::Checkpoint {
+    let request = v1::CreateCheckpointRequest::default();
+    let mut checkpoint = operator.good(operator.checkpoints().create_checkpoint(request).await);
+    let request = v1::WatchCheckpointRequest { name: checkpoint.name.clone() };
+    let mut watch = operator.good(operator.checkpoints().watch_checkpoint(request).await);
+    loop {
+        match watch.message().await.expect("an open stream") {
+            Some(next) => checkpoint = next,
+            None => return checkpoint,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_gone_is_forgotten_and_let_in_again_by_a_person_alone() {
+    let mut fleet = Fleet::start().await;
+    let operator = fleet.operator("alice").await;
+    let here = fleet.agent("web-1", &["role=web"]);
+    let gone = fleet.agent("web-2", &["role=web"]);
+    for name in ["web-1", "web-2"] {
+        connected(&operator, name).await;
+    }
+    let whole = checkpoint(&operator).await;
+    assert_eq!((whole.state(), whole.host_count), (v1::checkpoint::State::Complete, 2));
+    let failure = operator.refused(forget(&operator, "web-2").await);
+    assert_eq!(failure.reason, Reason::HostConnected);
+    assert!(failure.next_step().contains("then forget it again"), "{failure:?}");
+    gone.state().offline = true;
+    until("it is gone", async || (!host(&operator, "web-2").await.connected).then_some(())).await;
+
+    let request = v1::CreateCheckpointRequest::default();
+    let running = operator.good(operator.checkpoints().create_checkpoint(request).await);
+    let failure = operator.refused(forget(&operator, "web-2").await);
+    assert_eq!(failure.reason, Reason::HostBusy, "an operation waits for it");
+    let request = v1::GetCheckpointRequest { name: running.name };
+    let ended = until("it gives the host up", async || {
+        let now = operator.good(operator.checkpoints().get_checkpoint(request.clone()).await);
+        (now.state() != v1::checkpoint::State::Creating).then_some(now)
+    });
+    assert_eq!(ended.await.state(), v1::checkpoint::State::Incomplete);
+    let vera = fleet.operator("vera").await;
+    assert_eq!(vera.refused(forget(&vera, "web-2").await).reason, Reason::PermissionDenied);
+
+    operator.good(forget(&operator, "web-2").await);
+    let failure = operator.refused(forget(&operator, "web-2").await);
+    assert!(
+        failure.reason == Reason::HostNotFound && failure.message.contains("forgotten before"),
+        "{failure:?}"
+    );
+    assert_eq!(listed(&operator, false).await.len(), 1);
+    let shown = host(&operator, "web-2").await;
+    assert!(shown.forget_time.is_some() && shown.refused_time.is_none(), "{shown:?}");
+    assert_eq!(health(&operator).await, "fleet: 1 good 0 bad 0 unknown | role=web: 1 good 0 bad 0 unknown");
+    let taken = checkpoint(&operator).await;
+    assert_eq!((taken.state(), taken.host_count), (v1::checkpoint::State::Complete, 1));
+    let selector = Some(v1::Selector { hosts: vec!["web-2".into()], ..Default::default() });
+    let named = v1::CreateCheckpointRequest { selector, ..Default::default() };
+    let failure = operator.refused(operator.checkpoints().create_checkpoint(named).await);
+    assert_eq!(failure.reason, Reason::HostNotFound, "{failure:?}");
+    let spec = v1::RollbackSpec { checkpoint: whole.name, ..Default::default() };
+    let request = v1::PlanRollbackRequest { spec: Some(spec), ..Default::default() };
+    let plan = operator.good(operator.rollbacks().plan_rollback(request).await);
+    assert_eq!(plan.left_out["web-2"], "no such host is known any more");
+
+    // Its own machine, and after a restart of the coordinator, too.
+    gone.state().offline = false;
+    for restart in [false, true] {
+        if restart {
+            fleet.stop().await;
+            gone.state().farewell = None;
+            fleet.resume().await;
+        }
+        let failure = farewell(&gone).await;
+        assert_eq!(failure.reason, Reason::HostForgotten, "{failure:?}");
+        assert!(failure.next_step().contains("rfs host accept web-2 --instance "), "{failure:?}");
+    }
+    let operator = fleet.operator("alice").await;
+    let all = listed(&operator, true).await;
+    assert!(all.len() == 2 && all[1].refused_time.is_some() && !all[1].connected, "{all:?}");
+    assert_eq!(all[1].instances.len(), 1, "the one to accept is named");
+    assert_eq!(listed(&operator, false).await.len(), 1);
+
+    let accepted = accept(&operator, "web-2", &gone).await;
+    assert!(accepted.forget_time.is_none() && accepted.refused_time.is_none(), "{accepted:?}");
+    connected(&operator, "web-2").await;
+    assert_eq!(listed(&operator, false).await.len(), 2);
+    let taken = checkpoint(&operator).await;
+    assert_eq!((taken.state(), taken.host_count), (v1::checkpoint::State::Complete, 2));
+    drop(here);
+}

@@ -54,6 +54,8 @@ pub enum Command {
     },
     /// Another operation owns the host now, so this one must not bring it in line any more.
     Superseded(HostId),
+    /// A person says that the host is gone for good, so this operation must not wait for it any more.
+    Forgotten(HostId),
     /// Another rollback undoes this one, so that no host must come in line with it any more. Nothing while it runs, or while
     /// one of its hosts is at work.
     Undone {

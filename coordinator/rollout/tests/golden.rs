@@ -207,6 +207,7 @@ fn samples() -> Vec<Event> {
         RollbackEvent::HostGranted { at, host: web(), generation },
         RollbackEvent::Withdrawn { at, by: by() },
         RollbackEvent::HostSuperseded { at, host: web() },
+        RollbackEvent::HostForgotten { at, host: web() },
         RollbackEvent::Undone { at, by: rollback_created().id, hosts: None },
         RollbackEvent::WavePassed { at, wave, healthy: 1, failed: 0, promoted_by: None },
         RollbackEvent::WavePassed { at, wave, healthy: 1, failed: 0, promoted_by: Some(by()) },
@@ -348,6 +349,7 @@ fn no_event_is_without_a_line() {
         RollbackEvent::HostReturned { .. } => 39,
         RollbackEvent::HostGranted { .. } => 40,
         RollbackEvent::Withdrawn { .. } => 41,
+        RollbackEvent::HostForgotten { .. } => 42,
     };
     let number = |event: &Event| match event {
         Event::Rollback(event) => rollback(event),
@@ -364,5 +366,5 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::GivenUp { .. }) => 37,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
-    assert_eq!(seen, (0..=41).collect());
+    assert_eq!(seen, (0..=42).collect());
 }

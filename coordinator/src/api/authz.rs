@@ -11,7 +11,7 @@
 //! |---|---|
 //! | viewer | read everything, change nothing |
 //! | deployer | viewer; take checkpoints, simulate rollbacks (which makes every host walk its state) |
-//! | operator | deployer; roll back, steer rollbacks, delete checkpoints |
+//! | operator | deployer; roll back, steer rollbacks, delete checkpoints, accept and forget hosts |
 //! | approver | viewer; approve what another identity requested |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,6 +112,7 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/rfs.v1.HostService/GetFleetHealth", R(Viewer)),
         ("/rfs.v1.HostService/WatchFleetHealth", R(Viewer)),
         ("/rfs.v1.HostService/AcceptHost", R(Operator)),
+        ("/rfs.v1.HostService/DeleteHost", R(Operator)),
         ("/rfs.v1.CheckpointService/CreateCheckpoint", R(Deployer)),
         ("/rfs.v1.CheckpointService/GetCheckpoint", R(Viewer)),
         ("/rfs.v1.CheckpointService/ListCheckpoints", R(Viewer)),

@@ -38,7 +38,12 @@ impl Hosts {
     /// Adds what the store alone knows: owner and generation.
     async fn complete(&self, cards: Vec<HostCard>) -> Result<Vec<Host>, Failure> {
         let rows = self.store.hosts().await.map_err(|error| store_failure(&error))?;
-        let rows: BTreeMap<HostId, HostRow> = rows.into_iter().map(|row| (row.host.clone(), row)).collect();
+        let mut rows: BTreeMap<HostId, HostRow> =
+            rows.into_iter().map(|row| (row.host.clone(), row)).collect();
+        if cards.iter().any(|card| card.wire.forget_time.is_some()) {
+            let forgotten = self.store.forgotten_hosts().await.map_err(|error| store_failure(&error))?;
+            rows.extend(forgotten.into_iter().map(|row| (row.host.clone(), row)));
+        }
         let mut names = HashMap::new();
         let mut hosts = Vec::with_capacity(cards.len());
         for card in cards {
@@ -98,9 +103,12 @@ impl HostService for Hosts {
         let request = request.into_inner();
         let size = PAGE.of(request.page_size)? as usize;
         let selector = convert::selector("selector", request.selector).map_err(invalid)?;
-        let list = List::new("hosts", &selector);
+        let list = List::new("hosts", (&selector, request.show_forgotten));
         let after = list.after(&request.page_token)?;
-        let mut cards = self.hub.hosts(&selector);
+        let mut cards = match request.show_forgotten {
+            true => self.hub.hosts_and_forgotten(&selector),
+            false => self.hub.hosts(&selector),
+        };
         if let Some(after) = after {
             cards.retain(|card| card.host.as_str() > after.as_str());
         }
@@ -134,6 +142,13 @@ impl HostService for Hosts {
         let card = self.hub.accept(&host, instance, &who).await?;
         let found = self.complete(vec![card]).await?.pop().ok_or_else(|| unknown(&host))?;
         Ok(Response::new(found))
+    }
+
+    async fn delete_host(&self, request: Request<v1::DeleteHostRequest>) -> Result<Response<()>, Status> {
+        let who = read::requester(&request)?;
+        let host = convert::host_id("name", &request.get_ref().name).map_err(invalid)?;
+        self.hub.forget(&host, &who).await?;
+        Ok(Response::new(()))
     }
 
     type WatchFleetHealthStream = Pin<Box<dyn Stream<Item = Result<FleetHealth, Status>> + Send>>;

@@ -1,5 +1,6 @@
 //! `rfs host`: the fleet's hosts and their health.
 
+mod forget;
 mod summary;
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,7 @@ use rfs_rollout::plan::natural;
 
 use super::arguments::Grouped;
 use super::connect::{Client, soon};
+use super::consent::Consent;
 use super::error::CliError;
 use super::output::Output;
 use super::progress::Watched as _;
@@ -25,19 +27,30 @@ pub(super) enum HostCommand {
     List {
         #[command(flatten)]
         hosts: Hosts,
+        /// List every host that was forgotten, too, not only those that ask to come back.
+        #[arg(long)]
+        forgotten: bool,
     },
     /// Show one host.
     Show {
         /// The host's name.
         name: String,
     },
-    /// Say which machine a host's name belongs to, after two have spoken for it. Any other one is refused from then on.
+    /// Say which machine a host's name belongs to, after two have spoken for it, or the host was forgotten. Any other one is
+    /// refused from then on.
     Accept {
         /// The host's name.
         name: String,
-        /// The machine, as rfs host show names it.
+        /// The machine, as rfs host show names it [default: the one that has spoken, if there is no other].
         #[arg(long, value_name = "ID")]
-        instance: String,
+        instance: Option<String>,
+    },
+    /// Forget a host that is gone for good: nothing waits for it any more, and its agent is refused until it is accepted again.
+    Forget {
+        /// The host's name.
+        name: String,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Show the health of hosts, label groups and the fleet.
     Health {
@@ -88,10 +101,15 @@ impl Hosts {
 
 pub(super) async fn run(group: Grouped<HostCommand>, output: &mut Output) -> Result<Exit, CliError> {
     match group.command {
-        HostCommand::List { hosts } => {
+        HostCommand::List { hosts, forgotten } => {
             let selector = hosts.selector()?;
             let client = group.connection.open().await?;
-            list(&client, output, selector).await
+            list(&client, output, selector, forgotten).await
+        }
+        HostCommand::Forget { name, consent } => {
+            consent.possible(output, "forgetting a host", &format!("rfs host show {name}"))?;
+            let client = group.connection.open().await?;
+            forget::forget(&client, output, name, consent).await
         }
         HostCommand::Show { name } => {
             let client = group.connection.open().await?;
@@ -114,11 +132,21 @@ pub(super) async fn run(group: Grouped<HostCommand>, output: &mut Output) -> Res
     }
 }
 
-async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> Result<Exit, CliError> {
+async fn list(
+    client: &Client,
+    output: &mut Output,
+    selector: v1::Selector,
+    forgotten: bool,
+) -> Result<Exit, CliError> {
     let mut all = v1::ListHostsResponse::default();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListHostsRequest { page_size: 1000, page_token, selector: Some(selector.clone()) };
+        let request = v1::ListHostsRequest {
+            page_size: 1000,
+            page_token,
+            selector: Some(selector.clone()),
+            show_forgotten: true,
+        };
         let page = client.answer(client.hosts().list_hosts(soon(request)).await)?;
         all.hosts.extend(page.hosts);
         page_token = page.next_page_token;
@@ -126,6 +154,8 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
             break;
         }
     }
+    // One that was forgotten and asks to come back is a person's matter.
+    all.hosts.retain(|host| host.forget_time.is_none() || host.refused_time.is_some() || forgotten);
     selection::not_empty(client, &selector, &all.hosts).await?;
     if output.is_json() {
         output.message(&all)?;
@@ -164,6 +194,9 @@ async fn list(client: &Client, output: &mut Output, selector: v1::Selector) -> R
 fn state(host: &v1::Host) -> String {
     if host.contested {
         return paint::alarm("CONFLICT: two machines speak for it");
+    }
+    if let Some(text) = forget::state(host) {
+        return text;
     }
     let health = match host.inconsistent {
         true => paint::alarm("INCONSISTENT"),
@@ -215,6 +248,9 @@ async fn show(client: &Client, output: &mut Output, name: String) -> Result<Exit
     if let Some(end) = host.certificate_expire_time {
         row("certificate", summary::validity(id(&host.name), end, SystemClock.now()));
     }
+    if host.forget_time.is_some() {
+        row("forgotten", words::time(host.forget_time));
+    }
     output.table(&table)?;
     machines(output, &host)?;
     if host.inconsistent {
@@ -255,6 +291,8 @@ fn machines(output: &mut Output, host: &v1::Host) -> Result<(), CliError> {
             "give the clone a name and a certificate of its own, then: rfs host accept {name} --instance ID"
         );
         output.line(format!("{} {next}", paint::label("next:")))?;
+    } else if let Some(lines) = forget::doubt(host) {
+        lines.iter().try_for_each(|line| output.line(line))?;
     } else if let Some(asked) = host.refused_time {
         let asked = words::time(Some(asked));
         output.line(paint::alarm(format!(
@@ -275,8 +313,12 @@ async fn accept(
     client: &Client,
     output: &mut Output,
     name: String,
-    instance: String,
+    instance: Option<String>,
 ) -> Result<Exit, CliError> {
+    let instance = match instance {
+        Some(instance) => instance,
+        None => only_instance(client, &name).await?,
+    };
     let request = v1::AcceptHostRequest { name, instance };
     let host = client.answer(client.hosts().accept_host(soon(request)).await)?;
     if output.is_json() {
@@ -295,6 +337,19 @@ async fn accept(
     })?;
     output.line(format!("{} rfs host show {name}", paint::label("next:")))?;
     Ok(Exit::Done)
+}
+
+/// The one machine that has spoken for a name.
+async fn only_instance(client: &Client, name: &str) -> Result<String, CliError> {
+    let request = v1::GetHostRequest { name: name.to_owned() };
+    let host = client.answer(client.hosts().get_host(soon(request)).await)?;
+    if host.instances.len() < 2 && !host.instance.is_empty() {
+        return Ok(host.instance);
+    }
+    let name = id(&host.name);
+    let message = format!("{} have spoken for {name}", words::count(host.instances.len(), "machine"));
+    let next = format!("see them with: rfs host show {name}; then: rfs host accept {name} --instance ID");
+    Err(Failure::new(Reason::InvalidArgument, message).next(next).into())
 }
 
 fn checks(checks: &[v1::Check]) -> Table {

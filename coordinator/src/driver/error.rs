@@ -114,6 +114,9 @@ pub enum OperationError {
         /// The owner.
         owner: OperationId,
     },
+    /// A chosen host was forgotten meanwhile.
+    #[error("host {0} was forgotten")]
+    HostForgotten(HostId),
     /// The request id was used for another request.
     #[error("request id {0} was used before, for another request")]
     RequestIdReused(RequestId),
@@ -138,6 +141,7 @@ impl From<CreateError> for OperationError {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::HostBusy { host, owner } => Self::HostBusy { host, owner },
+            CreateError::HostForgotten { host } => Self::HostForgotten(host),
             CreateError::RequestIdReused { id } => Self::RequestIdReused(id),
             CreateError::MovedOn { operation } => Self::MovedOn(operation),
             CreateError::Store(error) => Self::Store(error),
@@ -162,6 +166,7 @@ impl OperationError {
             Self::WayUnknown { .. } => Reason::StoreRewound,
             Self::InUse { .. } => Reason::CheckpointInUse,
             Self::HostBusy { .. } => Reason::HostBusy,
+            Self::HostForgotten(_) => Reason::HostForgotten,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::Refused(refusal) => refusal.reason(),
             Self::NotStoredYet | Self::Overloaded | Self::MovedOn(_) => Reason::Overloaded,
@@ -193,6 +198,7 @@ impl OperationError {
             | Self::Impasse(_)
             | Self::InUse { .. }
             | Self::HostBusy { .. }
+            | Self::HostForgotten(_)
             | Self::Refused(_)
             | Self::NotStoredYet
             | Self::Overloaded
@@ -219,6 +225,9 @@ impl OperationError {
             Self::MovedOn(_) => Some("try again in a moment".to_owned()),
             Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
             Self::HostBusy { host, .. } => Some(format!("wait for it, or look at it: rfs host show {host}")),
+            Self::HostForgotten(host) => {
+                Some(format!("try again without it; or accept it again: rfs host accept {host}"))
+            }
             Self::NotStoredYet => {
                 Some("look again in a moment; see the coordinator's log and disk".to_owned())
             }

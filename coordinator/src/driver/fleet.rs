@@ -57,6 +57,8 @@ pub struct Sighting {
     pub snapshot: Option<SnapshotId>,
     /// Set while two machines speak for its name: which, in words. It has no session then.
     pub contested: Option<String>,
+    /// A person has said that it is gone for good.
+    pub forgotten: bool,
     /// Its health; unknown without a session, or when the newest observation is too old.
     pub reading: Reading,
 }
@@ -70,6 +72,7 @@ impl Sighting {
             accepted: Generation(0),
             snapshot: None,
             contested: None,
+            forgotten: false,
             reading: Reading::unknown(now, "no connection"),
         }
     }

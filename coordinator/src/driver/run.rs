@@ -331,6 +331,9 @@ impl Driver {
             if lost || is.session.is_none() {
                 commands.push(Command::Disconnected(host.clone()));
             }
+            if is.forgotten {
+                commands.push(Command::Forgotten(host.clone()));
+            }
             if let Some(text) = is.contested {
                 commands.push(Command::Contested { host, text });
                 continue;

@@ -29,10 +29,15 @@ pub struct Grouping {
 impl Hub {
     /// The hosts that `selector` takes, by name.
     pub fn hosts(&self, selector: &Selector) -> Vec<HostCard> {
-        self.shared.roster.cards(|host, labels| selector.matches(host, labels))
+        self.shared.roster.cards(false, |host, labels| selector.matches(host, labels))
     }
 
-    /// One host, if it was ever seen.
+    /// The same with those that are forgotten.
+    pub fn hosts_and_forgotten(&self, selector: &Selector) -> Vec<HostCard> {
+        self.shared.roster.cards(true, |host, labels| selector.matches(host, labels))
+    }
+
+    /// One host, if it was ever seen; also one that is forgotten.
     pub fn host(&self, host: &HostId) -> Option<HostCard> {
         self.shared.roster.card(host)
     }

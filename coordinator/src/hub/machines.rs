@@ -7,6 +7,7 @@
 //!                    another, while the present one is there ───────▶ contested: nobody is let in
 //!                    another that had spoken before ────────────────▶ contested
 //!                    another than the one that a person has named ──▶ refused
+//!                    any, of a host that a person has forgotten ────▶ forgotten
 //! ```
 //!
 //! Nothing here waits or stores; who calls makes durable what was decided before anybody is welcomed.
@@ -73,6 +74,8 @@ pub(super) enum Verdict {
     Contested,
     /// It is not let in: the name belongs to this other machine, as a person has said.
     Refused(InstanceId),
+    /// It is not let in: the host was forgotten then, and nobody has accepted a machine since.
+    Forgotten(Timestamp),
 }
 
 /// Decides on a hello, and notes in `machines` and `starts` what it means.
@@ -87,6 +90,10 @@ pub(super) fn judge(
     let heard = present.silent < PRESENT;
     let had_spoken = machines.known.contains_key(&claim.instance);
     note(machines, claim, now);
+    if let Some(at) = machines.forgotten_at {
+        machines.refused_at = Some(now);
+        return Verdict::Forgotten(at);
+    }
     if machines.contest.is_some() {
         return Verdict::Contested;
     }
@@ -157,12 +164,20 @@ pub(super) fn accept(machines: &mut Machines, starts: &mut Starts, instance: Ins
     if !machines.known.contains_key(&instance) {
         return false;
     }
-    (machines.confirmed, machines.refused_at) = (true, None);
+    (machines.confirmed, machines.refused_at, machines.forgotten_at) = (true, None, None);
     machines.accepted = Some(instance);
     machines.replaced_at = None;
     machines.contest = None;
     *starts = Starts::default();
     true
+}
+
+/// A person says that the host is gone for good. Which machines have spoken for it stays known, so that one of them can be
+/// accepted again.
+pub(super) fn forget(machines: &mut Machines, starts: &mut Starts, now: Timestamp) {
+    machines.forgotten_at = Some(now);
+    (machines.refused_at, machines.replaced_at, machines.contest) = (None, None, None);
+    *starts = Starts::default();
 }
 
 fn note(machines: &mut Machines, claim: &Claim, now: Timestamp) {
@@ -248,6 +263,16 @@ pub(super) fn refused(host: &HostId, claim: &Claim, accepted: InstanceId) -> Fai
     Failure::new(Reason::HostConflict, message).next(next).retry_after(ASK_AGAIN)
 }
 
+/// What a machine is told of whose host a person has said that it is gone for good.
+pub(super) fn forgotten(host: &HostId, claim: &Claim, at: Timestamp) -> Failure {
+    let message = format!("{host} was forgotten at {at}, so nobody is let in under its name");
+    let next = format!(
+        "if this machine belongs to the fleet: rfs host accept {host} --instance {}; if not, stop its agent",
+        claim.instance
+    );
+    Failure::new(Reason::HostForgotten, message).next(next).retry_after(ASK_AGAIN)
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -260,7 +285,7 @@ mod tests {
 
     /// Plays hellos such as `a1`: the machine with store `a`, and the start 1 of its agent. `(a)` before it means that the
     /// machine with store `a` holds the session, `(a?)` that it was not heard for long, `[a]` that it lost its connection a
-    /// moment ago. `!a`: a person accepts it.
+    /// moment ago. `!a`: a person accepts it. `x`: a person says that the host is gone for good.
     fn play(words: &str) -> String {
         let host = HostId::new("web-1").expect("a name");
         let (mut machines, mut starts) = (Machines::default(), Starts::default());
@@ -276,6 +301,7 @@ mod tests {
                 ['[', _, ']'] => present = Present { connected: false, silent: Duration::ZERO },
                 // Time passes.
                 ['+'] => at += 11_000,
+                ['x'] => forget(&mut machines, &mut starts, Timestamp(at)),
                 ['!', machine] => said.push(match accept(&mut machines, &mut starts, id(machine)) {
                     true => "accepted".to_owned(),
                     false => "unknown".to_owned(),
@@ -294,6 +320,7 @@ mod tests {
                         Verdict::Later => "later".to_owned(),
                         Verdict::Contested => "contested".to_owned(),
                         Verdict::Refused(_) => "refused".to_owned(),
+                        Verdict::Forgotten(_) => "forgotten".to_owned(),
                     });
                 }
                 _ => panic!("{word} is not understood"),
@@ -363,6 +390,17 @@ mod tests {
             "in contested accepted refused in refused accepted in refused",
             "whoever else comes is refused, also while the right one is away"
         );
+    }
+
+    #[test]
+    fn a_host_that_was_forgotten_is_let_in_by_nobody_but_a_person() {
+        assert_eq!(play("a1 x a1 a2 + a1"), "in forgotten forgotten forgotten", "not its own machine");
+        assert_eq!(play("a1 x b1 + b1"), "in forgotten forgotten", "nor one that was set up anew");
+        assert_eq!(play("a1 x a2 !a a2 a2 b1"), "in forgotten accepted in in refused");
+        assert_eq!(play("a1 x b1 !b b1 a1"), "in forgotten accepted in refused");
+        assert_eq!(play("a1 x !a a1 x a1"), "in accepted in forgotten", "before it has asked; and once more");
+        assert_eq!(play("a1 (a) b1 x a1 !b b1"), "in contested forgotten accepted in", "a contest is over");
+        assert_eq!(play("a1 x !c"), "in unknown");
     }
 
     #[test]

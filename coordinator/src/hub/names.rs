@@ -8,9 +8,9 @@ use tracing::{error, info, warn};
 use super::machines::{self, Claim, Starts, Verdict};
 use super::roster::{Facts, HostCard, Name};
 use super::{Hub, fleet};
-use crate::api::fingerprint;
+use crate::api::{fingerprint, store_failure};
 use crate::driver::fleet::FleetEvent;
-use crate::store::Machines;
+use crate::store::{ForgetError, Machines};
 
 /// How many names can be decided on at once; names that share a lock wait for each other.
 const LOCKS: u64 = 1024;
@@ -39,6 +39,7 @@ impl Hub {
         let (roster, now) = (&self.shared.roster, self.shared.clock.now());
         let mut name = roster.name(host, now);
         let was_contested = name.machines.contest.is_some();
+        let was_refused = name.machines.refused_at.is_some();
         let was_known = name.machines.known.contains_key(&claim.instance);
         let Name { machines, starts, present, .. } = &mut name;
         match machines::judge(host, machines, starts, claim, present, now) {
@@ -55,6 +56,15 @@ impl Hub {
                 }
                 roster.settle_name(host, name.machines, name.starts, now);
                 Err(machines::refused(host, claim, accepted))
+            }
+            Verdict::Forgotten(at) => {
+                // Those that ask again and again are not told of each time.
+                if !was_refused {
+                    warn!(%host, instance = %claim.instance, address = claim.address,
+                        "a machine asks for the name of a host that was forgotten");
+                }
+                roster.settle_name(host, name.machines, name.starts, now);
+                Err(machines::forgotten(host, claim, at))
             }
             Verdict::Later => {
                 roster.settle_name(host, name.machines, name.starts, now);
@@ -100,6 +110,34 @@ impl Hub {
         failure
     }
 
+    /// A person says that a host is gone for good: it is none of the fleet any more, and nobody is let in under its name until a
+    /// machine is accepted again.
+    pub async fn forget(&self, host: &HostId, who: &str) -> Result<(), Failure> {
+        let unknown = || Failure::new(Reason::HostNotFound, format!("no host {host} has ever connected"));
+        let _locked = self.shared.names.lock(host).await;
+        let now = self.shared.clock.now();
+        self.shared.roster.facts(host).ok_or_else(unknown)?;
+        let Name { mut machines, mut starts, present, .. } = self.shared.roster.name(host, now);
+        if let Some(at) = machines.forgotten_at {
+            let message = format!("{host} was forgotten before, at {at}");
+            return Err(Failure::new(Reason::HostNotFound, message));
+        }
+        if present.connected {
+            let message = format!("{host} is connected, so it is not gone");
+            return Err(Failure::new(Reason::HostConnected, message));
+        }
+        // Nobody is let in before it is stored, and no operation can take the host afterwards.
+        self.shared.store.forget_host(host, now).await.map_err(|error| not_forgotten(host, &error))?;
+        machines::forget(&mut machines, &mut starts, now);
+        let ended = self.shared.roster.settle_name(host, machines, starts, now);
+        if let Some(session) = ended {
+            session.close(machines::forgotten(host, &session.claim, now));
+        }
+        info!(%host, who, "a person has said that the host is gone for good");
+        self.tell(FleetEvent::Changed(host.clone())).await;
+        Ok(())
+    }
+
     /// A person says which machine the name belongs to. The others are refused from then on.
     pub async fn accept(&self, host: &HostId, instance: InstanceId, who: &str) -> Result<HostCard, Failure> {
         let unknown = || Failure::new(Reason::HostNotFound, format!("no host {host} has ever connected"));
@@ -121,5 +159,20 @@ impl Hub {
         info!(%host, %instance, who, "a person has said which machine the host is");
         self.tell(FleetEvent::Changed(host.clone())).await;
         self.host(host).ok_or_else(unknown)
+    }
+}
+
+fn not_forgotten(host: &HostId, error: &ForgetError) -> Failure {
+    match error {
+        ForgetError::HostBusy { owner } => {
+            let message = format!("{host} is owned by operation {owner}");
+            Failure::new(Reason::HostBusy, message).next(format!(
+                "wait until that has ended, or end it: rfs host show {host} names it; then forget the host again"
+            ))
+        }
+        ForgetError::NoHost => {
+            Failure::new(Reason::HostNotFound, format!("no host {host} has ever connected"))
+        }
+        ForgetError::Store(error) => store_failure(error),
     }
 }

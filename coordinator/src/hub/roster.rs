@@ -178,8 +178,8 @@ impl Roster {
         }
     }
 
-    /// Notes which machine a name belongs to from now on. A session of another one, and any while two speak for the name, is
-    /// given back to be ended: the host does not hold it any more.
+    /// Notes which machine a name belongs to from now on. A session of another one, and any while two speak for the name or the
+    /// host is forgotten, is given back to be ended: the host does not hold it any more.
     pub(super) fn settle_name(
         &self,
         host: &HostId,
@@ -190,8 +190,9 @@ impl Roster {
         let mut hosts = self.write();
         let entry = hosts.get_mut(host)?;
         let (accepted, contested) = (machines.accepted, machines.contest.is_some());
+        let nobody = contested || machines.forgotten_at.is_some();
         (entry.machines, entry.starts) = (machines, starts);
-        let ended = entry.session.take_if(|session| contested || Some(session.claim.instance) != accepted);
+        let ended = entry.session.take_if(|session| nobody || Some(session.claim.instance) != accepted);
         if let Some(session) = &ended {
             entry.last_seen = session.last_heard();
         }
@@ -313,6 +314,7 @@ impl Roster {
             accepted: session.map_or(Generation(0), |session| session.accepted),
             snapshot: session.and_then(|session| session.snapshot),
             contested: entry.machines.contest.as_ref().map(|contest| contest.text.clone()),
+            forgotten: entry.machines.forgotten_at.is_some(),
             reading,
         }
     }
@@ -346,10 +348,15 @@ impl Roster {
         self.read().get(host).map(|entry| entry.card(host))
     }
 
-    /// The hosts that `wanted` takes, by name.
-    pub(super) fn cards(&self, wanted: impl Fn(&HostId, &Labels) -> bool) -> Vec<HostCard> {
+    /// The hosts that `wanted` takes, by name. Forgotten ones only if they are asked for.
+    pub(super) fn cards(
+        &self,
+        forgotten: bool,
+        wanted: impl Fn(&HostId, &Labels) -> bool,
+    ) -> Vec<HostCard> {
         let hosts = self.read();
-        let wanted = hosts.iter().filter(|(host, entry)| wanted(host, &entry.facts.labels));
+        let shown = |entry: &Entry| forgotten || entry.machines.forgotten_at.is_none();
+        let wanted = hosts.iter().filter(|(host, entry)| shown(entry) && wanted(host, &entry.facts.labels));
         wanted.map(|(host, entry)| entry.card(host)).collect()
     }
 

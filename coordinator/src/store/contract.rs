@@ -101,10 +101,17 @@ pub trait Store: Send + Sync + 'static {
         Ok(owners)
     }
 
-    /// Every host that was ever seen, by name.
+    /// Every host that was ever seen and is not forgotten, by name.
     async fn hosts(&self) -> Result<Vec<HostRow>, StoreError>;
 
-    /// One host.
+    /// The hosts that are forgotten, by name.
+    async fn forgotten_hosts(&self) -> Result<Vec<HostRow>, StoreError>;
+
+    /// Forgets a host that no operation owns: no operation can take it, and what it held of checkpoints is missed no more. It
+    /// is one of the fleet again once it is seen with machines that are not forgotten.
+    async fn forget_host(&self, host: &HostId, at: Timestamp) -> Result<(), ForgetError>;
+
+    /// One host, be it forgotten or not.
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError>;
 
     /// Where the coordinator's time was anchored last.
@@ -168,7 +175,7 @@ pub enum Reserved {
     First(Generation),
     /// Another operation, which does not change it, owns it for now.
     Busy(OperationId),
-    /// Another operation has meant to change it since.
+    /// Another operation has meant to change it since, or it was forgotten.
     Superseded,
 }
 
@@ -369,6 +376,12 @@ pub enum CreateError {
         /// The owner.
         owner: OperationId,
     },
+    /// A host was forgotten meanwhile.
+    #[error("host {host} was forgotten")]
+    HostForgotten {
+        /// The host.
+        host: HostId,
+    },
     /// The request id was used for another request.
     #[error("request id {id} was used before, for another request")]
     RequestIdReused {
@@ -381,6 +394,23 @@ pub enum CreateError {
         /// The other operation.
         operation: OperationId,
     },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a host was not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// An operation owns it.
+    #[error("host is owned by operation {owner}")]
+    HostBusy {
+        /// The owner.
+        owner: OperationId,
+    },
+    /// It was never seen.
+    #[error("no such host was ever seen")]
+    NoHost,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

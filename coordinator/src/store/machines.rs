@@ -22,6 +22,10 @@ pub struct Machines {
     /// When another machine was last refused, since the accepted one was let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_at: Option<Timestamp>,
+    /// When a person said that the host is gone for good: nobody is let in under its name until a person accepts a machine
+    /// again. Kept in a column of its own, which lists and whoever takes hosts look at.
+    #[serde(skip)]
+    pub forgotten_at: Option<Timestamp>,
     /// Set while two machines speak for the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contest: Option<Contest>,

@@ -29,8 +29,8 @@ use sqlx::sqlite::{
 };
 
 use super::contract::{
-    Anchor, Append, AppendError, CreateError, Created, HeldChanges, HeldSnapshots, HostRow, HostSeen,
-    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
+    Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
+    HostSeen, ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
 };
 
 /// How long a statement waits for another process that holds the file.
@@ -182,6 +182,14 @@ impl Store for SqliteStore {
 
     async fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {
         self.all_hosts().await
+    }
+
+    async fn forgotten_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
+        self.all_forgotten().await
+    }
+
+    async fn forget_host(&self, host: &HostId, at: Timestamp) -> Result<(), ForgetError> {
+        self.forget(host, at).await
     }
 
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {

@@ -1,6 +1,8 @@
 //! What every store must do. An implementation's tests call [`keeps_its_contract`] with a way to open a fresh store; each
 //! case gets its own.
 
+mod hosts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
@@ -117,11 +119,13 @@ where
     newer_is_what_was_begun_later_whatever_ids_and_times_say(&open().await).await;
     a_checkpoint_that_lost_a_snapshot_is_no_target_until_it_is_back(&open().await).await;
     what_a_checkpoint_rests_on_is_stored_with_its_end_or_not_at_all(&open().await).await;
-    hosts_are_kept_as_they_say_they_are(&open().await).await;
-    the_machines_of_a_host_are_kept_until_others_are_told(&open().await).await;
-    a_host_that_is_seen_is_told_its_owner(&open().await).await;
+    hosts::hosts_are_kept_as_they_say_they_are(&open().await).await;
+    hosts::the_machines_of_a_host_are_kept_until_others_are_told(&open().await).await;
+    hosts::a_host_that_is_forgotten_is_nobodys_until_it_is_accepted_again(&open().await).await;
+    hosts::of_a_creation_and_a_forgetting_at_one_moment_one_is_refused(Arc::new(open().await)).await;
+    hosts::a_host_that_is_seen_is_told_its_owner(&open().await).await;
     there_is_one_anchor_of_time(&open().await).await;
-    a_host_that_claims_what_cannot_be_harms_itself_alone(&open().await).await;
+    hosts::a_host_that_claims_what_cannot_be_harms_itself_alone(&open().await).await;
 }
 
 async fn a_history_is_read_as_it_was_appended(store: &dyn Store) {
@@ -551,41 +555,6 @@ async fn what_a_checkpoint_rests_on_is_stored_with_its_end_or_not_at_all(store: 
     }
 }
 
-async fn the_machines_of_a_host_are_kept_until_others_are_told(store: &dyn Store) {
-    let id = |n| InstanceId::from_uuid(Uuid::from_u128(n));
-    let machine = |address: &str| Machine { address: address.to_owned(), seen_at: Timestamp(3) };
-    let machines = Machines {
-        accepted: Some(id(1)),
-        replaced_at: Some(Timestamp(2)),
-        confirmed: true,
-        refused_at: Some(Timestamp(5)),
-        contest: Some(Contest {
-            since: Timestamp(4),
-            text: "two machines speak for a".into(),
-            next: "say which one it is".into(),
-        }),
-        known: [(id(1), machine("10.0.0.1")), (id(2), machine("::1"))].into(),
-    };
-    let kept = async || store.host(&host("a")).await.expect("a read").expect("a was seen").machines;
-    store.host_seen(seen("a", 1)).await.expect("a write");
-    assert_eq!(kept().await, Machines::default());
-    let told = HostSeen { machines: Some(machines.clone()), ..seen("a", 1) };
-    store.host_seen(told).await.expect("a write");
-    assert_eq!(kept().await, machines);
-    store.host_seen(seen("a", 2)).await.expect("a write");
-    assert_eq!(kept().await, machines, "nothing was said of machines");
-    assert_eq!(store.hosts().await.expect("a read")[0].machines, machines);
-}
-
-async fn a_host_that_is_seen_is_told_its_owner(store: &dyn Store) {
-    assert_eq!(store.host_seen(seen("a", 0)).await.expect("a write"), None);
-    begin(store, 1, "a b").await.expect("a creation");
-    let owners = store.hosts_seen(vec![seen("c", 0), seen("b", 0), seen("a", 0)]).await.expect("a write");
-    assert_eq!(owners, [None, Some(operation(1)), Some(operation(1))]);
-    store.append(Append { release: hosts("a"), ..append(1, 1, vec![event(1)]) }).await.expect("an append");
-    assert_eq!(store.host_seen(seen("a", 0)).await.expect("a write"), None);
-}
-
 async fn there_is_one_anchor_of_time(store: &dyn Store) {
     assert_eq!(store.timeline().await.expect("a read"), None);
     let anchor = |boot: &str, time| Anchor {
@@ -607,50 +576,4 @@ async fn there_is_one_anchor_of_time(store: &dyn Store) {
     let over = OperationRow { open: false, finished: true, ..row(1) };
     store.append(Append { row: Some(over), ..append(1, 3, vec![event(99)]) }).await.expect("an append");
     assert_eq!(store.newest_open_time().await.expect("a read"), Some(Timestamp(60)), "of what is open");
-}
-
-async fn hosts_are_kept_as_they_say_they_are(store: &dyn Store) {
-    assert_eq!(store.hosts().await.expect("a read"), vec![]);
-    store.host_seen(seen("b", 7)).await.expect("a write");
-    store.host_seen(seen("a", 0)).await.expect("a write");
-    let later = HostSeen {
-        at: Timestamp(9),
-        labels: [("role".to_owned(), "db".to_owned())].into(),
-        inconsistent: true,
-        details: r#"{"agent":"2"}"#.into(),
-        ..seen("a", 1)
-    };
-    store.host_seen(later.clone()).await.expect("a write");
-    let expected = HostRow {
-        host: host("a"),
-        last_seen: Timestamp(9),
-        labels: later.labels,
-        generation: Generation(1),
-        inconsistent: true,
-        owner: None,
-        details: later.details,
-        machines: Machines::default(),
-    };
-    assert_eq!(store.host(&host("a")).await.expect("a read"), Some(expected.clone()));
-    assert_eq!(store.host(&host("c")).await.expect("a read"), None);
-    let all = store.hosts().await.expect("a read");
-    assert_eq!(all.len(), 2);
-    assert_eq!(all[0], expected);
-    assert_eq!((&all[1].host, all[1].generation), (&host("b"), Generation(7)));
-    // A host that an operation took without ever having been seen is nobody's to list.
-    begin(store, 1, "ghost").await.expect("a creation");
-    assert_eq!(store.hosts().await.expect("a read").len(), 2);
-}
-
-async fn a_host_that_claims_what_cannot_be_harms_itself_alone(store: &dyn Store) {
-    store.hosts_seen(vec![seen("a", 1), seen("mad", u64::MAX), seen("b", 2)]).await.expect("a write");
-    assert_eq!(store.hosts().await.expect("a read").len(), 3);
-    assert_eq!(begin(store, 1, "a b").await.expect("a creation"), [2, 3]);
-    match begin(store, 2, "c mad").await {
-        Err(CreateError::Store(error @ StoreError::Damaged { .. })) => {
-            assert_eq!(error.to_string(), "the generation of host mad cannot be read");
-        }
-        other => panic!("{other:?}"),
-    }
-    begin(store, 3, "c").await.expect("c was not taken by the operation that could not begin");
 }

@@ -97,6 +97,16 @@ pub const fn row(reason: Reason) -> Row {
             Failed,
             "look at the machine with: rfs host show NAME; then roll it back again",
         ),
+        Reason::HostConnected => row(
+            Code::FailedPrecondition,
+            Refused,
+            "stop its agent first (on the host: systemctl disable --now rfs-agent), then forget it again",
+        ),
+        Reason::HostForgotten => row(
+            Code::FailedPrecondition,
+            Refused,
+            "if it belongs to the fleet again: rfs host accept NAME; forgotten hosts are seen with: rfs host list --forgotten",
+        ),
         Reason::StoreRewound => row(
             Code::FailedPrecondition,
             Person,

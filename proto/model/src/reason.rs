@@ -55,6 +55,10 @@ reasons! {
     HostConflict = "HOST_CONFLICT",
     /// Another machine speaks for the host's name than before; where it stands is not known.
     HostReplaced = "HOST_REPLACED",
+    /// The host is connected, so it is not forgotten.
+    HostConnected = "HOST_CONNECTED",
+    /// The host was forgotten: it is none of the fleet until a person accepts it again.
+    HostForgotten = "HOST_FORGOTTEN",
     /// A host has obeyed newer commands than the coordinator's store ever gave: the store was put back to an older copy.
     StoreRewound = "STORE_REWOUND",
     /// The host did not answer in time.

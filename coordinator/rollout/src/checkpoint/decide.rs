@@ -39,9 +39,11 @@ impl<'d> Draft<'d> {
             Command::StoreRewound(text) => self.give_up(Failure::new(Reason::StoreRewound, text.clone())),
             Command::Report(report) => self.report(report),
             Command::Person(person) => self.person(person)?,
+            // A host that it owns is not forgotten.
             Command::Health { .. }
             | Command::Granted { .. }
             | Command::Superseded(_)
+            | Command::Forgotten(_)
             | Command::Undone { .. }
             | Command::Tick => {}
         }

@@ -28,6 +28,7 @@ impl Draft<'_> {
             Command::Health { host, reading } => self.health(host, reading),
             Command::Granted { host, generation } => self.granted(host, *generation),
             Command::Superseded(host) => self.superseded(host),
+            Command::Forgotten(host) => self.forgotten(host),
             Command::Undone { by, hosts } => self.undone(*by, hosts.as_ref()),
             Command::Person(person) => self.person(person)?,
             Command::Tick => {}
@@ -207,6 +208,15 @@ impl Draft<'_> {
         let over = self.state.outcome().is_some();
         if over && self.state.hosts.get(host).is_some_and(HostRecord::pending) {
             self.emit(RollbackEvent::HostSuperseded { at, host: host.clone() });
+        }
+    }
+
+    /// A host that is owned is not forgotten, so it can only be one that an operation that is over waits for.
+    fn forgotten(&mut self, host: &HostId) {
+        let at = self.now;
+        let over = self.state.outcome().is_some();
+        if over && self.state.hosts.get(host).is_some_and(HostRecord::pending) {
+            self.emit(RollbackEvent::HostForgotten { at, host: host.clone() });
         }
     }
 

@@ -87,6 +87,8 @@ pub enum RollbackEvent {
     Withdrawn { at: Timestamp, by: String },
     /// Another operation owns a skipped host now.
     HostSuperseded { at: Timestamp, host: HostId },
+    /// A person said that a skipped host is gone for good.
+    HostForgotten { at: Timestamp, host: HostId },
     /// Another rollback undoes this one: hosts that were left out stay as they are.
     Undone {
         at: Timestamp,
@@ -153,6 +155,7 @@ impl RollbackEvent {
             | Self::HostGranted { at, .. }
             | Self::Withdrawn { at, .. }
             | Self::HostSuperseded { at, .. }
+            | Self::HostForgotten { at, .. }
             | Self::Undone { at, .. }
             | Self::WavePassed { at, .. }
             | Self::WaveFailed { at, .. }
@@ -219,6 +222,9 @@ impl fmt::Display for RollbackEvent {
                 write!(f, "hosts that were left out are not waited for any more: {by}")
             }
             Self::HostSuperseded { host, .. } => write!(f, "{host}: is not brought in line any more"),
+            Self::HostForgotten { host, .. } => {
+                write!(f, "{host}: forgotten; it is not brought in line any more")
+            }
             Self::Undone { by, .. } => write!(f, "undone by rollback {by}"),
             Self::WavePassed { wave, healthy, failed, promoted_by: None, .. } => {
                 write!(f, "wave {wave}: passed with {healthy} healthy and {failed} failed")

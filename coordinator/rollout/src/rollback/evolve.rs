@@ -210,6 +210,13 @@ impl Rollback {
                 self.hosts.values_mut().filter(|host| host.pending()).for_each(HostRecord::withdraw);
             }
             RollbackEvent::HostSuperseded { host, .. } => self.host(at, host, HostRecord::give_up),
+            RollbackEvent::HostForgotten { host, .. } => {
+                self.host(at, host, |host| {
+                    host.give_up();
+                    host.failure
+                        .get_or_insert(Failure::new(Reason::HostForgotten, "the host was forgotten"));
+                });
+            }
             RollbackEvent::Undone { by, hosts, .. } => {
                 let concerned = |name: &HostId| hosts.as_ref().is_none_or(|hosts| hosts.contains(name));
                 for (name, host) in self.hosts.iter_mut().filter(|(name, _)| concerned(name)) {

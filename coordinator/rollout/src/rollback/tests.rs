@@ -272,6 +272,10 @@ fn a_skipped_host_is_brought_in_line_when_it_is_back() {
         "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out",
     );
     check(
+        "a! b unreachable=skip; wait 20; ok b; wait 10; forgotten a; on a",
+        "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out",
+    );
+    check(
         "a! b unreachable=skip; wait 20; abort; stopped b; on a",
         "a untouched, b unchanged | ABORTED: aborted by bob",
     );

@@ -17,8 +17,10 @@ const NAMED: usize = 6;
 
 /// The lines after a list of hosts.
 pub(super) fn lines(hosts: &[v1::Host], now: Timestamp) -> Vec<String> {
+    let (forgotten, hosts): (Vec<&v1::Host>, Vec<&v1::Host>) =
+        hosts.iter().partition(|host| host.forget_time.is_some());
     let mut health = v1::HealthCount::default();
-    for host in hosts {
+    for host in &hosts {
         match host.health() {
             v1::Health::Good => health.good += 1,
             v1::Health::Bad => health.bad += 1,
@@ -38,6 +40,12 @@ pub(super) fn lines(hosts: &[v1::Host], now: Timestamp) -> Vec<String> {
     for (end, host) in ending.iter().take(NAMED) {
         let end = rfs_proto::convert::to_wire_time(*end);
         lines.push(format!("{host}'s certificate {}", validity(host, end, now)));
+    }
+    for host in forgotten.iter().filter(|host| host.refused_time.is_some()).take(NAMED) {
+        let name = id(&host.name);
+        lines.push(paint::doubt(format!(
+            "{name} was forgotten and asks to come back; let it in with: rfs host accept {name}"
+        )));
     }
     if ending.len() > NAMED {
         lines.push(paint::doubt(format!(

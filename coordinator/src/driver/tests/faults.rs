@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Diary;
 use crate::store::{
-    Anchor, Append, AppendError, CreateError, Created, HeldChanges, HeldSnapshots, HostRow, HostSeen,
+    Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow, HostSeen,
     ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
 };
 
@@ -188,6 +188,14 @@ impl Store for Faulty {
 
     async fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {
         self.inner.hosts().await
+    }
+
+    async fn forgotten_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
+        self.inner.forgotten_hosts().await
+    }
+
+    async fn forget_host(&self, host: &HostId, at: Timestamp) -> Result<(), ForgetError> {
+        self.inner.forget_host(host, at).await
     }
 
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {

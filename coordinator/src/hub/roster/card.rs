@@ -38,7 +38,8 @@ impl Entry {
             inconsistent: self.facts.inconsistent,
             instance: self.machines.accepted.map(|id| id.to_string()).unwrap_or_default(),
             replaced_time: self.machines.replaced_at.map(to_wire_time),
-            contested: self.machines.contest.is_some(),
+            contested: self.machines.contest.is_some() && self.machines.forgotten_at.is_none(),
+            forget_time: self.machines.forgotten_at.map(to_wire_time),
             refused_time: self.machines.refused_at.filter(|_| self.session.is_none()).map(to_wire_time),
             instances: instances(&self.machines),
             certificate_expire_time: self
@@ -50,10 +51,10 @@ impl Entry {
     }
 }
 
-/// The machines that have spoken for a name, where more than one has or may have: the present one first, then the one that
-/// was seen last.
+/// The machines that have spoken for a name, where a person has to choose one or more than one has: the present one first, then
+/// the one that was seen last.
 fn instances(machines: &Machines) -> Vec<v1::Instance> {
-    if machines.known.len() < 2 && machines.contest.is_none() {
+    if machines.known.len() < 2 && machines.contest.is_none() && machines.forgotten_at.is_none() {
         return Vec::new();
     }
     let mut known: Vec<_> = machines.known.iter().collect();

@@ -62,14 +62,16 @@ CREATE TABLE ownership (
 );
 CREATE INDEX ownership_by_owner ON ownership (owner);
 
--- The hosts that have been seen. `machines` says which machines have spoken for the name, as JSON.
+-- The hosts that have been seen. `machines` says which machines have spoken for the name, as JSON; `forgotten_at` is since when
+-- a host is none of the fleet any more: its row stays, so that whoever comes back under its name is known for a stranger.
 CREATE TABLE host (
     name TEXT PRIMARY KEY,
     last_seen BIGINT NOT NULL,
     labels TEXT NOT NULL,
     inconsistent BIGINT NOT NULL,
     details TEXT NOT NULL,
-    machines TEXT NOT NULL
+    machines TEXT NOT NULL,
+    forgotten_at BIGINT
 );
 
 -- Where the coordinator's time was at a moment of the machine's life: one row, which a clock that is set does not change.

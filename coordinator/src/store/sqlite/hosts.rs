@@ -10,10 +10,14 @@ use sqlx::{Connection, Row};
 
 use super::SqliteStore;
 use super::row::{column, damaged, number, optional, parsed, truth};
-use crate::store::contract::{AppendError, CreateError, HostRow, HostSeen, Reserved, StoreError};
+use super::snapshots;
+use crate::store::contract::{
+    AppendError, CreateError, ForgetError, HostRow, HostSeen, Reserved, StoreError,
+};
+use crate::store::machines::Machines;
 
-const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, host.machines, ownership.generation, \
-                     ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
+const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, host.machines, \
+                     host.forgotten_at, ownership.generation, ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
 
 impl SqliteStore {
     pub(super) async fn record_hosts(
@@ -44,9 +48,41 @@ impl SqliteStore {
     }
 
     pub(super) async fn all_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
-        let query = sqlx::AssertSqlSafe(format!("{HOSTS} ORDER BY host.name"));
+        self.hosts_where("host.forgotten_at IS NULL").await
+    }
+
+    pub(super) async fn all_forgotten(&self) -> Result<Vec<HostRow>, StoreError> {
+        self.hosts_where("host.forgotten_at IS NOT NULL").await
+    }
+
+    async fn hosts_where(&self, which: &'static str) -> Result<Vec<HostRow>, StoreError> {
+        let query = sqlx::AssertSqlSafe(format!("{HOSTS} WHERE {which} ORDER BY host.name"));
         let rows = sqlx::query(query).fetch_all(&self.readers).await?;
         rows.iter().map(host).collect()
+    }
+
+    pub(super) async fn forget(&self, name: &HostId, at: Timestamp) -> Result<(), ForgetError> {
+        let mut writer = self.writer.acquire().await.map_err(StoreError::from)?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
+        let row = sqlx::query(
+            "SELECT ownership.owner FROM host JOIN ownership ON ownership.host = host.name WHERE host.name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::from)?;
+        if let Some(owner) = optional(row.as_ref().ok_or(ForgetError::NoHost)?, "owner")? {
+            return Err(ForgetError::HostBusy { owner });
+        }
+        sqlx::query("UPDATE host SET forgotten_at = $2 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(at.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::from)?;
+        snapshots::miss_no_more(&mut transaction, name).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(())
     }
 
     pub(super) async fn one_host(&self, name: &HostId) -> Result<Option<HostRow>, StoreError> {
@@ -62,13 +98,15 @@ async fn record(
     seen: HostSeen,
 ) -> Result<Option<OperationId>, StoreError> {
     let labels = json("labels", &seen.labels)?;
+    let forgotten_at = seen.machines.as_ref().and_then(|machines| machines.forgotten_at);
     let machines = seen.machines.map(|machines| json("machines", &machines)).transpose()?;
     sqlx::query(
-        "INSERT INTO host (name, last_seen, labels, inconsistent, details, machines) \
-         VALUES ($1, $2, $3, $4, $5, COALESCE($6, '{}')) \
+        "INSERT INTO host (name, last_seen, labels, inconsistent, details, machines, forgotten_at) \
+         VALUES ($1, $2, $3, $4, $5, COALESCE($6, '{}'), $7) \
          ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
          inconsistent = excluded.inconsistent, details = excluded.details, \
-         machines = COALESCE($6, host.machines)",
+         machines = COALESCE($6, host.machines), \
+         forgotten_at = CASE WHEN $6 IS NULL THEN host.forgotten_at ELSE $7 END",
     )
     .bind(seen.host.as_str())
     .bind(seen.at.0)
@@ -76,6 +114,7 @@ async fn record(
     .bind(i64::from(seen.inconsistent))
     .bind(seen.details)
     .bind(machines)
+    .bind(forgotten_at.map(|at| at.0))
     .execute(&mut *transaction)
     .await?;
     let row = sqlx::query(
@@ -98,6 +137,9 @@ fn json(what: &'static str, value: &impl Serialize) -> Result<String, StoreError
 fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
     let labels: &str = row.try_get("labels")?;
     let machines: &str = row.try_get("machines")?;
+    let machines: Machines =
+        serde_json::from_str(machines).map_err(|error| damaged("a host's machines")(error.into()))?;
+    let forgotten_at = row.try_get::<Option<i64>, _>("forgotten_at")?.map(Timestamp);
     Ok(HostRow {
         host: parsed(row, "name")?,
         last_seen: Timestamp(row.try_get("last_seen")?),
@@ -106,8 +148,7 @@ fn host(row: &SqliteRow) -> Result<HostRow, StoreError> {
         inconsistent: truth(row, "inconsistent")?,
         owner: optional(row, "owner")?,
         details: row.try_get("details")?,
-        machines: serde_json::from_str(machines)
-            .map_err(|error| damaged("a host's machines")(error.into()))?,
+        machines: Machines { forgotten_at, ..machines },
     })
 }
 
@@ -126,7 +167,8 @@ pub(super) async fn take(
             "INSERT INTO ownership (host, generation, owner, last_changer) VALUES ($1, $2, $3, $5) \
              ON CONFLICT (host) DO UPDATE SET generation = ownership.generation + excluded.generation, \
              owner = excluded.owner, last_changer = COALESCE(excluded.last_changer, ownership.last_changer) \
-             WHERE ownership.owner IS NULL AND ownership.generation <= $4 RETURNING generation",
+             WHERE ownership.owner IS NULL AND ownership.generation <= $4 AND NOT EXISTS (SELECT 1 FROM host \
+             WHERE host.name = ownership.host AND host.forgotten_at IS NOT NULL) RETURNING generation",
         )
         .bind(name.as_str())
         .bind(column(generations)?)
@@ -150,6 +192,9 @@ fn first(row: &SqliteRow, generations: u64) -> Result<Generation, StoreError> {
 async fn not_free(transaction: &mut SqliteConnection, host: &HostId) -> Result<CreateError, StoreError> {
     match standing(transaction, host).await? {
         (Some(owner), _) => Ok(CreateError::HostBusy { host: host.clone(), owner }),
+        (None, _) if is_forgotten(transaction, host).await? => {
+            Ok(CreateError::HostForgotten { host: host.clone() })
+        }
         (None, _) => {
             Err(damaged(format!("the generation of host {host}"))("there is none above it".into()))
         }
@@ -168,6 +213,14 @@ async fn standing(
     Ok((optional(&row, "owner")?, optional(&row, "last_changer")?))
 }
 
+async fn is_forgotten(transaction: &mut SqliteConnection, host: &HostId) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM host WHERE name = $1 AND forgotten_at IS NOT NULL")
+        .bind(host.as_str())
+        .fetch_optional(transaction)
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Takes hosts for another attempt of an operation that has changed, or meant to change, them last.
 pub(super) async fn reserve(
     transaction: &mut SqliteConnection,
@@ -179,7 +232,8 @@ pub(super) async fn reserve(
     for host in hosts {
         let taken = sqlx::query(
             "UPDATE ownership SET owner = $2, generation = generation + $3 WHERE host = $1 AND last_changer = $2 \
-             AND (owner IS NULL OR owner = $2) AND generation <= $4 RETURNING generation",
+             AND (owner IS NULL OR owner = $2) AND generation <= $4 AND NOT EXISTS (SELECT 1 FROM host \
+             WHERE host.name = ownership.host AND host.forgotten_at IS NOT NULL) RETURNING generation",
         )
         .bind(host.as_str())
         .bind(operation.to_string())
@@ -189,6 +243,8 @@ pub(super) async fn reserve(
         .await?;
         let came = match taken {
             Some(row) => Reserved::First(first(&row, generations)?),
+            // Nobody waits for it any more.
+            None if is_forgotten(transaction, host).await? => Reserved::Superseded,
             None => match standing(transaction, host).await? {
                 (Some(owner), Some(changer)) if changer == operation => Reserved::Busy(owner),
                 (_, Some(changer)) if changer != operation => Reserved::Superseded,
@@ -212,7 +268,8 @@ pub(super) async fn take_again(
         // A generation that is higher than those reserved was accepted from somebody else.
         let taken = sqlx::query(
             "UPDATE ownership SET owner = $2 WHERE host = $1 AND last_changer = $2 AND (owner IS NULL OR owner = $2) \
-             AND generation < $3",
+             AND generation < $3 AND NOT EXISTS (SELECT 1 FROM host WHERE host.name = ownership.host \
+             AND host.forgotten_at IS NOT NULL)",
         )
         .bind(host.as_str())
         .bind(operation.to_string())

@@ -88,6 +88,24 @@ async fn note(
     Ok(())
 }
 
+/// What a host that is forgotten has dropped is missed by no checkpoint any more: each is one of the other hosts. Should the host
+/// come back, what it holds then is compared anew.
+pub(super) async fn miss_no_more(
+    transaction: &mut SqliteConnection,
+    host: &HostId,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT checkpoint FROM checkpoint_snapshot WHERE host = $1 AND dropped_at IS NOT NULL",
+    )
+    .bind(host.as_str())
+    .fetch_all(&mut *transaction)
+    .await?;
+    for row in &rows {
+        note(transaction, parsed(row, "checkpoint")?, host, None).await?;
+    }
+    Ok(())
+}
+
 /// Keeps what a checkpoint rests on that has just become complete.
 pub(super) async fn rest_on(
     transaction: &mut SqliteConnection,

@@ -349,6 +349,7 @@ impl Play {
                 command
             }
             "taken" => Command::Superseded(host),
+            "forgotten" => Command::Forgotten(host),
             _ => panic!("{verb} is not understood"),
         }
     }

@@ -8,7 +8,7 @@ CREATE TABLE _sqlx_migrations (
     checksum BLOB NOT NULL,
     execution_time BIGINT NOT NULL
 );
-INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'E63A8C52C80D20D8C4BDE11E6C3B1DCD6EF966AD6CE5EDF968F706345DD96157CF99C9265BE39114DFF1484265FDE071',626875);
+INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'30e5b6c6e9c2d72ad3979059790be063fdaf03581b586f6df54dfe19f58e32e35ee09f728374caf83504ca55687e7fd6',626875);
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
     sequence BIGINT NOT NULL UNIQUE,
@@ -103,10 +103,12 @@ CREATE TABLE host (
     labels TEXT NOT NULL,
     inconsistent BIGINT NOT NULL,
     details TEXT NOT NULL,
-    machines TEXT NOT NULL
+    machines TEXT NOT NULL,
+    forgotten_at BIGINT
 );
-INSERT INTO host VALUES('a',1700000000000,'{"role":"web"}',0,'','{}');
-INSERT INTO host VALUES('b',1700000000000,'{"role":"web"}',0,'','{}');
+INSERT INTO host VALUES('a',1700000000000,'{"role":"web"}',0,'','{}',NULL);
+INSERT INTO host VALUES('b',1700000000000,'{"role":"web"}',0,'','{}',NULL);
+INSERT INTO host VALUES('c',1700000000000,'{"role":"web"}',0,'','{}',1700000009000);
 CREATE TABLE timeline (
     id BIGINT PRIMARY KEY,
     boot TEXT NOT NULL,
