@@ -27,7 +27,6 @@ mod rollback;
 mod serve;
 
 mod consent;
-mod duration;
 mod json;
 mod names;
 mod progress;

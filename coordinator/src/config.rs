@@ -4,6 +4,8 @@
 //! version = 1                              # of this file's format; may be left out
 //! listen = "0.0.0.0:7443"                  # port 0 takes a free one; see --ready-file
 //! trust_domain = "fleet.example.net"       # certificates of another one are refused
+//! stale_after = "30d"                      # a checkpoint that waits for a host that was not seen for so long says how to
+//!                                          # forget it; may be left out
 //!
 //! [tls]                                    # read again when they change; relative to this file
 //! ca = "ca.pem"
@@ -23,12 +25,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use rfs_link::{Credentials, TrustDomain};
 use serde::Deserialize;
 
 use crate::api::authz::Roles;
+use crate::driver::Settings;
+use crate::duration;
 
 /// Everything that `rfs serve` is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +46,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The fleet; certificates of another one are refused.
     pub trust_domain: TrustDomain,
+    /// How long a host may not have been seen before a checkpoint that waits for it says how to forget it.
+    #[serde(default = "default_stale_after", deserialize_with = "duration::deserialize")]
+    pub stale_after: Duration,
     /// Who the coordinator is, and whom it trusts.
     pub tls: Credentials,
     /// Where operations are kept.
@@ -73,6 +81,10 @@ impl TryFrom<i64> for FormatVersion {
             Err(format!("format {version} is not known; this version reads 1"))
         }
     }
+}
+
+fn default_stale_after() -> Duration {
+    Settings::default().stale_after
 }
 
 fn default_listen() -> SocketAddr {
@@ -116,6 +128,11 @@ impl Config {
         Ok(config)
     }
 
+    /// What it says of operations.
+    pub fn settings(&self) -> Settings {
+        Settings { stale_after: self.stale_after }
+    }
+
     /// Reads a configuration's text. The error shows the place and what is wrong there.
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
@@ -151,6 +168,9 @@ alice = ["operator", "approver"]
         assert_eq!(config.tls.ca, folder.path().join("ca.pem"));
         assert_eq!(config.tls.key, Path::new("/keys/c.key"));
         assert_eq!(config.listen.port(), 7443);
+        assert_eq!(config.stale_after, Duration::from_secs(30 * 24 * 3600));
+        let short = Config::parse(&format!("stale_after = \"7d\"\n{GOOD}")).expect("a good file");
+        assert_eq!(short.stale_after, Duration::from_secs(7 * 24 * 3600));
     }
 
     #[test]
@@ -164,6 +184,8 @@ alice = ["operator", "approver"]
         );
         check(&GOOD.replace("alice", "\"al ice\""), &["line 7", "al ice", "is not valid"]);
         check(&format!("listen = \"somewhere\"\n{GOOD}"), &["line 1", "invalid socket address"]);
+        check(&format!("stale_after = \"30\"\n{GOOD}"), &["line 1", "is not a duration", "such as 90s"]);
+        check(&format!("stale_after = \"0\"\n{GOOD}"), &["line 1", "must be longer than 0"]);
         check("", &["missing field `trust_domain`"]);
     }
 

@@ -35,6 +35,8 @@ pub mod fleet;
 
 mod error;
 
+mod settings;
+
 mod ids;
 
 mod view;
@@ -65,6 +67,7 @@ mod watch;
 
 pub use error::OperationError;
 pub use operations::{Operations, Summaries};
+pub use settings::Settings;
 pub(crate) use source::dropped_snapshot;
 pub use view::{CheckpointHead, Head, RollbackHead, Summary, View};
 

@@ -30,6 +30,7 @@ mod convert;
 mod door;
 mod fleet;
 mod health;
+mod heard;
 mod holdings;
 mod machines;
 mod names;
@@ -122,6 +123,7 @@ impl Hub {
         };
         let hub = Self { shared: Arc::new(shared) };
         tokio::spawn(wheel::turn(hub.clone()));
+        tokio::spawn(heard::keep(hub.clone(), store.clone()));
         tokio::spawn(needs::tell(hub.clone(), store));
         Ok(hub)
     }

@@ -37,3 +37,5 @@ pub mod api;
 pub mod serve;
 
 pub mod cli;
+
+mod duration;

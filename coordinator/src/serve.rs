@@ -142,6 +142,7 @@ impl Serving {
         let listener = bind(config.listen).await?;
         let address =
             listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })?;
+        let settings = config.settings();
         let (limits, roles) = (Limits::default(), CurrentRoles::new(config.roles));
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
 
@@ -151,7 +152,8 @@ impl Serving {
         let (events, told) = fleet::channel();
         let hub = Hub::open(store.clone(), clock.clone(), events, stop.clone()).await?;
         let operations =
-            Operations::open(store.clone(), Arc::new(hub.clone()), clock.clone(), told, stop.clone()).await?;
+            Operations::open(store.clone(), Arc::new(hub.clone()), clock.clone(), told, stop.clone(), settings)
+                .await?;
         let routes = routes(&hub, &operations, store.clone(), limits.message_bytes()).await?;
         let router = server::builder(&limits).layer(Authorize(roles.clone())).add_routes(routes);
         credentials.follow(stop.clone());

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rfs_coordinator::driver::Operations;
+use rfs_coordinator::driver::{Operations, Settings};
 use rfs_coordinator::driver::fleet::{self, Fleet, FleetEvent, SendError, SessionNumber, Sighting};
 use rfs_coordinator::store::{HostSeen, SqliteStore, Store};
 use rfs_model::time::SystemClock;
@@ -109,12 +109,15 @@ async fn a_thousand_hosts_are_checkpointed_and_rolled_back_with_every_step_durab
     let hosts = Arc::new(Willing { events, runtime: OnceLock::from(tokio::runtime::Handle::current()) });
     let stop = CancellationToken::new();
     let operations =
-        Operations::open(store, hosts, Arc::new(SystemClock), heard, stop.clone()).await.expect("drivers");
+        Operations::open(store, hosts, Arc::new(SystemClock), heard, stop.clone(), Settings::default())
+            .await
+            .expect("drivers");
 
     let started = Instant::now();
     let request = CheckpointRequest {
         kind: CheckpointKind::Automatic,
         selector: Selector::default(),
+        allow_missing: None,
         components: BTreeSet::new(),
         deployment: None,
         labels: Default::default(),

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Decisions that the promises leave open
-//! - A checkpoint is COMPLETE only if every host reported a durable snapshot. A host that fails does not stop the others:
-//!   their snapshots are worth having on their hosts, but the checkpoint is INCOMPLETE and no target.
+//! - A checkpoint is COMPLETE only if every host reported a durable snapshot, but for as many as its request allows to be
+//!   missing: then it is one of the others, and names those that it lacks. A host that fails does not stop the others: their
+//!   snapshots are worth having on their hosts, but the checkpoint is INCOMPLETE and no target.
 //! - Two thirds of the timeout are for getting ready, the rest for the cut; a host that holds still resumes by itself
 //!   when all of it is over. Resuming has [`FINISH_TIME`] more, and does not change the outcome: the snapshots are durable.
 //! - A host that was given up is told to resume; one that never had a connection need not be waited for.

@@ -1,6 +1,7 @@
 //! What is known of the fleet when an operation is planned and started.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rfs_model::{Generation, Health, HostId, InstanceId, Labels, RestoreNumber, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,9 @@ pub struct Presence {
     /// The machine that speaks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
+    /// For how long it has not been seen, if that is so long that it may be gone for good.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::millis::option")]
+    pub unseen_for: Option<Duration>,
 }
 
 impl Presence {
@@ -84,6 +88,7 @@ impl Presence {
             evidence: String::new(),
             after: None,
             instance: None,
+            unseen_for: None,
         }
     }
 }

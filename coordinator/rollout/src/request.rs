@@ -124,6 +124,14 @@ impl Amount {
         }
     }
 
+    /// The number of hosts out of `total` that is at most meant, a share rounded down.
+    pub fn at_most(self, total: usize) -> usize {
+        match self {
+            Self::Count(count) => count as usize,
+            Self::Percent(percent) => total * percent as usize / 100,
+        }
+    }
+
     /// The number of hosts out of `total`, a share rounded down, but at least 1.
     pub fn round_down(self, total: usize) -> usize {
         match self {
@@ -304,9 +312,13 @@ pub struct Budget {
 pub struct CheckpointRequest {
     /// Why it is taken.
     pub kind: CheckpointKind,
-    /// Which hosts; each of them is required.
+    /// Which hosts; each of them is required, but for as many as may be missing.
     #[serde(default)]
     pub selector: Selector,
+    /// How many of the hosts may be missing from a checkpoint that is complete all the same: it is one of the others then. None
+    /// if none may; a share is rounded down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_missing: Option<Amount>,
     /// Which components; none means all.
     #[serde(default)]
     pub components: BTreeSet<ComponentName>,

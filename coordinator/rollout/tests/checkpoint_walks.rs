@@ -158,6 +158,7 @@ impl World {
         let request = CheckpointRequest {
             kind: CheckpointKind::Manual,
             selector: Selector::default(),
+            allow_missing: None,
             components: BTreeSet::new(),
             deployment: None,
             labels: Default::default(),

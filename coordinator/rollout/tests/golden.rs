@@ -74,6 +74,7 @@ fn admission() -> Admission {
         evidence: "200".into(),
         after: Some(RestoreNumber(2)),
         instance: Some(instance()),
+        unseen_for: None,
     };
     Admission { generation: Generation(9), presence }
 }
@@ -122,6 +123,7 @@ fn checkpoint_created() -> checkpoint::Created {
     let request = CheckpointRequest {
         kind: CheckpointKind::Automatic,
         selector: Selector::default(),
+        allow_missing: None,
         components: BTreeSet::new(),
         deployment: Some(DeploymentId::new("release-7").expect("a valid id")),
         labels: labels(),
@@ -131,6 +133,17 @@ fn checkpoint_created() -> checkpoint::Created {
     };
     let hosts = [(host("web-1"), admission())].into();
     checkpoint::Created { id: CheckpointId::from_uuid(Uuid::from_u128(1)), request, hosts }
+}
+
+/// A checkpoint that may lack hosts, of which one may be gone.
+fn checkpoint_without_some() -> checkpoint::Created {
+    let mut created = checkpoint_created();
+    created.request.allow_missing = Some(Amount::Percent(10));
+    for admission in created.hosts.values_mut() {
+        let unseen_for = Some(Duration::from_secs(3_888_000));
+        admission.presence = Presence { unseen_for, ..Presence::absent(Timestamp(5)) };
+    }
+    created
 }
 
 /// One of each event, and one of each answer.
@@ -227,6 +240,7 @@ fn samples() -> Vec<Event> {
     let skew = Duration::from_millis(4);
     let checkpoint = vec![
         CheckpointEvent::Created { at, created: Box::new(checkpoint_created()) },
+        CheckpointEvent::Created { at, created: Box::new(checkpoint_without_some()) },
         CheckpointEvent::Listening { at, from: Timestamp(6) },
         CheckpointEvent::HostConnected { at, host: web(), instance: None },
         CheckpointEvent::HostConnected { at, host: web(), instance: Some(instance()) },

@@ -37,7 +37,7 @@ impl Checkpoints {
     }
 }
 
-/// What was complete is not any more when a host has dropped its snapshot.
+/// What was complete is not any more when a host has dropped its snapshot; a host that was forgotten since is missing from it.
 async fn as_it_is_now(
     store: &dyn Store,
     id: CheckpointId,
@@ -46,6 +46,9 @@ async fn as_it_is_now(
     if shown.state() == v1::checkpoint::State::Complete {
         let dropped = store.dropped_snapshots(id).await.map_err(|error| store_failure(&error))?;
         show::without_dropped(&mut shown, &dropped);
+        let forgotten = store.forgotten_hosts().await.map_err(|error| store_failure(&error))?;
+        let forgotten = forgotten.into_iter().filter_map(|row| Some((row.host, row.machines.forgotten_at?)));
+        show::without_forgotten(&mut shown, &forgotten.collect());
     }
     Ok(shown)
 }

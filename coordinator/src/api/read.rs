@@ -53,9 +53,22 @@ pub(super) fn checkpoint_request(
         let problem = format!("is {} s; a checkpoint holds its hosts for at most an hour", timeout.as_secs());
         return Err(FieldError::new("timeout", problem));
     }
+    let allow_missing =
+        wire.allow_missing.map(|most| amount("allow_missing", Some(most))).transpose()?;
+    match allow_missing {
+        Some(Amount::Count(0)) => {
+            return Err(FieldError::new("allow_missing.count", "is 0; leave it out if none may be missing"));
+        }
+        Some(Amount::Percent(percent @ (0 | 100..))) => {
+            let problem = format!("must be 1 to 99, not {percent}: a checkpoint of nobody is none");
+            return Err(FieldError::new("allow_missing.percent", problem));
+        }
+        Some(Amount::Count(_) | Amount::Percent(_)) | None => {}
+    }
     Ok(CheckpointRequest {
         kind,
         selector: convert::selector("selector", wire.selector)?,
+        allow_missing,
         components: names("components", &wire.components)?,
         deployment,
         labels: convert::labels("labels", wire.labels)?,
@@ -509,6 +522,34 @@ mod tests {
             v1::RollbackSpec { strategy: rollback_spec::Strategy::Immediate.into(), ..Default::default() };
         let undo = undo_request(of, &undone, &changed, Some(spec), "operator/bob".into()).expect("an undo");
         assert_eq!((undo.strategy, undo.selection), (Strategy::Immediate, undone.selection));
+    }
+
+    #[test]
+    fn hosts_that_may_be_missing_are_a_number_or_a_share_of_them() {
+        let read = |amount| {
+            let wire = v1::CreateCheckpointRequest {
+                allow_missing: Some(v1::Amount { amount }),
+                ..Default::default()
+            };
+            checkpoint_request(wire, "operator/alice".into())
+                .map(|request| request.allow_missing)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read(Some(amount::Amount::Count(3))), Ok(Some(Amount::Count(3))));
+        assert_eq!(read(Some(amount::Amount::Percent(10))), Ok(Some(Amount::Percent(10))));
+        for (amount, expected) in [
+            (None, "allow_missing: is required: a count, or a percent"),
+            (
+                Some(amount::Amount::Count(0)),
+                "allow_missing.count: is 0; leave it out if none may be missing",
+            ),
+            (
+                Some(amount::Amount::Percent(100)),
+                "allow_missing.percent: must be 1 to 99, not 100: a checkpoint of nobody is none",
+            ),
+        ] {
+            assert_eq!(read(amount), Err(expected.to_owned()));
+        }
     }
 
     #[test]

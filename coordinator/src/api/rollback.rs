@@ -1,6 +1,5 @@
 //! `rfs.v1.RollbackService`: fleet operations that bring hosts to a checkpoint.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -195,12 +194,10 @@ impl RollbackService for Rollbacks {
         let planned = self.operations.plan_rollback(&request).await;
         let (plan, problem) = planned.map_err(|error| error.failure("spec"))?;
         let problem = problem.map(|problem| problem.failure("spec"));
-        let left_out: BTreeMap<_, _> =
-            plan.left_out.iter().map(|(host, why)| (host.to_string(), why.clone())).collect();
         Ok(Response::new(v1::PlanRollbackResponse {
             waves: show::planned_waves(&plan),
             hosts: self.ask(&request, &plan).await,
-            left_out: left_out.into_iter().collect(),
+            left_out: show::left_out(&plan),
             checkpoint: self.target(&request, &plan).await?,
             problems: problem
                 .iter()

@@ -1,6 +1,6 @@
 //! Operations as callers see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rfs_model::{HostId, Reason, Timestamp};
 use rfs_proto::convert::{self, to_wire_duration, to_wire_time};
@@ -33,6 +33,9 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
         health: Some(health_count(checkpoint.health())),
         host_count: u32::try_from(checkpoint.hosts.len()).unwrap_or(u32::MAX),
         update_time: Some(to_wire_time(checkpoint.last_at)),
+        missing_count: checkpoint
+            .outcome()
+            .map_or(0, |_| u32::try_from(checkpoint.missing().len()).unwrap_or(u32::MAX)),
         ..checkpoint_at(&checkpoint.request, &checkpoint.phase)
     }
 }
@@ -40,12 +43,13 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
 /// A checkpoint as lists show it, if it is one.
 pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
     let Head::Checkpoint(head) = &summary.head else { return None };
-    let CheckpointHead { request, phase, hosts, health } = head.as_ref();
+    let CheckpointHead { request, phase, hosts, health, missing } = head.as_ref();
     let mut shown = v1::Checkpoint {
         name: convert::checkpoint_name(summary.id.into()),
         create_time: Some(to_wire_time(summary.created_at)),
         health: Some(health_count(*health)),
         host_count: u32::try_from(*hosts).unwrap_or(u32::MAX),
+        missing_count: u32::try_from(*missing).unwrap_or(u32::MAX),
         ..checkpoint_at(request, phase)
     };
     if shown.state() == wire_checkpoint::State::Complete && !summary.complete {
@@ -56,13 +60,34 @@ pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
 
 /// Shows a checkpoint without the snapshots that hosts have dropped, each with since when.
 pub(super) fn without_dropped(shown: &mut v1::Checkpoint, dropped: &BTreeMap<HostId, Timestamp>) {
+    if !dropped.is_empty() {
+        shown.state = wire_checkpoint::State::Incomplete.into();
+    }
+    without(shown, dropped, |host, since| {
+        Failure::new(Reason::SnapshotNotFound, dropped_snapshot(host, since))
+    });
+}
+
+/// Shows a complete checkpoint without the snapshots of hosts that were forgotten since, each with when: it is one of the others.
+pub(super) fn without_forgotten(shown: &mut v1::Checkpoint, forgotten: &BTreeMap<HostId, Timestamp>) {
+    without(shown, forgotten, |host, at| {
+        Failure::new(Reason::HostForgotten, format!("{host} was forgotten at {at}"))
+    });
+}
+
+fn without(
+    shown: &mut v1::Checkpoint,
+    hosts: &BTreeMap<HostId, Timestamp>,
+    why: impl Fn(&HostId, Timestamp) -> Failure,
+) {
     for snapshot in &mut shown.snapshots {
         let Ok(host) = snapshot.host.parse::<HostId>() else { continue };
-        let Some(since) = dropped.get(&host) else { continue };
+        let Some(at) = hosts.get(&host).filter(|_| snapshot.state() == host_snapshot::State::Durable) else {
+            continue;
+        };
         snapshot.set_state(host_snapshot::State::Failed);
-        snapshot.failure =
-            Some(failure(&Failure::new(Reason::SnapshotNotFound, dropped_snapshot(&host, *since))));
-        shown.state = wire_checkpoint::State::Incomplete.into();
+        snapshot.failure = Some(failure(&why(&host, *at)));
+        shown.missing_count += 1;
     }
 }
 
@@ -100,6 +125,7 @@ fn asked_checkpoint(request: &CheckpointRequest) -> v1::Checkpoint {
         labels: request.labels.clone().into_iter().collect(),
         reason: request.reason.clone(),
         requester: request.requester.clone(),
+        allow_missing: request.allow_missing.map(amount),
         ..Default::default()
     }
 }
@@ -141,6 +167,7 @@ pub(super) fn rollback(rollback: &Rollback, far: &Far) -> v1::Rollback {
         create_time: Some(to_wire_time(rollback.created_at)),
         waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far)).collect(),
         update_time: Some(to_wire_time(rollback.last_at)),
+        left_out: left_out(&rollback.plan),
         ..rollback_at(&rollback.request, &rollback.phase)
     }
 }
@@ -308,6 +335,11 @@ fn failure(failure: &Failure) -> v1::Failure {
     let told = rfs_link::Failure::new(failure.reason, failure.message.clone());
     let next = if failure.next.is_empty() { told.next_step() } else { &failure.next };
     convert::failure(failure.reason, &failure.message, next)
+}
+
+/// The hosts that a plan leaves out, with the reason.
+pub(super) fn left_out(plan: &Plan) -> HashMap<String, String> {
+    plan.left_out.iter().map(|(host, why)| (host.to_string(), why.clone())).collect()
 }
 
 /// The waves of a plan that has not begun.

@@ -8,7 +8,7 @@ use rfs_link::TrustDomain;
 
 use super::checkpoint::CheckpointCommand;
 use super::connect::Connection;
-use super::duration::parse_duration;
+use crate::duration::parse_duration;
 use super::host::HostCommand;
 use super::rollback::RollbackCommand;
 

@@ -12,12 +12,13 @@ use uuid::Uuid;
 use super::arguments::Grouped;
 use super::connect::{Client, soon};
 use super::consent::Consent;
-use super::duration::{parse_duration, show_wire};
+use crate::duration::{parse_duration, show_wire};
 use super::error::CliError;
 use super::host::{Hosts, label};
 use super::names;
 use super::output::Output;
-use super::progress::{counts, note_lines};
+use super::progress::{checkpoint_state, counts, missing_lines, note_lines};
+use super::rollback::Amount;
 use super::table::Table;
 use super::watch::{Shown, watch};
 use super::words::{self, id, paint};
@@ -71,6 +72,9 @@ pub(super) struct Create {
     /// How long all of it may take.
     #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_duration)]
     timeout: Duration,
+    /// How many hosts may be missing from a checkpoint that is complete all the same [default: none].
+    #[arg(long, value_name = "N|N%")]
+    allow_missing: Option<Amount>,
     /// Your id of this request: the same id again gives the same checkpoint.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -148,6 +152,7 @@ impl Create {
             // With an id, a request whose answer was lost can be sent again.
             request_id: self.request_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
             timeout: Some(to_wire_duration(self.timeout)),
+            allow_missing: self.allow_missing.map(Into::into),
         })
     }
 }
@@ -225,7 +230,7 @@ async fn list(
     for (marked, checkpoint) in names::mark_unique(&ids).zip(&all.checkpoints) {
         table.row([
             marked,
-            words::checkpoint_state(checkpoint.state()),
+            checkpoint_state(checkpoint),
             checkpoint.host_count.to_string(),
             counts(checkpoint.health.as_ref()),
             words::lower(checkpoint.kind().as_str_name()),
@@ -251,7 +256,7 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
         }
     };
     row("checkpoint", id(&checkpoint.name).to_owned());
-    row("state", words::checkpoint_state(checkpoint.state()));
+    row("state", checkpoint_state(checkpoint));
     row("kind", words::lower(checkpoint.kind().as_str_name()));
     row("deployment", checkpoint.deployment_id.clone());
     row("labels", words::labels(&checkpoint.labels));
@@ -295,7 +300,7 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
         ]);
     }
     output.table(&table)?;
-    for line in note_lines(checkpoint) {
+    for line in missing_lines(checkpoint).into_iter().chain(note_lines(checkpoint)) {
         output.line(line)?;
     }
     Ok(Exit::Done)

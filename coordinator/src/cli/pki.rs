@@ -9,7 +9,7 @@ use rfs_model::{Clock as _, Reason};
 use serde_json::{Value, json};
 
 use super::arguments::{CertificateRole, Making, PkiCommand};
-use super::duration::show_duration;
+use crate::duration::show_duration;
 use super::error::CliError;
 use super::output::Output;
 use super::table::Table;

@@ -14,9 +14,9 @@ use rfs_link::Exit;
 use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
 
-use super::duration::show_duration;
+use crate::duration::show_duration;
 
-pub(super) use checkpoint::note_lines;
+pub(super) use checkpoint::{checkpoint_state, missing_lines, note_lines};
 pub(super) use health::counts;
 pub(super) use rollback::outcome_lines;
 pub(super) use screen::Screen;

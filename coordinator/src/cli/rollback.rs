@@ -27,6 +27,7 @@ use super::watch::{Shown, watch};
 use super::words::{id, paint};
 use care::Care;
 pub(super) use plan::health_lines;
+pub(super) use values::Amount;
 use spec::Spec;
 use steer::{Steer, steer};
 

@@ -162,6 +162,10 @@ impl Operations {
             evidence: seen.reading.evidence,
             after: Some(seen.reading.after),
             instance: seen.instance,
+            unseen_for: seen
+                .last_seen
+                .map(|last_seen| now.since(last_seen))
+                .filter(|unseen| *unseen >= self.shared.settings.stale_after),
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct Sighting {
     pub snapshot: Option<SnapshotId>,
     /// Set while two machines speak for its name: which, in words. It has no session then.
     pub contested: Option<String>,
+    /// When it was last seen, without a session; none while nobody has listened for long enough to say that.
+    pub last_seen: Option<Timestamp>,
     /// A person has said that it is gone for good.
     pub forgotten: bool,
     /// Its health; unknown without a session, or when the newest observation is too old.
@@ -72,6 +74,7 @@ impl Sighting {
             accepted: Generation(0),
             snapshot: None,
             contested: None,
+            last_seen: None,
             forgotten: false,
             reading: Reading::unknown(now, "no connection"),
         }

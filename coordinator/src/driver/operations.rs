@@ -21,6 +21,7 @@ use super::fleet::{Fleet, FleetEvent};
 use super::ids::Ids;
 use super::inbox::{Asked, Mailbox};
 use super::run::drive;
+use super::settings::Settings;
 use super::view::{Head, Summary, View};
 use super::watch::watching;
 use super::{log, source};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) ids: Ids,
+    pub(super) settings: Settings,
     /// Since when hosts are heard by this process.
     pub(super) opened_at: Timestamp,
     /// Held while a rollback is begun or a checkpoint deleted, so that a target is not deleted under a rollback's hands.
@@ -86,6 +88,7 @@ impl Operations {
         clock: SharedClock,
         events: mpsc::Receiver<FleetEvent>,
         stop: CancellationToken,
+        settings: Settings,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             opened_at: clock.now(),
@@ -96,6 +99,7 @@ impl Operations {
             tasks: TaskTracker::new(),
             stop,
             ids: Ids::new(),
+            settings,
             targets: Arc::default(),
         });
         let operations = Self { shared: shared.clone() };

@@ -47,11 +47,14 @@ pub(super) struct Planned {
 
 /// Plans a rollback over the hosts that are known.
 pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Result<Planned, OperationError> {
-    let (targets, mut undone) = match request.source {
-        Source::Checkpoint(id) => (snapshots(shared, id).await?, None),
+    let (targets, mut undone, lacking) = match request.source {
+        Source::Checkpoint(id) => {
+            let checkpoint = complete(shared, id).await?;
+            (checkpoint.snapshots(), None, checkpoint.missing())
+        }
         Source::Undo(of) => {
             let (backups, undone) = backups(shared, of).await?;
-            (backups, Some(undone))
+            (backups, Some(undone), BTreeMap::new())
         }
     };
     let fleet = FleetView { hosts: views(shared).await?, targets };
@@ -59,7 +62,12 @@ pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Resul
         let chosen = fleet.hosts.iter().filter(|(name, view)| request.selector.matches(name, &view.labels));
         undone.hosts = Some(chosen.map(|(name, _)| name.clone()).collect());
     }
-    let plan = plan(request, &fleet)?;
+    let mut plan = plan(request, &fleet)?;
+    for (host, why) in &mut plan.left_out {
+        if let Some(Some(failure)) = lacking.get(host) {
+            *why = format!("{} lacks it: {failure}", request.source);
+        }
+    }
     match request.source {
         Source::Checkpoint(id) => all_are_held(shared, id, &plan).await?,
         Source::Undo(of) => {
@@ -119,13 +127,11 @@ async fn all_are_held(shared: &Shared, id: CheckpointId, plan: &Plan) -> Result<
     Err(OperationError::Dropped { id, dropped: named(texts), held: held.collect() })
 }
 
-async fn snapshots(
-    shared: &Shared,
-    id: CheckpointId,
-) -> Result<BTreeMap<HostId, SnapshotId>, OperationError> {
+/// The checkpoint, if it is a target.
+async fn complete(shared: &Shared, id: CheckpointId) -> Result<Checkpoint, OperationError> {
     let checkpoint = checkpoint(shared, id).await?;
     match checkpoint.outcome() {
-        Some(Outcome::Complete) => Ok(checkpoint.snapshots()),
+        Some(Outcome::Complete) => Ok(checkpoint),
         Some(Outcome::Incomplete) => Err(OperationError::Incomplete { id, missing: missing(&checkpoint) }),
         None => Err(OperationError::NotYetTaken(id)),
     }

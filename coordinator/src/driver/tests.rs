@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::{self, FleetEvent};
-use super::{OperationError, Operations, View};
+use super::{OperationError, Operations, Settings, View};
 use crate::store::{HostSeen, Position, SqliteStore, Store};
 use agents::{Agents, Link};
 use faults::Faulty;
@@ -118,7 +118,7 @@ impl Bed {
         let (events, told) = fleet::channel();
         let link = Arc::new(Link::new(self.agents.clone(), events.clone()));
         let stop = CancellationToken::new();
-        let operations = Operations::open(store.clone(), link.clone(), clock, told, stop.clone()).await;
+        let operations = Operations::open(store.clone(), link.clone(), clock, told, stop.clone(), Settings::default()).await;
         Coordinator { store, link, events, operations: operations.expect("the store answers"), stop }
     }
 
@@ -265,6 +265,7 @@ fn checkpoint_request() -> CheckpointRequest {
     CheckpointRequest {
         kind: CheckpointKind::Manual,
         selector: Selector::default(),
+        allow_missing: None,
         components: Default::default(),
         deployment: None,
         labels: Labels::new(),

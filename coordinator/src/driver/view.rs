@@ -76,10 +76,13 @@ pub struct CheckpointHead {
     pub request: CheckpointRequest,
     /// Where it stands.
     pub phase: checkpoint::Phase,
-    /// How many hosts it requires.
+    /// How many hosts it was asked of.
     pub hosts: usize,
     /// How well they were when they were asked for their snapshots.
     pub health: checkpoint::HealthCount,
+    /// How many of them it lacks, once it has ended.
+    #[serde(default)]
+    pub missing: usize,
 }
 
 /// What lists show of a rollback.
@@ -101,6 +104,7 @@ impl Head {
                 phase: checkpoint.phase.clone(),
                 hosts: checkpoint.hosts.len(),
                 health: checkpoint.health(),
+                missing: checkpoint.outcome().map_or(0, |_| checkpoint.missing().len()),
             })),
             Operation::Rollback(rollback) => Self::Rollback(Box::new(RollbackHead {
                 request: rollback.request.clone(),

@@ -24,6 +24,9 @@ use crate::store::{HostRow, Machines};
 
 pub use card::HostCard;
 
+/// How long hosts have to come back to a coordinator that was away.
+const COME_BACK: Duration = Duration::from_secs(60);
+
 /// Every host that was ever seen, and the sessions that they hold.
 pub(super) struct Roster {
     hosts: RwLock<BTreeMap<HostId, Entry>>,
@@ -160,6 +163,13 @@ impl Roster {
             return Duration::ZERO;
         }
         now.since(heard.max(Timestamp(self.listening.load(Ordering::SeqCst))))
+    }
+
+    /// When a host was last seen. That it was not since counts once it had the time to come back.
+    fn last_seen(&self, entry: &Entry, now: Timestamp) -> Option<Timestamp> {
+        let seen = entry.session.as_ref().map_or(entry.last_seen, |session| session.last_heard());
+        let listening = Timestamp(self.listening.load(Ordering::SeqCst));
+        (seen >= listening || now.since(listening) >= COME_BACK).then_some(seen)
     }
 
     /// What is known of the machines that speak for a host, and of the one that does now.
@@ -314,6 +324,7 @@ impl Roster {
             accepted: session.map_or(Generation(0), |session| session.accepted),
             snapshot: session.and_then(|session| session.snapshot),
             contested: entry.machines.contest.as_ref().map(|contest| contest.text.clone()),
+            last_seen: self.last_seen(entry, now).filter(|_| session.is_none()),
             forgotten: entry.machines.forgotten_at.is_some(),
             reading,
         }

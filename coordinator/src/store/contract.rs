@@ -101,6 +101,9 @@ pub trait Store: Send + Sync + 'static {
         Ok(owners)
     }
 
+    /// Records that hosts that are connected were heard.
+    async fn hosts_heard(&self, hosts: &[HostId], at: Timestamp) -> Result<(), StoreError>;
+
     /// Every host that was ever seen and is not forgotten, by name.
     async fn hosts(&self) -> Result<Vec<HostRow>, StoreError>;
 
@@ -338,7 +341,7 @@ pub struct HeldChanges {
 pub struct HostRow {
     /// Its name.
     pub host: HostId,
-    /// When it was last seen to connect.
+    /// When it was last seen to connect, or was written down as heard.
     pub last_seen: Timestamp,
     /// The labels from its configuration.
     pub labels: Labels,

@@ -184,6 +184,10 @@ impl Store for SqliteStore {
         self.all_hosts().await
     }
 
+    async fn hosts_heard(&self, hosts: &[HostId], at: Timestamp) -> Result<(), StoreError> {
+        self.note_heard(hosts, at).await
+    }
+
     async fn forgotten_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
         self.all_forgotten().await
     }

@@ -7,6 +7,7 @@ use super::event::CheckpointEvent;
 use super::state::{Checkpoint, HostPhase, HostRecord, Outcome, Phase};
 use super::{CONNECT_TIME, FINISH_TIME};
 use crate::host::Failure;
+use crate::millis;
 
 impl Draft<'_> {
     /// Decides until nothing more follows.
@@ -29,7 +30,7 @@ impl Draft<'_> {
     fn deadlines(&mut self) {
         let at = self.now;
         let due = |(name, host): (&HostId, &HostRecord)| {
-            let (by, failure) = self.state.due(host)?;
+            let (by, failure) = self.state.due(name, host)?;
             (by <= at).then(|| (name.clone(), failure))
         };
         let due: Vec<(HostId, Failure)> = self.state.hosts.iter().filter_map(due).collect();
@@ -70,24 +71,29 @@ impl Draft<'_> {
         if deadline > at && self.state.hosts.values().any(awaited) {
             return;
         }
-        let complete = self.state.hosts.values().all(|host| host.captured.is_some());
-        let outcome = if complete { Outcome::Complete } else { Outcome::Incomplete };
+        let outcome = if self.state.has_enough() { Outcome::Complete } else { Outcome::Incomplete };
         self.emit(CheckpointEvent::Finished { at, outcome, skew: self.state.skew() });
     }
 }
 
 impl Checkpoint {
     /// Until when the host's answer is waited for, and what it is missing for then.
-    fn due(&self, host: &HostRecord) -> Option<(Timestamp, Failure)> {
+    fn due(&self, name: &HostId, host: &HostRecord) -> Option<(Timestamp, Failure)> {
         let late = |by: Timestamp, what: &str| {
             let text = format!("not {what} within {:?}", by.since(self.created_at));
             (by, Failure::new(Reason::DeadlineExceeded, text).next("give it more time with --timeout"))
         };
         match host.phase {
             HostPhase::Preparing if !host.connected => {
-                let text = format!("no connection for {CONNECT_TIME:?}");
-                let failure = Failure::new(Reason::HostUnreachable, text)
-                    .next("start the agent on it, or leave the host out of the selector");
+                let failure = match host.unseen_for {
+                    None => Failure::new(Reason::HostUnreachable, format!("no connection for {CONNECT_TIME:?}"))
+                        .next("start the agent on it, or leave the host out of the selector"),
+                    Some(unseen) => Failure::new(
+                        Reason::HostUnreachable,
+                        format!("not seen for {}", millis::in_words(unseen)),
+                    )
+                    .next(format!("if it is gone for good: rfs host forget {name}")),
+                };
                 let by = host.connection_since.plus(CONNECT_TIME).min(self.ready_by());
                 Some((self.heard_by(by), failure))
             }
@@ -109,7 +115,7 @@ impl Checkpoint {
 
     /// When something is next due.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        let hosts = self.hosts.values().filter_map(|host| self.due(host)).map(|(by, _)| by);
+        let hosts = self.hosts.iter().filter_map(|(name, host)| self.due(name, host)).map(|(by, _)| by);
         match self.phase {
             Phase::Preparing | Phase::Cutting => hosts.min(),
             Phase::Finishing { deadline } => Some(deadline),

@@ -19,7 +19,7 @@ pub struct Created {
     pub id: CheckpointId,
     /// What was asked.
     pub request: CheckpointRequest,
-    /// What each host was admitted with. All of them are required.
+    /// What each host was admitted with.
     pub hosts: BTreeMap<HostId, Admission>,
 }
 

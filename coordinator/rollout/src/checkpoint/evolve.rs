@@ -17,6 +17,7 @@ impl Checkpoint {
                 instance: admission.presence.instance,
                 health: admission.presence.health,
                 evidence: admission.presence.evidence.clone(),
+                unseen_for: admission.presence.unseen_for,
                 told: admission.presence.connected,
                 phase: HostPhase::Preparing,
                 captured: None,

@@ -58,9 +58,10 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
-    /// Every host's snapshot is durable on that host.
+    /// The snapshot of every host is durable on that host, but for those that were allowed to be missing: of them it is no
+    /// checkpoint.
     Complete,
-    /// Some are missing; each says why. Not a target.
+    /// Too many are missing; each says why. Not a target.
     Incomplete,
 }
 
@@ -88,6 +89,8 @@ pub struct HostRecord {
     pub health: Health,
     /// What the health rests on, in words.
     pub evidence: String,
+    /// For how long it had not been seen then, if that is so long that it may be gone for good.
+    pub unseen_for: Option<Duration>,
     /// Whether it was told to get ready, as far as is known: it had a connection while it was to. It may hold still.
     pub told: bool,
     /// Where it stands.
@@ -174,6 +177,13 @@ impl Checkpoint {
     pub fn missing(&self) -> BTreeMap<HostId, Option<Failure>> {
         let missing = self.hosts.iter().filter(|(_, host)| host.captured.is_none());
         missing.map(|(name, host)| (name.clone(), host.failure.clone())).collect()
+    }
+
+    /// Whether so many hosts have their snapshots that those that lack them may be missing. A checkpoint of nobody is none.
+    pub(super) fn has_enough(&self) -> bool {
+        let (all, missing) = (self.hosts.len(), self.missing().len());
+        let may_miss = self.request.allow_missing.map_or(0, |most| most.at_most(all));
+        missing <= may_miss && missing < all
     }
 
     /// The time between the first and the last cut.

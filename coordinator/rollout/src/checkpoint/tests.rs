@@ -1,5 +1,5 @@
-//! Checkpoints played in a line each: hosts, of which `a!` has no connection, then what happens, parted by `;`. The timeout
-//! is 90 s.
+//! Checkpoints played in a line each: hosts, of which `a!` has no connection and `a!!` was not seen for 45 days, then what
+//! happens, parted by `;`. `missing=1` or `missing=10%` beside the hosts allows some to be missing. The timeout is 90 s.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::*;
 use crate::fleet::{Admission, Presence};
 use crate::host::{Answer, Captured, Failure, Report, StepKind};
 use crate::operation::{Event, Operation};
-use crate::request::{CheckpointKind, CheckpointRequest};
+use crate::request::{Amount, CheckpointKind, CheckpointRequest};
 use crate::{Command, Connected, Person, PersonAction};
 
 const FIRST: Generation = Generation(8);
@@ -26,15 +26,23 @@ struct Play {
 impl Play {
     fn begin(hosts: &str) -> Self {
         let now = Timestamp(1_000_000);
+        let (options, words): (Vec<&str>, Vec<&str>) =
+            hosts.split_whitespace().partition(|word| word.contains('='));
+        let allow_missing = options.first().and_then(|word| word.strip_prefix("missing=")).map(|most| {
+            let number = most.trim_end_matches('%').parse().expect("a number");
+            if most.ends_with('%') { Amount::Percent(number) } else { Amount::Count(number) }
+        });
         let admission = |word: &str| {
             let connected = !word.ends_with('!');
-            let presence = Presence { connected, ..Presence::absent(now) };
+            let unseen_for = word.ends_with("!!").then(|| Duration::from_secs(45 * 24 * 3600));
+            let presence = Presence { connected, unseen_for, ..Presence::absent(now) };
             let host: HostId = word.trim_end_matches('!').parse().expect("a valid name");
             (host, Admission { generation: FIRST, presence })
         };
         let request = CheckpointRequest {
             kind: CheckpointKind::Automatic,
             selector: Default::default(),
+            allow_missing,
             components: BTreeSet::new(),
             deployment: None,
             labels: Default::default(),
@@ -42,7 +50,7 @@ impl Play {
             requester: "operator/ci".into(),
             timeout: Duration::from_secs(90),
         };
-        let hosts = hosts.split_whitespace().map(admission).collect();
+        let hosts = words.iter().map(|word| admission(word)).collect();
         let created = Box::new(Created { id: CheckpointId::from_uuid(Uuid::nil()), request, hosts });
         let event = Event::Checkpoint(CheckpointEvent::Created { at: now, created });
         let operation = Operation::begin(&event).expect("a creation");
@@ -193,6 +201,42 @@ fn a_host_that_fails_makes_the_checkpoint_incomplete_and_does_not_stop_the_other
         "a b; ready a b; refuses a; cut b; resumed b; abandoned a",
         "a Failed/-, b Done/- | INCOMPLETE within 0ns; a: not ready",
     );
+}
+
+#[test]
+fn as_many_hosts_as_are_allowed_may_be_missing_and_each_is_named() {
+    let a_is_missing = "full a; ready b; cut b; resumed b";
+    check(&format!("a b missing=1; {a_is_missing}"), "a Failed/-, b Done/- | COMPLETE within 0ns; a: no space");
+    check(&format!("a b missing=50%; {a_is_missing}"), "a Failed/-, b Done/- | COMPLETE within 0ns; a: no space");
+    check(
+        &format!("a b missing=49%; {a_is_missing}"),
+        "a Failed/-, b Done/- | INCOMPLETE within 0ns; a: no space",
+    );
+    check(
+        "a b c missing=1; full a b; ready c; cut c; resumed c",
+        "a Failed/-, b Failed/-, c Done/- | INCOMPLETE within 0ns; a: no space; b: no space",
+    );
+    check(
+        "a b missing=9; full a b",
+        "a Failed/-, b Failed/- | INCOMPLETE within 0ns; a: no space; b: no space",
+    );
+}
+
+#[test]
+fn a_host_that_was_not_seen_for_long_is_named_with_the_way_to_forget_it() {
+    check(
+        "a!! b; ready b; wait 10; cut b; resumed b",
+        "a Abandoning/-, b Done/- | INCOMPLETE within 0ns; a: not seen for 45 days",
+    );
+    check(
+        "a!! b missing=1; ready b; wait 10; cut b; resumed b",
+        "a Abandoning/-, b Done/- | COMPLETE within 0ns; a: not seen for 45 days",
+    );
+    let mut play = Play::begin("a!! b");
+    play.step("wait 10");
+    let Operation::Checkpoint(checkpoint) = &play.operation else { panic!("a checkpoint") };
+    let failure = checkpoint.missing().into_values().flatten().next().expect("a is missing");
+    assert_eq!(failure.next, "if it is gone for good: rfs host forget a");
 }
 
 #[test]

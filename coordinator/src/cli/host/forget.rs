@@ -8,7 +8,7 @@ use rfs_proto::v1;
 
 use crate::cli::connect::{Client, soon};
 use crate::cli::consent::Consent;
-use crate::cli::duration::show_duration;
+use crate::duration::show_duration;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::words::{self, id, paint};

@@ -6,7 +6,7 @@ use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1;
 
-use crate::cli::duration::show_duration;
+use crate::duration::show_duration;
 use crate::cli::progress::counts;
 use crate::cli::words::{self, count, id, paint};
 

@@ -5,7 +5,7 @@ use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
 
 use super::{Told, Watched, elapsed, in_order, names};
-use crate::cli::duration::show_wire;
+use crate::duration::show_wire;
 use crate::cli::rollback::health_lines;
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, id, paint};
@@ -17,7 +17,7 @@ impl Watched for v1::Checkpoint {
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
         let durable =
             self.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Durable).count();
-        let state = words::checkpoint_state(self.state());
+        let state = checkpoint_state(self);
         let of = count(self.snapshots.len(), "host");
         let took = elapsed(self.create_time, self.complete_time, now);
         let mut lines =
@@ -66,14 +66,10 @@ impl Watched for v1::Checkpoint {
     }
 
     fn closing(&self) -> Vec<String> {
-        let state = words::checkpoint_state(self.state());
+        let state = checkpoint_state(self);
         if self.state() != checkpoint::State::Complete {
-            let missing = self.snapshots.iter().filter(|host| host.state() != host_snapshot::State::Durable);
             let mut lines = vec![format!("{} is {state}; it is no target for a rollback", self.name)];
-            for host in missing {
-                let why = host.failure.as_ref().map_or("not captured", |failure| failure.message.as_str());
-                lines.push(format!("  {}: {why}", host.host));
-            }
+            lines.extend(missing_lines(self));
             lines.extend(note_lines(self));
             let next = format!(
                 "put right what is named and take another: rfs checkpoint create; details: rfs checkpoint show {}",
@@ -86,6 +82,11 @@ impl Watched for v1::Checkpoint {
         let skew = self.skew.map(|skew| format!(", cut within {}", show_wire(skew))).unwrap_or_default();
         let (all, new) = (bytes(|host| host.bytes), bytes(|host| host.new_bytes));
         let mut lines = vec![format!("{} is {state}: {all}, {new} stored anew{skew}", self.name)];
+        if self.missing_count > 0 {
+            let text = "a rollback to it leaves the hosts as they are that it lacks:";
+            lines.push(paint::doubt(text));
+            lines.extend(missing_lines(self));
+        }
         if self.snapshots.iter().any(|host| host.health() != v1::Health::Good) {
             lines.extend(health_lines(self));
         }
@@ -94,6 +95,32 @@ impl Watched for v1::Checkpoint {
         lines.push(format!("{} {go_back}", paint::label("to go back:")));
         lines
     }
+}
+
+/// A checkpoint's state, with how many hosts one that is complete lacks.
+pub(in crate::cli) fn checkpoint_state(checkpoint: &v1::Checkpoint) -> String {
+    let state = words::checkpoint_state(checkpoint.state());
+    match checkpoint.missing_count {
+        many @ 1.. if checkpoint.state() == checkpoint::State::Complete => {
+            let of = count(usize::try_from(checkpoint.host_count).unwrap_or(usize::MAX), "host");
+            format!("{state} {}", paint::doubt(format!("without {many} of {of}")))
+        }
+        _ => state,
+    }
+}
+
+/// The hosts of which an ended checkpoint has no snapshot, each with why, and how to forget those that may be gone for good.
+pub(in crate::cli) fn missing_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
+    let missing = || checkpoint.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Failed);
+    let line = |host: &v1::HostSnapshot| {
+        let why = host.failure.as_ref().map_or("not captured", |failure| failure.message.as_str());
+        format!("  {}: {why}", host.host)
+    };
+    let forget = |host: &v1::HostSnapshot| {
+        let next = host.failure.as_ref().map(|failure| failure.next.as_str())?;
+        next.contains("rfs host forget").then(|| format!("  {} {next}", paint::label("next:")))
+    };
+    missing().flat_map(|host| [Some(line(host)), forget(host)]).flatten().collect()
 }
 
 /// What hosts had to say of what they captured, such as a path that is not there: each sentence once, with its hosts.
@@ -199,6 +226,43 @@ mod tests {
         );
         assert_eq!(watched.verdict(), Some(Exit::Failed));
     }
+
+    #[test]
+    fn a_complete_checkpoint_names_the_hosts_that_it_lacks_and_how_to_forget_those_that_are_gone() {
+        let mut watched = v1::Checkpoint {
+            name: "checkpoints/c".into(),
+            state: checkpoint::State::Complete.into(),
+            snapshots: vec![
+                host("web-1", host_snapshot::State::Durable),
+                host("web-2", host_snapshot::State::Failed),
+            ],
+            host_count: 2,
+            missing_count: 1,
+            ..Default::default()
+        };
+        let failure = rfs_proto::convert::failure(
+            rfs_model::Reason::HostUnreachable,
+            "not seen for 45 days",
+            "if it is gone for good: rfs host forget web-2",
+        );
+        watched.snapshots[1].failure = Some(failure);
+        let closing = plain(watched.closing());
+        assert_eq!(closing[0], "checkpoints/c is complete without 1 of 2 hosts: 4.0 KiB, 20 B stored anew");
+        assert_eq!(
+            closing[1..4],
+            [
+                "a rollback to it leaves the hosts as they are that it lacks:",
+                "  web-2: not seen for 45 days",
+                "  next: if it is gone for good: rfs host forget web-2",
+            ]
+        );
+        assert_eq!(watched.verdict(), Some(Exit::Done));
+        watched.set_state(checkpoint::State::Incomplete);
+        let closing = plain(watched.closing());
+        assert_eq!(closing[0], "checkpoints/c is incomplete; it is no target for a rollback");
+        assert!(closing.iter().any(|line| line.ends_with("rfs host forget web-2")), "{closing:?}");
+    }
+
     #[test]
     fn what_hosts_captured_and_had_to_say_of_it_is_named_with_the_hosts() {
         let mut watched = v1::Checkpoint {

@@ -10,7 +10,7 @@ use rfs_rollout::some_names;
 use super::standing::{Standing, names, standing_lines};
 use super::waves::{Pace, Rank, between, rank, watched, waves};
 use super::{Told, Watched, elapsed, in_order};
-use crate::cli::duration::show_wire;
+use crate::duration::show_wire;
 use crate::cli::words::{self, count, id, paint};
 
 impl Watched for v1::Rollback {

@@ -6,7 +6,7 @@ use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1::{self, host_progress, wave};
 
-use crate::cli::duration::{show_duration, show_wire};
+use crate::duration::{show_duration, show_wire};
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, paint};
 

@@ -8,7 +8,7 @@ use rfs_proto::convert::to_wire_duration;
 use rfs_proto::v1::{self, rollback_spec};
 
 use super::values::{Amount, Budget, Canary, OrderList, parse_order};
-use crate::cli::duration::parse_duration;
+use crate::duration::parse_duration;
 
 #[derive(Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "How carefully")]

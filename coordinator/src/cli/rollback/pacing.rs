@@ -2,7 +2,7 @@
 
 use rfs_proto::v1::{self, amount, rollback_spec};
 
-use crate::cli::duration::show_wire;
+use crate::duration::show_wire;
 use crate::cli::words::lower;
 
 /// The waves, the gate and what follows a failure, as they would be applied.

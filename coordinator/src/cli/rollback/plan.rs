@@ -4,11 +4,11 @@ use rfs_link::Exit;
 use rfs_model::time::SystemClock;
 use rfs_model::{ByteCount, Clock as _, Timestamp};
 use rfs_proto::convert::from_wire_time;
-use rfs_proto::v1;
+use rfs_proto::v1::{self, host_snapshot};
 use rfs_rollout::plan::natural;
 
 use super::pacing::pacing;
-use crate::cli::duration::show_duration;
+use crate::duration::show_duration;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::progress::counts;
@@ -114,6 +114,15 @@ pub(super) fn target_lines(checkpoint: &v1::Checkpoint, now: Timestamp) -> Vec<S
         format!("   {}", about.join(", ")),
     ];
     lines.extend(health_lines(checkpoint));
+    let missing = checkpoint.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Failed);
+    let why = |host: &v1::HostSnapshot| {
+        host.failure.as_ref().map_or_else(String::new, |failure| format!(": {}", failure.message))
+    };
+    let missing: Vec<String> = missing.map(|host| format!("{}{}", host.host, why(host))).collect();
+    lines.extend(missing.iter().take(NAMES).map(|host| paint::doubt(format!("   it lacks {host}"))));
+    if missing.len() > NAMES {
+        lines.push(paint::doubt(format!("   … and {} more", missing.len() - NAMES)));
+    }
     lines
 }
 

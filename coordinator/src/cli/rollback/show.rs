@@ -4,7 +4,7 @@ use rfs_link::Exit;
 use rfs_proto::v1::{self, host_progress, rollback};
 
 use crate::cli::connect::{Client, soon};
-use crate::cli::duration::show_wire;
+use crate::duration::show_wire;
 use crate::cli::error::CliError;
 use crate::cli::names;
 use crate::cli::output::Output;
@@ -93,6 +93,11 @@ pub(super) async fn show(client: &Client, output: &mut Output, name: String) -> 
     output.table(&table)?;
     output.line("")?;
     output.table(&hosts(&rollback))?;
+    let mut left_out: Vec<_> = rollback.left_out.iter().collect();
+    left_out.sort();
+    for (host, why) in left_out {
+        output.line(format!("{} {host}: {why}", paint::doubt("left out")))?;
+    }
     for line in outcome_lines(&rollback) {
         output.line(line)?;
     }

@@ -190,6 +190,10 @@ impl Store for Faulty {
         self.inner.hosts().await
     }
 
+    async fn hosts_heard(&self, hosts: &[HostId], at: Timestamp) -> Result<(), StoreError> {
+        self.inner.hosts_heard(hosts, at).await
+    }
+
     async fn forgotten_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
         self.inner.forgotten_hosts().await
     }

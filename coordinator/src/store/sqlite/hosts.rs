@@ -6,11 +6,11 @@ use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::GENERATIONS;
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
+use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 
-use super::SqliteStore;
 use super::row::{column, damaged, number, optional, parsed, truth};
 use super::snapshots;
+use super::{BATCH, SqliteStore};
 use crate::store::contract::{
     AppendError, CreateError, ForgetError, HostRow, HostSeen, Reserved, StoreError,
 };
@@ -45,6 +45,21 @@ impl SqliteStore {
         let reserved = reserve(&mut transaction, operation, hosts, generations).await?;
         transaction.commit().await?;
         Ok(reserved)
+    }
+
+    pub(super) async fn note_heard(&self, hosts: &[HostId], at: Timestamp) -> Result<(), StoreError> {
+        let mut writer = self.writer.acquire().await?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        for batch in hosts.chunks(BATCH) {
+            let mut sql = QueryBuilder::<Sqlite>::new("UPDATE host SET last_seen = ");
+            sql.push_bind(at.0).push(" WHERE last_seen < ").push_bind(at.0).push(" AND name IN (");
+            let mut names = sql.separated(", ");
+            for host in batch {
+                names.push_bind(host.as_str());
+            }
+            sql.push(")").build().execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     pub(super) async fn all_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
@@ -195,9 +210,7 @@ async fn not_free(transaction: &mut SqliteConnection, host: &HostId) -> Result<C
         (None, _) if is_forgotten(transaction, host).await? => {
             Ok(CreateError::HostForgotten { host: host.clone() })
         }
-        (None, _) => {
-            Err(damaged(format!("the generation of host {host}"))("there is none above it".into()))
-        }
+        (None, _) => Err(damaged(format!("the generation of host {host}"))("there is none above it".into())),
     }
 }
 
@@ -249,7 +262,9 @@ pub(super) async fn reserve(
                 (Some(owner), Some(changer)) if changer == operation => Reserved::Busy(owner),
                 (_, Some(changer)) if changer != operation => Reserved::Superseded,
                 (..) => {
-                    return Err(damaged(format!("the generation of host {host}"))("there is none above it".into()));
+                    return Err(damaged(format!("the generation of host {host}"))(
+                        "there is none above it".into(),
+                    ));
                 }
             },
         };

@@ -128,6 +128,11 @@ pub(super) async fn hosts_are_kept_as_they_say_they_are(store: &dyn Store) {
     assert_eq!(all.len(), 2);
     assert_eq!(all[0], expected);
     assert_eq!((&all[1].host, all[1].generation), (&host("b"), Generation(7)));
+    store.hosts_heard(&[host("b"), host("ghost")], Timestamp(20)).await.expect("a write");
+    store.hosts_heard(&[host("b")], Timestamp(10)).await.expect("a write");
+    let last_seen: Vec<i64> =
+        store.hosts().await.expect("a read").iter().map(|row| row.last_seen.0).collect();
+    assert_eq!(last_seen, [9, 20], "time never runs back");
     // A host that an operation took without ever having been seen is nobody's to list.
     begin(store, 1, "ghost").await.expect("a creation");
     assert_eq!(store.hosts().await.expect("a read").len(), 2);

@@ -1,11 +1,11 @@
-//! Durations as people write them: `10s`, `1h30m`, `250ms`, `7d`.
+//! Durations as people write them, on the command line and in the configuration: `10s`, `1h30m`, `250ms`, `7d`.
 
 use std::time::Duration;
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Reads numbers with units, largest first or in any order, such as `1h30m`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let error =
         || format!("{text:?} is not a duration: write a number and ms, s, m, h or d, such as 90s or 1h30m");
     if text == "0" {
@@ -26,8 +26,18 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(error()) } else { Ok(Duration::from_millis(total)) }
 }
 
+/// Reads a duration of a configuration, which must not be nothing.
+pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    use serde::de::Error as _;
+    let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+    match parse_duration(&text).map_err(D::Error::custom)? {
+        Duration::ZERO => Err(D::Error::custom("must be longer than 0")),
+        duration => Ok(duration),
+    }
+}
+
 /// Writes a measured duration as briefly as it can be read: `250 ms`, `3.2 s`, `2m05s`, `1h04m`, `397 days`.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let s = duration.as_secs();
     match ms {
@@ -41,7 +51,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
 }
 
 /// As [`show_duration`], from the wire; a negative one shows as zero.
-pub(super) fn show_wire(duration: prost_types::Duration) -> String {
+pub(crate) fn show_wire(duration: prost_types::Duration) -> String {
     show_duration(Duration::try_from(duration).unwrap_or_default())
 }
 
