@@ -8,6 +8,7 @@
 //! - A command is in the journal before anything is done for it, and has exactly one report, whatever happens between. The
 //!   report waits for as long as the journal cannot say how the command ended.
 //! - A report that cannot be journalled is tried again until it is; meanwhile the next steps are taken.
+//! - What is quiet resumes by itself after its time, beside the worker.
 //! - A step has its time from its arrival, by a clock that never steps; after a restart it has what is left, at most all of it.
 //! - One worker: the steps of an operation are taken one after the other. What stops a step acts at once, beside it.
 //! - A command of an older generation, and one of another operation of the same generation, has no effect.
@@ -29,7 +30,7 @@ use rfs_store::journal::{Admission, CommandKey, JournalError, StoredCommand, Sto
 use crate::engine::cause::{refuse, refuse_for};
 use crate::engine::{Engine, after};
 
-pub use command::{Command, Selection, Step, StepKind};
+pub use command::{Command, QUIESCE_TIMEOUT, Selection, Step, StepKind};
 pub use intake::{Activity, HostState, Inconsistent, Intake, IntakeError};
 pub use report::{Outcome, Refusal, Report, ReportSequence};
 
@@ -52,6 +53,7 @@ impl Commander {
         let (queue, commands) = mpsc::sync_channel(QUEUE);
         let stopping = Arc::<Mutex<Option<OperationId>>>::default();
         let unfinished = engine.journal().pending::<Command>().map_err(failed)?;
+        crate::engine::watch(&engine).map_err(|error| IntakeError(error.into()))?;
         let worker = worker::Worker::new(engine.clone(), stopping.clone());
         thread::Builder::new()
             .name("commander".into())
@@ -77,7 +79,11 @@ impl Commander {
                 self.engine.cancel(operation);
             }
             Step::Abandon => self.engine.cancel_checkpoint(operation),
-            Step::Prepare { .. } | Step::Cut | Step::Finish | Step::Apply { .. } | Step::Revert { .. } => {}
+            // It is newer than another operation's checkpoint, which is over then: it need not wait for what that is at.
+            Step::Prepare { .. } | Step::Apply { .. } | Step::Revert { .. } => {
+                self.engine.cancel_disowned_checkpoint(Some(operation));
+            }
+            Step::Cut | Step::Finish => {}
         }
         let key = command.key.clone();
         match self.queue.try_send(Job::Command { command: Box::new(command), until }) {

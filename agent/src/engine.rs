@@ -18,6 +18,7 @@
 
 mod back;
 mod board;
+mod bound;
 mod brought;
 mod capture;
 pub(crate) mod cause;
@@ -55,12 +56,15 @@ use crate::config::Config;
 use crate::host::Lead;
 use crate::local::{PlanView, Progress};
 use board::Board;
+use bound::Bound;
 use cause::{Cause, refuse, refuse_for};
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Lapsed};
 use collector::Wakes;
 use run::{Found, Goal, Ready, Run, Tally};
 
+pub(crate) use bound::watch;
 pub use capture::Captured;
+pub use checkpoint::Allowed;
 pub use clocks::Clocks;
 pub(crate) use clocks::after;
 pub use collector::Collector;
@@ -89,6 +93,12 @@ pub struct Engine {
     current: Mutex<Option<(OperationId, Cancel)>>,
     /// The checkpoint that owns the host between its steps.
     checkpoint: Mutex<Option<Checkpoint>>,
+    /// The checkpoint for which the host did not wait any longer, until the next one.
+    lapsed: Mutex<Option<Lapsed>>,
+    /// Until when the host is quiet at most.
+    bound: Bound,
+    /// Held while hooks make components quiet, or let them resume: neither comes into the middle of the other.
+    hooks: Mutex<()>,
     /// The collection that runs, and how it is stopped.
     collecting: Mutex<Option<Cancel>>,
     /// Held by the one drill.
@@ -165,6 +175,9 @@ impl Engine {
             work: Mutex::default(),
             current: Mutex::default(),
             checkpoint: Mutex::default(),
+            lapsed: Mutex::default(),
+            bound: Bound::default(),
+            hooks: Mutex::default(),
             collecting: Mutex::default(),
             drilling: Mutex::default(),
             collector: Arc::default(),

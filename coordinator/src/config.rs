@@ -6,6 +6,8 @@
 //! trust_domain = "fleet.example.net"       # certificates of another one are refused
 //! stale_after = "30d"                      # a checkpoint that waits for a host that was not seen for so long says how to
 //!                                          # forget it; may be left out
+//! quiesce_timeout = "30s"                  # how long a host holds still for a checkpoint without a further word, before it
+//!                                          # resumes by itself; may be left out
 //!
 //! [tls]                                    # read again when they change; relative to this file
 //! ca = "ca.pem"
@@ -49,6 +51,9 @@ pub struct Config {
     /// How long a host may not have been seen before a checkpoint that waits for it says how to forget it.
     #[serde(default = "default_stale_after", deserialize_with = "duration::deserialize")]
     pub stale_after: Duration,
+    /// How long a host holds still for a checkpoint without a further word, where the request does not say.
+    #[serde(default = "default_quiesce_timeout", deserialize_with = "duration::deserialize")]
+    pub quiesce_timeout: Duration,
     /// Who the coordinator is, and whom it trusts.
     pub tls: Credentials,
     /// Where operations are kept.
@@ -85,6 +90,10 @@ impl TryFrom<i64> for FormatVersion {
 
 fn default_stale_after() -> Duration {
     Settings::default().stale_after
+}
+
+fn default_quiesce_timeout() -> Duration {
+    Settings::default().quiesce_timeout
 }
 
 fn default_listen() -> SocketAddr {
@@ -130,7 +139,7 @@ impl Config {
 
     /// What it says of operations.
     pub fn settings(&self) -> Settings {
-        Settings { stale_after: self.stale_after }
+        Settings { stale_after: self.stale_after, quiesce_timeout: self.quiesce_timeout }
     }
 
     /// Reads a configuration's text. The error shows the place and what is wrong there.

@@ -151,9 +151,15 @@ impl Serving {
         let clock: SharedClock = Arc::new(timeline::begin(&*store, moment).await?);
         let (events, told) = fleet::channel();
         let hub = Hub::open(store.clone(), clock.clone(), events, stop.clone()).await?;
-        let operations =
-            Operations::open(store.clone(), Arc::new(hub.clone()), clock.clone(), told, stop.clone(), settings)
-                .await?;
+        let operations = Operations::open(
+            store.clone(),
+            Arc::new(hub.clone()),
+            clock.clone(),
+            told,
+            stop.clone(),
+            settings,
+        )
+        .await?;
         let routes = routes(&hub, &operations, store.clone(), limits.message_bytes()).await?;
         let router = server::builder(&limits).layer(Authorize(roles.clone())).add_routes(routes);
         credentials.follow(stop.clone());

@@ -17,9 +17,9 @@ mod machines;
 pub mod sqlite;
 
 pub use contract::{
-    Anchor, Append, AppendError, Aside, Begin, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
-    HostSeen, ListQuery, NewOperation, OperationKind, OperationRow, Page, PageToken, Position, RequestKey,
-    Reserved, Store, StoreError, StoredEvent,
+    Anchor, Append, AppendError, Aside, Begin, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots,
+    HostRow, HostSeen, ListQuery, NewOperation, OperationKind, OperationRow, Page, PageToken, Position,
+    RequestKey, Reserved, Store, StoreError, StoredEvent,
 };
 pub use machines::{Contest, Machine, Machines};
 pub use sqlite::SqliteStore;

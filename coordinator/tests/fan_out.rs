@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rfs_coordinator::driver::{Operations, Settings};
 use rfs_coordinator::driver::fleet::{self, Fleet, FleetEvent, SendError, SessionNumber, Sighting};
+use rfs_coordinator::driver::{Operations, Settings};
 use rfs_coordinator::store::{HostSeen, SqliteStore, Store};
 use rfs_model::time::SystemClock;
 use rfs_model::{
@@ -117,6 +117,7 @@ async fn a_thousand_hosts_are_checkpointed_and_rolled_back_with_every_step_durab
     let request = CheckpointRequest {
         kind: CheckpointKind::Automatic,
         selector: Selector::default(),
+        quiesce_timeout: None,
         allow_missing: None,
         components: BTreeSet::new(),
         deployment: None,

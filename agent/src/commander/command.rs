@@ -19,10 +19,20 @@ pub struct Command {
     pub generation: Generation,
     /// How long the step may take, from its arrival. Past it a restore reverts, and what a checkpoint quieted resumes.
     pub timeout: Duration,
+    /// Checkpoint: how long what is quiet may stay so without a further word. Past it, it resumes by itself.
+    #[serde(default = "quiesce_timeout")]
+    pub quiesce_timeout: Duration,
     /// Why, for whoever lists the host's snapshots later.
     pub reason: String,
     /// What to do.
     pub step: Step,
+}
+
+/// How long what is quiet may stay so where the coordinator does not say.
+pub const QUIESCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn quiesce_timeout() -> Duration {
+    QUIESCE_TIMEOUT
 }
 
 /// What to do.

@@ -14,7 +14,7 @@ use rfs_store::journal::{CommandKey, JournalError, StoredCommand};
 use super::{Activity, Command, Job, Outcome, Refusal, Selection, Step, StepKind};
 use crate::component::choices::Choices;
 use crate::engine::cause::{refuse, refuse_for};
-use crate::engine::{Asked, Engine, Order, Receipt, after};
+use crate::engine::{Allowed, Asked, Engine, Order, Receipt, after};
 use crate::local::Progress;
 
 type Stored = StoredCommand<Command>;
@@ -113,14 +113,15 @@ impl Worker {
     }
 
     fn execute(&self, command: &Stored, until: Instant) -> Outcome {
-        let Command { operation, ref reason, .. } = command.body;
+        let Command { operation, ref reason, quiesce_timeout: quiet, .. } = command.body;
+        let allowed = Allowed { until, quiet };
         self.show(command, None);
         let outcome = match &command.body.step {
-            Step::Prepare { selection } => match self.engine.prepare(operation, selection, until) {
+            Step::Prepare { selection } => match self.engine.prepare(operation, selection, allowed) {
                 Ok(()) => Outcome::Prepared,
                 Err(refusal) => Outcome::Failed(refusal),
             },
-            Step::Cut => match self.engine.cut_checkpoint(operation, reason, until) {
+            Step::Cut => match self.engine.cut_checkpoint(operation, reason, allowed) {
                 Ok(captured) => Outcome::Cut {
                     snapshot: captured.info.id,
                     cut_at: captured.cut_at,

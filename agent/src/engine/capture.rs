@@ -7,7 +7,7 @@ use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
 use rfs_store::{Cancel, SnapshotInfo, SnapshotNote};
 
 use super::cause::{Cause, refuse};
-use super::{Engine, after, label};
+use super::{Engine, label};
 use crate::commander::Refusal;
 use crate::component::{Component, Measure};
 use crate::local::SnapshotKind;
@@ -56,8 +56,7 @@ impl Engine {
         self.is_free_for(operation)?;
         let chosen = self.chosen(components)?;
         check(&chosen)?;
-        let until = after(self.config.max_restore_time);
-        let quiet = self.quiesce(&chosen, operation, until, cancel);
+        let quiet = self.quiesce(&chosen, operation, self.config.max_restore_time, cancel);
         let cut = || self.cut(&chosen, SnapshotKind::Local, reason, None, cancel);
         let captured = quiet.and_then(|()| self.with_room(cancel, cut));
         self.resume(operation)?;

@@ -1,18 +1,22 @@
 //! The host's part in a fleet's checkpoint: quiet at `prepare`, captured at `cut`, running again after `finish`.
 //!
-//! Invariant: from `prepare` until it is finished, abandoned, or its time is up, the checkpoint owns the host; whichever
-//! comes, what was made quiet resumes.
+//! Invariants
+//! - From `prepare` until it is finished, abandoned, or its time is up, the checkpoint owns the host; whichever comes, what was
+//!   made quiet resumes.
+//! - What is quiet stays so for a bounded time without a further word, however long the checkpoint's own time is; then it resumes
+//!   by itself, and the checkpoint is lapsed on this host.
+//! - A snapshot that was not whole while everything was quiet is never answered with.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rfs_model::{ByteCount, ComponentName, OperationId, Reason};
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
 use super::{Captured, Engine, label, refuse_held};
-use crate::commander::{Refusal, Selection};
+use crate::commander::{QUIESCE_TIMEOUT, Refusal, Selection};
 use crate::local::SnapshotKind;
 
 /// A checkpoint that owns the host.
@@ -22,8 +26,36 @@ pub(super) struct Checkpoint {
     components: BTreeSet<ComponentName>,
     until: Instant,
     cancel: Cancel,
+    /// How long what is quiet may stay so without a further word.
+    quiet: Duration,
+    /// Its snapshot is whole.
+    is_cut: bool,
     /// How much was new to the store when it was stored ahead: that is the checkpoint's, too.
     ahead: ByteCount,
+}
+
+/// A checkpoint whose quiet has ended by itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lapsed {
+    operation: OperationId,
+    quiet: Duration,
+    /// Its snapshot was whole by then.
+    is_cut: bool,
+}
+
+/// How long a checkpoint's step may take, and how long what is quiet may stay so without a further word.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// When the step's time is up.
+    pub until: Instant,
+    /// Counted from when it is made quiet, and again from the cut.
+    pub quiet: Duration,
+}
+
+impl From<Instant> for Allowed {
+    fn from(until: Instant) -> Self {
+        Self { until, quiet: QUIESCE_TIMEOUT }
+    }
 }
 
 /// Why a snapshot was made that only makes a later one short.
@@ -40,8 +72,9 @@ impl Engine {
         &self,
         operation: OperationId,
         selection: &Selection,
-        until: Instant,
+        allowed: impl Into<Allowed>,
     ) -> Result<(), Refusal> {
+        let Allowed { until, quiet } = allowed.into();
         let alone = self.alone()?;
         if let Some(held) = self.inconsistent()? {
             return Err(refuse_held(&held));
@@ -52,7 +85,9 @@ impl Engine {
         let cancel = Cancel::at(until);
         let components = chosen.iter().map(|component| component.name().clone()).collect();
         let ahead = ByteCount(0);
-        let mut checkpoint = Checkpoint { operation, components, until, cancel: cancel.clone(), ahead };
+        let mut checkpoint =
+            Checkpoint { operation, components, until, cancel: cancel.clone(), quiet, is_cut: false, ahead };
+        *self.lapsed() = None;
         self.set_checkpoint(Some(checkpoint.clone()));
         self.stop_collection();
         // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
@@ -69,38 +104,41 @@ impl Engine {
             }
             Err(_) => {}
         }
-        let quiet = self.quiesce(&chosen, operation, until, &cancel);
+        let quiesced = self.quiesce(&chosen, operation, quiet, &cancel);
         drop(alone);
-        quiet.inspect_err(|_| {
+        if let Some(lapsed) = self.lapsed_of(operation) {
+            return Err(lapsed.refusal());
+        }
+        quiesced.inspect_err(|_| {
             // What could not resume is logged, and tried again at the next start.
             let _ = self.give_up(operation);
         })
     }
 
-    /// Captures and commits. The host must be prepared, and its time not up; it has until `until` now, if that is later.
+    /// Captures and commits. The host must be prepared, and its time not up; it has the time that is allowed now, if that is
+    /// longer.
     pub fn cut_checkpoint(
         &self,
         operation: OperationId,
         reason: &str,
-        until: Instant,
+        allowed: impl Into<Allowed>,
     ) -> Result<Captured, Refusal> {
         let alone = self.alone()?;
-        let mut checkpoint = self.own_checkpoint(operation)?;
-        if until > checkpoint.until {
-            checkpoint.until = until;
-            checkpoint.cancel = Cancel::at(until);
-            self.set_checkpoint(Some(checkpoint.clone()));
-        }
+        let checkpoint = self.own_checkpoint(operation, allowed.into())?;
         let chosen = self.chosen(&checkpoint.components)?;
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
+        let is_whole = cut.is_ok() && self.is_cut(operation);
         self.forget_stored_ahead();
         drop(alone);
-        match cut {
-            Ok(mut captured) => {
+        match (cut, self.lapsed_of(operation)) {
+            (Ok(mut captured), _) if is_whole => {
                 captured.measure.stored.0 += checkpoint.ahead.0;
                 Ok(captured)
             }
-            Err(refusal) => {
+            // The host was not quiet to the end: what was captured may be of two moments.
+            (Ok(_) | Err(_), Some(lapsed)) => Err(lapsed.refusal()),
+            (Ok(_), None) => Err(given_up()),
+            (Err(refusal), None) => {
                 // What could not resume is logged, and tried again at the next start.
                 let _ = self.give_up(operation);
                 Err(refusal)
@@ -113,7 +151,12 @@ impl Engine {
         let resumed = self.give_up(operation);
         self.hold_finished(operation);
         self.collector.wake();
-        resumed
+        resumed?;
+        match self.lapsed_of(operation) {
+            // What it cut is whole; that the host did not wait for the others is worth to be told.
+            Some(lapsed) if lapsed.is_cut => Err(lapsed.refusal()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Lets everything resume; what was cut is like any other snapshot. May be called again.
@@ -173,23 +216,57 @@ impl Engine {
         other.map_or(Ok(()), |other| self.give_up(other))
     }
 
+    /// Lets everything resume that has been quiet for longer than it may without a further word. Acts beside the worker, which may
+    /// be in the middle of the cut.
+    pub(super) fn resume_by_itself(&self, operation: OperationId) {
+        let mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
+        let Some(Checkpoint { cancel, quiet, is_cut, .. }) = mine else { return };
+        *self.lapsed() = Some(Lapsed { operation, quiet, is_cut });
+        cancel.expire();
+        tracing::warn!(%operation, ?quiet, is_cut, "nothing was heard of the checkpoint for too long; everything resumes");
+        // What could not resume is logged, and tried again with the next word, or at the next start.
+        let _ = self.resume(operation);
+        self.collector.wake();
+    }
+
     fn give_up(&self, operation: OperationId) -> Result<(), Refusal> {
         let _mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
         self.collector.wake();
         self.resume(operation)
     }
 
-    fn own_checkpoint(&self, operation: OperationId) -> Result<Checkpoint, Refusal> {
-        let checkpoint = self.checkpoint().clone().filter(|checkpoint| checkpoint.operation == operation);
-        let Some(checkpoint) = checkpoint else {
-            let message =
-                "the host is not prepared for this checkpoint: it was given up, or the agent was restarted";
-            return Err(refuse(Reason::WrongState, message, "take the checkpoint again"));
+    /// The operation's checkpoint, from now on with the time that is allowed.
+    fn own_checkpoint(&self, operation: OperationId, allowed: Allowed) -> Result<Checkpoint, Refusal> {
+        let Allowed { until, quiet } = allowed;
+        let mut held = self.checkpoint();
+        let Some(checkpoint) = held.as_mut().filter(|checkpoint| checkpoint.operation == operation) else {
+            return Err(self.lapsed_of(operation).map_or_else(given_up, Lapsed::refusal));
         };
         if Instant::now() >= checkpoint.until {
             return Err(refuse_for(Reason::DeadlineExceeded, "the checkpoint's time on this host is up"));
         }
-        Ok(checkpoint)
+        if until > checkpoint.until {
+            checkpoint.until = until;
+            checkpoint.cancel = Cancel::at(until);
+        }
+        checkpoint.quiet = quiet;
+        self.bound.rearm(operation, Instant::now() + quiet);
+        Ok(checkpoint.clone())
+    }
+
+    /// Notes that the snapshot is whole; false if the host has not been quiet to the end.
+    fn is_cut(&self, operation: OperationId) -> bool {
+        let mut held = self.checkpoint();
+        let mine = held.as_mut().filter(|checkpoint| checkpoint.operation == operation);
+        mine.map(|checkpoint| checkpoint.is_cut = true).is_some()
+    }
+
+    fn lapsed_of(&self, operation: OperationId) -> Option<Lapsed> {
+        self.lapsed().filter(|lapsed| lapsed.operation == operation)
+    }
+
+    fn lapsed(&self) -> MutexGuard<'_, Option<Lapsed>> {
+        self.lapsed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what was stored ahead of cuts: the cut has all of it that it needs. The newest snapshot may never be deleted,
@@ -210,4 +287,30 @@ impl Engine {
     fn set_checkpoint(&self, checkpoint: Option<Checkpoint>) {
         *self.checkpoint() = checkpoint;
     }
+}
+
+impl Lapsed {
+    /// Why the checkpoint's step is not answered with what was asked for.
+    fn refusal(self) -> Refusal {
+        let Self { quiet, is_cut, .. } = self;
+        let message = match is_cut {
+            false => format!(
+                "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
+            ),
+            true => format!(
+                "everything resumed by itself {quiet:?} after the cut, for nothing was heard of the others by then; the snapshot is \
+                 whole"
+            ),
+        };
+        refuse(
+            Reason::DeadlineExceeded,
+            message,
+            "take it again, what was stored ahead stays; or let hosts be quiet for longer: --quiesce-timeout TIME",
+        )
+    }
+}
+
+fn given_up() -> Refusal {
+    let message = "the host is not prepared for this checkpoint: it was given up, or the agent was restarted";
+    refuse(Reason::WrongState, message, "take the checkpoint again")
 }

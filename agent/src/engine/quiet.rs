@@ -1,8 +1,11 @@
 //! Makes components quiet for a checkpoint, and lets them resume whatever happens.
 //!
-//! Invariant: a component is in the journal as quiet before its hook runs, and leaves it only after its resume hook has
-//! succeeded, so that no crash leaves a host quiet.
+//! Invariants
+//! - A component is in the journal as quiet before its hook runs, and leaves it only after its resume hook has succeeded, so that
+//!   no crash leaves a host quiet.
+//! - No hook runs beside another: the one that resumes a component waits for the one that makes it quiet.
 
+use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,17 +24,22 @@ use crate::host;
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
 impl Engine {
-    /// Makes the components quiet. On failure the caller resumes, as it does on success.
+    /// Makes the components quiet, for as long as `quiet` without a further word, counted from the first of them. On failure the
+    /// caller resumes, as it does on success.
     pub(super) fn quiesce(
         &self,
         chosen: &[&dyn Component],
         operation: OperationId,
-        until: Instant,
+        quiet: Duration,
         cancel: &Cancel,
     ) -> Result<(), Refusal> {
-        let until = self.clock.now().plus(until.saturating_duration_since(Instant::now()));
-        for component in chosen {
-            let Some(hook) = component.hooks().quiesce else { continue };
+        let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = self.clock.now().plus(quiet);
+        let hooks = chosen.iter().filter_map(|component| Some((component, component.hooks().quiesce?)));
+        for (place, (component, hook)) in hooks.enumerate() {
+            if place == 0 {
+                self.bound.arm(operation, Instant::now() + quiet);
+            }
             let quiet = Quiet { component: component.name().clone(), operation, until };
             self.journal.quiet(&quiet).map_err(|error| Cause::Journal(error).refusal())?;
             let name = component.name();
@@ -51,6 +59,8 @@ impl Engine {
 
     /// Lets everything resume that is quiet for the operation.
     pub(super) fn resume(&self, operation: OperationId) -> Result<(), Refusal> {
+        let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bound.disarm(operation);
         let quiet = self.journal.all_quiet().map_err(|error| Cause::Journal(error).refusal())?;
         let mut result = Ok(());
         for quiet in quiet.into_iter().rev().filter(|quiet| quiet.operation == operation) {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use rfs_model::{Generation, OperationId};
 use rfs_proto::agentlink::v1 as link;
-use rfs_proto::convert::{self, FieldError, parse, required};
+use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1;
 use rfs_store::text::{decode, encode};
 
-use crate::commander::{Activity, Command, Selection, Step, StepKind};
+use crate::commander::{Activity, Command, QUIESCE_TIMEOUT, Selection, Step, StepKind};
 
 /// Reads a command.
 pub(crate) fn read_command(wire: link::Command) -> Result<Command, FieldError> {
@@ -20,6 +20,7 @@ pub(crate) fn read_command(wire: link::Command) -> Result<Command, FieldError> {
     if timeout.is_zero() {
         return Err(FieldError::new("timeout", "must be more than nothing"));
     }
+    let quiesce_timeout = duration_or("quiesce_timeout", wire.quiesce_timeout, QUIESCE_TIMEOUT)?;
     let selection = || read_selection("selection", wire.selection.as_ref());
     let snapshot = || convert::snapshot_id("snapshot", &wire.snapshot);
     let step = match read_step(key.step)? {
@@ -35,6 +36,7 @@ pub(crate) fn read_command(wire: link::Command) -> Result<Command, FieldError> {
         operation: parse("key.operation_id", &key.operation_id)?,
         generation: Generation(key.generation),
         timeout,
+        quiesce_timeout,
         reason: wire.reason,
         step,
     })
@@ -126,6 +128,7 @@ mod tests {
             }),
             snapshot: "ab".repeat(32),
             reason: "release 3 is broken".to_owned(),
+            quiesce_timeout: Some(convert::to_wire_duration(Duration::from_secs(7))),
         }
     }
 
@@ -135,6 +138,7 @@ mod tests {
             let read = read_command(command(write_step(kind))).expect("a valid command");
             assert_eq!(read.step.kind(), kind);
             assert_eq!((read.generation, read.timeout), (Generation(7), Duration::from_secs(300)));
+            assert_eq!(read.quiesce_timeout, Duration::from_secs(7));
             assert_eq!(write_key(read.operation, read.generation, kind).operation_id, OPERATION);
         }
     }

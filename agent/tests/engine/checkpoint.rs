@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rfs_agent::commander::{Refusal, Selection};
-use rfs_agent::engine::Engine;
+use rfs_agent::commander::{Command, Commander, Intake as _, Outcome, Refusal, Selection, Step};
+use rfs_agent::engine::{Allowed, Engine};
 use rfs_model::Reason;
 
 use crate::bed::{Bed, capture, everything, operation, order, try_restore, until};
@@ -82,12 +82,12 @@ fn a_hook_that_fails_leaves_nothing_quiet() {
 fn a_checkpoint_that_is_not_finished_in_time_resumes_by_itself() {
     let bed = quiet_bed(QUIET);
     let engine = bed.engine();
-    let commander = rfs_agent::commander::Commander::start(engine.clone()).expect("starts");
-    use rfs_agent::commander::{Command, Intake as _, Step};
+    let commander = Commander::start(engine.clone()).expect("starts");
     let step = |step| Command {
         operation: operation(1),
         generation: rfs_model::Generation(1),
         timeout: Duration::from_millis(700),
+        quiesce_timeout: rfs_agent::commander::QUIESCE_TIMEOUT,
         reason: "x".into(),
         step,
     };
@@ -96,7 +96,111 @@ fn a_checkpoint_that_is_not_finished_in_time_resumes_by_itself() {
     commander.receive(step(Step::Cut)).expect("takes it");
     until("it is answered", || commander.unacknowledged().expect("readable").len() == 2);
     let answers = commander.unacknowledged().expect("readable");
-    assert!(matches!(answers[1].outcome, rfs_agent::commander::Outcome::Failed(_)), "{answers:?}");
+    assert!(matches!(answers[1].outcome, Outcome::Failed(_)), "{answers:?}");
+}
+
+/// What the coordinator sends: a step that has a minute, and may leave the host quiet for so long.
+fn step(step: Step, generation: u64, quiesce_timeout: Duration) -> Command {
+    Command {
+        operation: operation(1),
+        generation: rfs_model::Generation(generation),
+        timeout: Duration::from_secs(60),
+        quiesce_timeout,
+        reason: "x".into(),
+        step,
+    }
+}
+
+/// Takes a step and waits for its report.
+fn ask(commander: &Commander, step: Command) -> Outcome {
+    let kind = step.step.kind();
+    commander.receive(step).expect("takes it");
+    let report = || {
+        let reports = commander.unacknowledged().expect("readable");
+        reports.into_iter().find(|report| report.step == kind).map(|report| report.outcome)
+    };
+    until("it is answered", || report().is_some());
+    report().expect("it was there")
+}
+
+fn lapsed(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed(refusal) if refusal.reason == Reason::DeadlineExceeded => refusal.message,
+        other => panic!("the quiet has not lapsed: {other:?}"),
+    }
+}
+
+const BOUND: Duration = Duration::from_millis(600);
+const LONG: Duration = Duration::from_secs(50);
+
+fn prepare_step() -> Step {
+    Step::Prepare { selection: Selection::default() }
+}
+
+#[test]
+fn a_host_that_hears_of_no_cut_resumes_by_itself_however_long_the_checkpoint_may_take() {
+    let bed = quiet_bed(QUIET);
+    let engine = bed.engine();
+    let commander = Commander::start(engine.clone()).expect("starts");
+    assert_eq!(ask(&commander, step(prepare_step(), 1, BOUND)), Outcome::Prepared);
+    assert_eq!(bed.told(), ["quiet"]);
+    until("it resumes", || bed.told() == ["quiet", "resumed"]);
+    let message = lapsed(ask(&commander, step(Step::Cut, 2, BOUND)));
+    assert!(message.contains("before the snapshot was whole"), "{message}");
+    assert_eq!(engine.store().snapshots().expect("lists").len(), 1, "stored ahead, and nothing else");
+    // The host is nobody's any more, and another checkpoint is as good as any.
+    prepare(&engine, 2, soon()).expect("prepares");
+    engine.cut_checkpoint(operation(2), "x", soon()).expect("cuts");
+}
+
+#[test]
+fn the_cut_counts_the_time_of_being_quiet_anew_and_a_whole_snapshot_stands() {
+    let bed = quiet_bed(QUIET);
+    let engine = bed.engine();
+    let commander = Commander::start(engine.clone()).expect("starts");
+    assert_eq!(ask(&commander, step(prepare_step(), 1, LONG)), Outcome::Prepared);
+    let cut = ask(&commander, step(Step::Cut, 2, BOUND));
+    assert!(matches!(cut, Outcome::Cut { .. }), "{cut:?}");
+    until("it resumes", || bed.told() == ["quiet", "resumed"]);
+    let message = lapsed(ask(&commander, step(Step::Finish, 3, BOUND)));
+    assert!(message.contains("the snapshot is whole"), "{message}");
+    assert_eq!(bed.told(), ["quiet", "resumed"], "once");
+}
+
+#[test]
+fn a_snapshot_over_which_the_host_resumed_by_itself_is_none() {
+    let bed = quiet_bed(QUIET);
+    let engine = bed.engine();
+    let _commander = Commander::start(engine.clone()).expect("starts");
+    prepare(&engine, 1, soon()).expect("prepares");
+    let allowed = Allowed { until: soon(), quiet: Duration::ZERO };
+    let refusal = engine.cut_checkpoint(operation(1), "x", allowed).expect_err("it was not quiet to the end");
+    assert_eq!(refusal.reason, Reason::DeadlineExceeded, "{refusal:?}");
+    assert!(refusal.next.contains("--quiesce-timeout"), "{refusal:?}");
+    until("it resumes", || bed.told() == ["quiet", "resumed"]);
+}
+
+#[test]
+fn a_hook_that_takes_longer_than_hosts_may_be_quiet_is_ended_and_then_its_component_resumes() {
+    let bed =
+        quiet_bed("quiesce = \"echo quiet >> ROOT/log; sleep 60\"\nresume = \"echo resumed >> ROOT/log\"");
+    let engine = bed.engine();
+    let commander = Commander::start(engine.clone()).expect("starts");
+    let begun = Instant::now();
+    lapsed(ask(&commander, step(prepare_step(), 1, BOUND)));
+    until("it resumes", || bed.told() == ["quiet", "resumed"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_was_never_made_quiet_waits_for_its_cut_as_long_as_the_checkpoint_may_take() {
+    let bed = quiet_bed("");
+    let engine = bed.engine();
+    let commander = Commander::start(engine.clone()).expect("starts");
+    assert_eq!(ask(&commander, step(prepare_step(), 1, Duration::from_millis(1))), Outcome::Prepared);
+    std::thread::sleep(Duration::from_millis(50));
+    let cut = ask(&commander, step(Step::Cut, 2, Duration::from_millis(1)));
+    assert!(matches!(cut, Outcome::Cut { .. }), "{cut:?}");
 }
 
 #[test]

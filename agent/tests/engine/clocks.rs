@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use rfs_agent::commander::{Command, Commander, Intake as _, Outcome, Selection, Step};
+use rfs_agent::commander::{Command, Commander, Intake as _, Outcome, QUIESCE_TIMEOUT, Selection, Step};
 use rfs_agent::engine::{Engine, NoLocalHealth, Order, Phase};
 use rfs_model::time::{SharedClock, SystemClock};
 use rfs_model::{Clock, Generation, Reason, Standing, Timestamp};
@@ -93,6 +93,7 @@ fn a_checkpoint_is_over_when_its_time_is_up_by_no_clock_that_can_be_set() {
             operation: operation(1),
             generation: Generation(1),
             timeout: time,
+            quiesce_timeout: QUIESCE_TIMEOUT,
             reason: "x".into(),
             step: Step::Prepare { selection: Selection::default() },
         };
@@ -117,6 +118,7 @@ fn a_command_that_is_taken_up_after_a_restart_has_what_is_left_of_its_time_and_n
             operation: operation(1),
             generation: Generation(1),
             timeout: Duration::from_secs(2),
+            quiesce_timeout: QUIESCE_TIMEOUT,
             reason: "test".into(),
             step: Step::Apply { snapshot: good, selection: Selection::default() },
         };

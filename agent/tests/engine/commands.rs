@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rfs_agent::commander::{Command, Commander, Intake as _, Outcome, Report, Selection, Step};
+use rfs_agent::commander::{
+    Command, Commander, Intake as _, Outcome, QUIESCE_TIMEOUT, Report, Selection, Step,
+};
 use rfs_agent::engine::Engine;
 use rfs_model::{Generation, OperationId, Reason, RestoreNumber, SnapshotId, Standing};
 
@@ -11,7 +13,14 @@ use crate::bed::{Bed, capture, operation, until};
 
 fn command(operation: OperationId, generation: u64, step: Step) -> Command {
     let timeout = Duration::from_secs(60);
-    Command { operation, generation: Generation(generation), timeout, reason: "test".into(), step }
+    Command {
+        operation,
+        generation: Generation(generation),
+        timeout,
+        quiesce_timeout: QUIESCE_TIMEOUT,
+        reason: "test".into(),
+        step,
+    }
 }
 
 fn apply(snapshot: SnapshotId) -> Step {

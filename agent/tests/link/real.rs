@@ -132,6 +132,7 @@ fn command(step: link::Step, generation: u64, snapshot: &str) -> Down {
         selection: None,
         snapshot: snapshot.to_owned(),
         reason: "test".to_owned(),
+        quiesce_timeout: None,
     })
 }
 

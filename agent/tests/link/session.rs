@@ -61,6 +61,7 @@ fn command(step: link::Step) -> link::Command {
         selection: None,
         snapshot: snapshot_id(1).to_string(),
         reason: "release 3 is broken".to_owned(),
+        quiesce_timeout: None,
     }
 }
 

@@ -36,11 +36,16 @@ pub enum Step {
     Prepare {
         /// What is captured.
         selection: Selection,
+        /// How long what is made quiet may stay so until the cut is heard of: past it the host resumes by itself.
+        quiesce_timeout: Duration,
     },
     /// Checkpoint: the moment of the snapshot.
     Cut {
         /// What is captured.
         selection: Selection,
+        /// How long what is quiet may stay so from now on: past it the host resumes by itself, and a snapshot that is not whole
+        /// by then is none.
+        quiesce_timeout: Duration,
     },
     /// Checkpoint: all hosts have cut; resume.
     Finish,

@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn a_long_time_is_a_number_and_its_unit() {
-        let said = [59, 119, 120, 7199, 172_799, 172_800, 3_888_000].map(|s| in_words(Duration::from_secs(s)));
+        let said =
+            [59, 119, 120, 7199, 172_799, 172_800, 3_888_000].map(|s| in_words(Duration::from_secs(s)));
         assert_eq!(said, ["59 s", "119 s", "2 minutes", "119 minutes", "47 hours", "2 days", "45 days"]);
     }
 }

@@ -182,10 +182,11 @@ impl Operation {
         }
     }
 
-    /// Whether there is anything left to do. A rollback may have an outcome and still wait for hosts that it left out.
+    /// Whether there is anything left to do. A rollback may have an outcome and still wait for hosts that it left out; a
+    /// checkpoint for hosts that may hold still.
     pub fn open(&self) -> bool {
         match self {
-            Self::Checkpoint(checkpoint) => checkpoint.outcome().is_none(),
+            Self::Checkpoint(checkpoint) => checkpoint.open(),
             Self::Rollback(rollback) => rollback.open(),
         }
     }

@@ -336,9 +336,15 @@ pub struct CheckpointRequest {
     /// How long the hosts may take until every snapshot is durable.
     #[serde(with = "crate::millis")]
     pub timeout: Duration,
+    /// How long what a host made quiet may stay so without a further word: past it the host resumes by itself. None is
+    /// [`CheckpointRequest::QUIESCE_TIMEOUT`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::millis::option")]
+    pub quiesce_timeout: Option<Duration>,
 }
 
 impl CheckpointRequest {
+    /// How long a host may hold still without a further word when nobody says.
+    pub const QUIESCE_TIMEOUT: Duration = Duration::from_secs(30);
     /// How long a checkpoint may take when the caller does not say.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 }

@@ -19,7 +19,7 @@ use rfs_rollout::checkpoint::{
 };
 use rfs_rollout::{
     Admission, Answer, Captured, CheckpointKind, CheckpointRequest, Command, Connected, Event, Failure,
-    HostCommand, Operation, Person, PersonAction, Presence, Report, StepKind,
+    HostCommand, Operation, Person, PersonAction, Presence, Report, Step, StepKind,
 };
 use uuid::Uuid;
 
@@ -39,7 +39,8 @@ enum Fault {
     ReturnsWithoutListening,
 }
 
-/// A machine: it journals, refuses older generations, answers repeats from its journal, and resumes at its deadline.
+/// A machine: it journals, refuses older generations, answers repeats from its journal, and resumes by itself when it has heard
+/// nothing for too long.
 #[derive(Default)]
 struct Agent {
     number: u128,
@@ -78,18 +79,23 @@ impl Agent {
         };
         let failure = || Failure::new(Reason::CommandFailed, "a hook failed");
         let step = command.step.kind();
+        let quiet = match &command.step {
+            Step::Prepare { quiesce_timeout, .. } | Step::Cut { quiesce_timeout, .. } => *quiesce_timeout,
+            _ => Duration::ZERO,
+        };
         let answer = match step {
             StepKind::Prepare | StepKind::Cut if dice.percent(6) => {
                 self.quiet_until = None;
                 Answer::Failed(failure())
             }
             StepKind::Prepare => {
-                self.quiet_until = Some(command.deadline);
+                self.quiet_until = Some(now.plus(quiet));
                 self.ready_at = Some(now);
                 Answer::Prepared
             }
             StepKind::Cut if self.quiet_until.is_none() => Answer::Refused(failure()),
             StepKind::Cut => {
+                self.quiet_until = Some(now.plus(quiet));
                 let snapshot = SnapshotId(Digest::from_bytes([dice.below(250) as u8; 32]));
                 (self.snapshot, self.cut_at) = (Some(snapshot), Some(now));
                 let (bytes, new_bytes) = (ByteCount(1), ByteCount(1));
@@ -136,6 +142,8 @@ struct World {
     /// When the coordinator was last back.
     back_at: Timestamp,
     was_put_back: bool,
+    /// There is an outcome, and hosts may still be told to resume.
+    is_over: bool,
     fault: Option<Fault>,
 }
 
@@ -158,6 +166,7 @@ impl World {
         let request = CheckpointRequest {
             kind: CheckpointKind::Manual,
             selector: Selector::default(),
+            quiesce_timeout: None,
             allow_missing: None,
             components: BTreeSet::new(),
             deployment: None,
@@ -182,6 +191,7 @@ impl World {
             machines,
             back_at: START,
             was_put_back: false,
+            is_over: false,
             fault,
         }
     }
@@ -236,7 +246,7 @@ impl World {
         let given = if self.was_put_back { self.given(host) } else { Generation(u64::MAX) };
         self.decide(&Command::Connected(Connected { instance, accepted, ..Connected::plain(host.clone()) }));
         let highest = self.agents[host].highest;
-        if highest > given && self.fault.is_none() {
+        if highest > given && self.fault.is_none() && !self.is_over {
             let missing = |phase| matches!(phase, HostPhase::Abandoning | HostPhase::Failed);
             // One that is missing anyway need not be compared.
             let hosts = &self.checkpoint().hosts;
@@ -270,7 +280,7 @@ impl World {
         let waits_for_it = self.fault == Some(Fault::RewoundUnnoticed);
         let pause = if waits_for_it { 0 } else { self.dice.pick(&[0, 0, 7, 30, 100]) };
         self.now = self.now.plus(Duration::from_secs(pause));
-        let puts_back = waits_for_it || self.dice.percent(20);
+        let puts_back = !self.is_over && (waits_for_it || self.dice.percent(20));
         let dies = puts_back || self.dice.percent(60);
         if puts_back {
             let keep = 1 + self.dice.below(self.log.len());
@@ -371,12 +381,37 @@ impl World {
             let bound = START.plus(Duration::from_secs(60)).max(heard).plus(FINISH_TIME);
             if let Some(outcome) = world.checkpoint().outcome() {
                 world.at_the_end(outcome);
+                world.walk_on();
                 return (outcome, world);
             }
             assert!(world.now <= bound.plus(Duration::from_secs(10)), "it does not end within its bound");
             world.step();
             assert_eq!(Operation::replay(&world.log).as_ref(), Ok(&world.operation));
         }
+    }
+
+    /// Beyond the outcome, which stands, until every host has resumed or has had to.
+    fn walk_on(&mut self) {
+        self.is_over = true;
+        let (phase, snapshots) = (self.checkpoint().phase.clone(), self.checkpoint().snapshots());
+        let bound = self.checkpoint().durable_by().max(self.now).plus(self.checkpoint().quiesce_timeout());
+        while self.operation.open() {
+            // A coordinator may be away for 100 s.
+            assert!(self.now <= bound.plus(Duration::from_secs(110)), "it does not close within its bound");
+            for command in self.operation.wanted().commands.values() {
+                assert!(
+                    matches!(command.step, Step::Finish | Step::Abandon),
+                    "hosts only resume: {command:?}"
+                );
+            }
+            self.step();
+            assert_eq!(Operation::replay(&self.log).as_ref(), Ok(&self.operation));
+            assert_eq!(
+                (&self.checkpoint().phase, self.checkpoint().snapshots()),
+                (&phase, snapshots.clone())
+            );
+        }
+        assert_eq!(self.operation.wanted(), Default::default(), "nothing is in flight");
     }
 
     /// A host that was ready, or would have been, is not missing for what the coordinator did not hear.
@@ -397,6 +432,9 @@ impl World {
         }
         let missing = checkpoint.missing();
         assert_eq!(outcome == Outcome::Complete, missing.is_empty());
+        if outcome == Outcome::Aborted {
+            assert_eq!(checkpoint.snapshots(), BTreeMap::new(), "what was aborted counts for nothing");
+        }
         assert!(missing.values().all(Option::is_some), "each that is missing says why: {missing:?}");
         if outcome == Outcome::Complete {
             let cuts: Vec<Timestamp> = self.agents.values().filter_map(|agent| agent.cut_at).collect();
@@ -406,10 +444,9 @@ impl World {
                 self.agents.values().filter_map(|agent| agent.ready_at).max().expect("they were ready");
             assert!(ready <= *first, "C1: a host has cut before all were ready");
         }
-        // Whatever was lost, no host holds still for longer than the checkpoint was given.
-        let until = checkpoint.durable_by();
+        // Whatever was lost, no host holds still for longer than without a word.
+        let until = self.now.plus(checkpoint.quiesce_timeout());
         assert!(self.agents.values().all(|agent| agent.quiet_until.is_none_or(|quiet| quiet <= until)));
-        assert_eq!(self.operation.wanted(), Default::default(), "nothing is in flight");
     }
 }
 

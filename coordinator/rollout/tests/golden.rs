@@ -123,6 +123,7 @@ fn checkpoint_created() -> checkpoint::Created {
     let request = CheckpointRequest {
         kind: CheckpointKind::Automatic,
         selector: Selector::default(),
+        quiesce_timeout: None,
         allow_missing: None,
         components: BTreeSet::new(),
         deployment: Some(DeploymentId::new("release-7").expect("a valid id")),
@@ -139,6 +140,7 @@ fn checkpoint_created() -> checkpoint::Created {
 fn checkpoint_without_some() -> checkpoint::Created {
     let mut created = checkpoint_created();
     created.request.allow_missing = Some(Amount::Percent(10));
+    created.request.quiesce_timeout = Some(Duration::from_secs(10));
     for admission in created.hosts.values_mut() {
         let unseen_for = Some(Duration::from_secs(3_888_000));
         admission.presence = Presence { unseen_for, ..Presence::absent(Timestamp(5)) };
@@ -255,6 +257,8 @@ fn samples() -> Vec<Event> {
         CheckpointEvent::Aborted { at, by: by() },
         CheckpointEvent::GivenUp { at, failure: failure() },
         CheckpointEvent::Finished { at, outcome: checkpoint::Outcome::Complete, skew },
+        CheckpointEvent::Finished { at, outcome: checkpoint::Outcome::Aborted, skew: Duration::ZERO },
+        CheckpointEvent::Closed { at },
     ];
     let rollback = rollback.into_iter().map(Event::Rollback);
     rollback.chain(checkpoint.into_iter().map(Event::Checkpoint)).collect()
@@ -378,7 +382,8 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::Finished { .. }) => 30,
         Event::Checkpoint(CheckpointEvent::Listening { .. }) => 36,
         Event::Checkpoint(CheckpointEvent::GivenUp { .. }) => 37,
+        Event::Checkpoint(CheckpointEvent::Closed { .. }) => 43,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
-    assert_eq!(seen, (0..=42).collect());
+    assert_eq!(seen, (0..=43).collect());
 }

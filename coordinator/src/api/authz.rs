@@ -10,7 +10,7 @@
 //! | role | may |
 //! |---|---|
 //! | viewer | read everything, change nothing |
-//! | deployer | viewer; take checkpoints, simulate rollbacks (which makes every host walk its state) |
+//! | deployer | viewer; take and abort checkpoints, simulate rollbacks (which makes every host walk its state) |
 //! | operator | deployer; roll back, steer rollbacks, delete checkpoints, accept and forget hosts |
 //! | approver | viewer; approve what another identity requested |
 
@@ -116,6 +116,7 @@ pub const TABLE: &[(&str, Needs)] = {
         ("/rfs.v1.CheckpointService/CreateCheckpoint", R(Deployer)),
         ("/rfs.v1.CheckpointService/GetCheckpoint", R(Viewer)),
         ("/rfs.v1.CheckpointService/ListCheckpoints", R(Viewer)),
+        ("/rfs.v1.CheckpointService/AbortCheckpoint", R(Deployer)),
         ("/rfs.v1.CheckpointService/DeleteCheckpoint", R(Operator)),
         ("/rfs.v1.CheckpointService/WatchCheckpoint", R(Viewer)),
         ("/rfs.v1.RollbackService/PlanRollback", R(Deployer)),

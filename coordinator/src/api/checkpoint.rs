@@ -8,6 +8,7 @@ use rfs_model::{CheckpointId, DeploymentId, Reason};
 use rfs_proto::convert;
 use rfs_proto::v1::checkpoint_service_server::CheckpointService;
 use rfs_proto::v1::{self, Checkpoint};
+use rfs_rollout::{Person, PersonAction};
 use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
@@ -108,6 +109,24 @@ impl CheckpointService for Checkpoints {
             checkpoints: page.items.iter().filter_map(show::checkpoint_summary).collect(),
             next_page_token: page.next.map(|next| list.token(&next.0.to_string())).unwrap_or_default(),
         }))
+    }
+
+    async fn abort_checkpoint(
+        &self,
+        request: Request<v1::AbortCheckpointRequest>,
+    ) -> Result<Response<Checkpoint>, Status> {
+        let who = read::requester(&request)?;
+        let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
+        // Of another kind, or deleted.
+        self.shown(id).await?;
+        let person = Person { who, action: PersonAction::Abort };
+        self.operations.command(id.into(), person).await.map_err(|error| match error {
+            OperationError::Refused(_) => {
+                Failure::from(error).next(format!("look at it with: rfs checkpoint show {id}"))
+            }
+            error => error.into(),
+        })?;
+        Ok(Response::new(self.shown(id).await?))
     }
 
     async fn delete_checkpoint(

@@ -53,8 +53,7 @@ pub(super) fn checkpoint_request(
         let problem = format!("is {} s; a checkpoint holds its hosts for at most an hour", timeout.as_secs());
         return Err(FieldError::new("timeout", problem));
     }
-    let allow_missing =
-        wire.allow_missing.map(|most| amount("allow_missing", Some(most))).transpose()?;
+    let allow_missing = wire.allow_missing.map(|most| amount("allow_missing", Some(most))).transpose()?;
     match allow_missing {
         Some(Amount::Count(0)) => {
             return Err(FieldError::new("allow_missing.count", "is 0; leave it out if none may be missing"));
@@ -64,6 +63,14 @@ pub(super) fn checkpoint_request(
             return Err(FieldError::new("allow_missing.percent", problem));
         }
         Some(Amount::Count(_) | Amount::Percent(_)) | None => {}
+    }
+    let quiesce_timeout = match wire.quiesce_timeout {
+        None => None,
+        Some(given) => Some(convert::from_wire_duration("quiesce_timeout", given)?).filter(|t| !t.is_zero()),
+    };
+    if let Some(long) = quiesce_timeout.filter(|given| *given > LONGEST_CHECKPOINT) {
+        let problem = format!("is {} s; hosts hold still for at most an hour", long.as_secs());
+        return Err(FieldError::new("quiesce_timeout", problem));
     }
     Ok(CheckpointRequest {
         kind,
@@ -75,6 +82,7 @@ pub(super) fn checkpoint_request(
         reason: wire.reason,
         requester,
         timeout,
+        quiesce_timeout,
     })
 }
 

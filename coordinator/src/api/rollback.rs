@@ -77,7 +77,9 @@ impl Rollbacks {
         match self.shown(id).await?.waves.len() {
             1 => Ok(WaveIndex(0)),
             waves => {
-                let text = format!("is needed: the rollback has {waves} waves, and another one may be present by now");
+                let text = format!(
+                    "is needed: the rollback has {waves} waves, and another one may be present by now"
+                );
                 Err(Failure::invalid("wave", text).into())
             }
         }

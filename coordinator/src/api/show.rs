@@ -104,6 +104,7 @@ fn checkpoint_at(request: &CheckpointRequest, phase: &checkpoint::Phase) -> v1::
             let state = match outcome {
                 checkpoint::Outcome::Complete => wire_checkpoint::State::Complete,
                 checkpoint::Outcome::Incomplete => wire_checkpoint::State::Incomplete,
+                checkpoint::Outcome::Aborted => wire_checkpoint::State::Aborted,
             };
             (state, Some(to_wire_time(*at)), Some(to_wire_duration(*skew)))
         }
@@ -126,6 +127,7 @@ fn asked_checkpoint(request: &CheckpointRequest) -> v1::Checkpoint {
         reason: request.reason.clone(),
         requester: request.requester.clone(),
         allow_missing: request.allow_missing.map(amount),
+        quiesce_timeout: request.quiesce_timeout.map(to_wire_duration),
         ..Default::default()
     }
 }

@@ -8,9 +8,9 @@ use rfs_link::TrustDomain;
 
 use super::checkpoint::CheckpointCommand;
 use super::connect::Connection;
-use crate::duration::parse_duration;
 use super::host::HostCommand;
 use super::rollback::RollbackCommand;
+use crate::duration::parse_duration;
 
 /// Checkpoint a fleet before a deploy, and bring it back host by host when the deploy turns out bad.
 #[derive(Debug, Parser)]

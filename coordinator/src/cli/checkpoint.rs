@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::arguments::Grouped;
 use super::connect::{Client, soon};
 use super::consent::Consent;
-use crate::duration::{parse_duration, show_wire};
 use super::error::CliError;
 use super::host::{Hosts, label};
 use super::names;
@@ -22,6 +21,7 @@ use super::rollback::Amount;
 use super::table::Table;
 use super::watch::{Shown, watch};
 use super::words::{self, id, paint};
+use crate::duration::{parse_duration, show_wire};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CheckpointCommand {
@@ -39,6 +39,11 @@ pub(super) enum CheckpointCommand {
     /// Show one checkpoint with its hosts.
     Show {
         /// The id, the beginning of it, or latest.
+        checkpoint: String,
+    },
+    /// End a checkpoint that is being taken; what its hosts made quiet resumes at once.
+    Abort {
+        /// The id, or the beginning of it.
         checkpoint: String,
     },
     /// Delete a checkpoint; its snapshots leave the hosts with their next retention run.
@@ -72,6 +77,10 @@ pub(super) struct Create {
     /// How long all of it may take.
     #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_duration)]
     timeout: Duration,
+    /// How long a host may hold still without a further word, before it resumes by itself [default: 30s, or what the coordinator
+    /// is configured with].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    quiesce_timeout: Option<Duration>,
     /// How many hosts may be missing from a checkpoint that is complete all the same [default: none].
     #[arg(long, value_name = "N|N%")]
     allow_missing: Option<Amount>,
@@ -109,6 +118,11 @@ pub(super) async fn run(group: Grouped<CheckpointCommand>, output: &mut Output) 
             let request = v1::GetCheckpointRequest { name };
             let checkpoint = client.answer(client.checkpoints().get_checkpoint(soon(request)).await)?;
             show(output, &checkpoint)
+        }
+        CheckpointCommand::Abort { checkpoint } => {
+            let client = group.connection.open().await?;
+            let name = names::checkpoint(&client, &checkpoint).await?;
+            abort(&client, output, name).await
         }
         CheckpointCommand::Delete { checkpoint, consent } => {
             let look = format!("rfs checkpoint show {checkpoint}");
@@ -153,6 +167,7 @@ impl Create {
             request_id: self.request_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
             timeout: Some(to_wire_duration(self.timeout)),
             allow_missing: self.allow_missing.map(Into::into),
+            quiesce_timeout: self.quiesce_timeout.map(to_wire_duration),
         })
     }
 }
@@ -180,6 +195,24 @@ async fn start(
     let next = format!("rfs checkpoint show {short}");
     let (_, exit) = watch(client, output, Shown::LastDocument, &next, open).await?;
     Ok(exit)
+}
+
+async fn abort(client: &Client, output: &mut Output, name: String) -> Result<Exit, CliError> {
+    let request = v1::AbortCheckpointRequest { name };
+    let ended = client.answer(client.checkpoints().abort_checkpoint(soon(request)).await)?;
+    if output.is_json() {
+        output.message(&ended)?;
+        return Ok(Exit::Done);
+    }
+    let short = id(&ended.name);
+    let (what, next) = if ended.state() == v1::checkpoint::State::Aborted {
+        ("it is no target, and its hosts are free", "rfs checkpoint create".to_owned())
+    } else {
+        ("its hosts had cut before it could be ended, and are free", format!("rfs checkpoint show {short}"))
+    };
+    output.line(format!("{} is {}; {what}", ended.name, checkpoint_state(&ended)))?;
+    output.line(format!("{} {next}", paint::label("next:")))?;
+    Ok(Exit::Done)
 }
 
 async fn list(

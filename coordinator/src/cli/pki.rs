@@ -9,11 +9,11 @@ use rfs_model::{Clock as _, Reason};
 use serde_json::{Value, json};
 
 use super::arguments::{CertificateRole, Making, PkiCommand};
-use crate::duration::show_duration;
 use super::error::CliError;
 use super::output::Output;
 use super::table::Table;
 use super::words::paint;
+use crate::duration::show_duration;
 
 pub(super) fn run(command: PkiCommand, output: &mut Output) -> Result<Exit, CliError> {
     match command {

@@ -27,9 +27,9 @@ use super::watch::{Shown, watch};
 use super::words::{id, paint};
 use care::Care;
 pub(super) use plan::health_lines;
-pub(super) use values::Amount;
 use spec::Spec;
 use steer::{Steer, steer};
+pub(super) use values::Amount;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RollbackCommand {

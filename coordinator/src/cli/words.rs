@@ -109,7 +109,9 @@ pub(super) fn progress_state(state: host_progress::State) -> String {
         S::Untouched | S::Unspecified => paint::faint(word),
         S::Waiting | S::Applying | S::Applied | S::Reverting => paint::doubt(word),
         S::Passed | S::Reverted => paint::good(word),
-        S::Unchanged | S::Unhealthy | S::Skipped | S::Superseded | S::Lost | S::RevertFailed => paint::bad(word),
+        S::Unchanged | S::Unhealthy | S::Skipped | S::Superseded | S::Lost | S::RevertFailed => {
+            paint::bad(word)
+        }
         S::Inconsistent => paint::alarm("INCONSISTENT"),
     }
 }
@@ -120,7 +122,7 @@ pub(super) fn checkpoint_state(state: checkpoint::State) -> String {
     match state {
         checkpoint::State::Creating => paint::doubt(word),
         checkpoint::State::Complete => paint::good(word),
-        checkpoint::State::Incomplete => paint::bad(word),
+        checkpoint::State::Incomplete | checkpoint::State::Aborted => paint::bad(word),
         checkpoint::State::Unspecified => paint::faint(word),
     }
 }

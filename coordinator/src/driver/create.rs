@@ -25,7 +25,7 @@ impl Operations {
     /// Begins a checkpoint. The same request id and request again give the first one.
     pub async fn create_checkpoint(
         &self,
-        request: CheckpointRequest,
+        mut request: CheckpointRequest,
         request_id: Option<RequestId>,
     ) -> Result<CheckpointId, OperationError> {
         if request.timeout.is_zero() {
@@ -36,6 +36,8 @@ impl Operations {
         if let Some(before) = self.before(key.as_ref()).await? {
             return Ok(before.into());
         }
+        // A repetition is known by what was asked, whatever the configuration says by then.
+        request.quiesce_timeout.get_or_insert(self.shared.settings.quiesce_timeout);
         let hosts = self.chosen(&request).await?;
         let now = self.shared.clock.now();
         let id: CheckpointId = self.shared.ids.next(now).into();

@@ -56,6 +56,9 @@ pub enum OperationError {
         /// Which hosts, and why.
         missing: String,
     },
+    /// The checkpoint was ended by a person, so it is no target.
+    #[error("checkpoint {0} was aborted, so it is no target")]
+    Aborted(CheckpointId),
     /// Chosen hosts do not have their snapshots of the checkpoint any more.
     #[error("checkpoint {id} is no target for all of these hosts: {dropped}")]
     Dropped {
@@ -160,7 +163,7 @@ impl OperationError {
             Self::Invalid { .. } => Reason::InvalidArgument,
             Self::NoCheckpoint(_) => Reason::CheckpointNotFound,
             Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
-            Self::Incomplete { .. } | Self::Dropped { .. } => Reason::CheckpointIncomplete,
+            Self::Incomplete { .. } | Self::Aborted(_) | Self::Dropped { .. } => Reason::CheckpointIncomplete,
             Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
             Self::StillAtWork { .. } => Reason::HostBusy,
             Self::WayUnknown { .. } => Reason::StoreRewound,
@@ -185,6 +188,7 @@ impl OperationError {
             | Self::NoneComplete
             | Self::NoneHasAll { .. }
             | Self::Incomplete { .. }
+            | Self::Aborted(_)
             | Self::Dropped { .. }
             | Self::NotYetTaken(_) => Some("checkpoint"),
             Self::RequestIdReused(_) => Some("request_id"),
@@ -239,6 +243,7 @@ impl OperationError {
             | Self::NoRollback(_)
             | Self::NoOperation(_)
             | Self::Incomplete { .. }
+            | Self::Aborted(_)
             | Self::InUse { .. }
             | Self::RequestIdReused(_)
             | Self::Refused(_)

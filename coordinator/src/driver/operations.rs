@@ -172,12 +172,16 @@ impl Operations {
     /// An operation as it stands.
     pub async fn get(&self, operation: OperationId) -> Result<Option<View>, OperationError> {
         let shown = self.shared.directory.find(operation).and_then(|mailbox| mailbox.view().borrow().clone());
-        // Nobody tells a driver that its operation was deleted, but what is deleted has nothing left to do.
-        if let Some(view) = shown.filter(|view| view.operation.open()) {
-            return Ok(Some(view));
+        let shown = shown.filter(|view| view.operation.open());
+        // Nobody tells a driver that its operation was deleted, but what is deleted has an outcome.
+        if let Some(view) = shown.as_ref().filter(|view| !view.operation.finished()) {
+            return Ok(Some(view.clone()));
         }
         if self.shared.store.operation(operation).await?.is_none() {
             return Ok(None);
+        }
+        if let Some(view) = shown {
+            return Ok(Some(view));
         }
         let history = self.shared.store.load(operation).await?;
         let position = Position(history.len() as u64);

@@ -6,9 +6,7 @@ use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Times
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
 use rfs_rollout::plan::{Impasse, impasse};
 use rfs_rollout::rollback::Rollback;
-use rfs_rollout::{
-    Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names,
-};
+use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names};
 
 use super::error::OperationError;
 use super::operations::Shared;
@@ -132,6 +130,7 @@ async fn complete(shared: &Shared, id: CheckpointId) -> Result<Checkpoint, Opera
     let checkpoint = checkpoint(shared, id).await?;
     match checkpoint.outcome() {
         Some(Outcome::Complete) => Ok(checkpoint),
+        Some(Outcome::Aborted) => Err(OperationError::Aborted(id)),
         Some(Outcome::Incomplete) => Err(OperationError::Incomplete { id, missing: missing(&checkpoint) }),
         None => Err(OperationError::NotYetTaken(id)),
     }

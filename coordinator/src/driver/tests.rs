@@ -118,7 +118,9 @@ impl Bed {
         let (events, told) = fleet::channel();
         let link = Arc::new(Link::new(self.agents.clone(), events.clone()));
         let stop = CancellationToken::new();
-        let operations = Operations::open(store.clone(), link.clone(), clock, told, stop.clone(), Settings::default()).await;
+        let operations =
+            Operations::open(store.clone(), link.clone(), clock, told, stop.clone(), Settings::default())
+                .await;
         Coordinator { store, link, events, operations: operations.expect("the store answers"), stop }
     }
 
@@ -265,6 +267,7 @@ fn checkpoint_request() -> CheckpointRequest {
     CheckpointRequest {
         kind: CheckpointKind::Manual,
         selector: Selector::default(),
+        quiesce_timeout: None,
         allow_missing: None,
         components: Default::default(),
         deployment: None,

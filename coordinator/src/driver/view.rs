@@ -189,7 +189,8 @@ pub(super) fn owned(operation: &Operation) -> BTreeMap<HostId, Generation> {
         }
         Operation::Rollback(rollback) => {
             let over = rollback.outcome().is_some();
-            let hosts = rollback.hosts.iter().filter(|(_, host)| !over || host.phase.at_work() || host.is_granted());
+            let hosts =
+                rollback.hosts.iter().filter(|(_, host)| !over || host.phase.at_work() || host.is_granted());
             hosts.map(|(name, host)| (name.clone(), host.generation)).collect()
         }
     }

@@ -18,8 +18,12 @@ use rfs_rollout::{
 /// Writes a command. Its deadline travels as the time that is left, since the clocks differ.
 pub(super) fn command(command: HostCommand, now: Timestamp) -> link::Command {
     let kind = command.step.kind();
+    let mut quiet = None;
     let (selection, snapshot) = match command.step {
-        Step::Prepare { selection } | Step::Cut { selection } => (Some(selection), None),
+        Step::Prepare { selection, quiesce_timeout } | Step::Cut { selection, quiesce_timeout } => {
+            quiet = Some(to_wire_duration(quiesce_timeout));
+            (Some(selection), None)
+        }
         Step::Finish | Step::Abandon | Step::Cancel => (None, None),
         Step::Apply { snapshot, selection } => (Some(selection), Some(snapshot)),
         Step::Revert { backup, selection } => (Some(selection), Some(backup)),
@@ -36,6 +40,7 @@ pub(super) fn command(command: HostCommand, now: Timestamp) -> link::Command {
         selection: selection.as_ref().map(wire_selection),
         snapshot: snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default(),
         reason: command.reason,
+        quiesce_timeout: quiet,
     }
 }
 

@@ -74,6 +74,9 @@ mod tests {
         clock.advance(Duration::from_secs(60));
         assert_eq!(hub.look(&gone, clock.now()).last_seen, Some(Timestamp(0)));
         clock.advance(Duration::from_secs(46 * 24 * 3600));
-        assert_eq!(hub.look(&web, clock.now()).last_seen, Some(begun.plus(Duration::from_secs(45 * 24 * 3600))));
+        assert_eq!(
+            hub.look(&web, clock.now()).last_seen,
+            Some(begun.plus(Duration::from_secs(45 * 24 * 3600)))
+        );
     }
 }

@@ -360,11 +360,7 @@ impl Roster {
     }
 
     /// The hosts that `wanted` takes, by name. Forgotten ones only if they are asked for.
-    pub(super) fn cards(
-        &self,
-        forgotten: bool,
-        wanted: impl Fn(&HostId, &Labels) -> bool,
-    ) -> Vec<HostCard> {
+    pub(super) fn cards(&self, forgotten: bool, wanted: impl Fn(&HostId, &Labels) -> bool) -> Vec<HostCard> {
         let hosts = self.read();
         let shown = |entry: &Entry| forgotten || entry.machines.forgotten_at.is_none();
         let wanted = hosts.iter().filter(|(host, entry)| shown(entry) && wanted(host, &entry.facts.labels));

@@ -30,7 +30,8 @@ use sqlx::sqlite::{
 
 use super::contract::{
     Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
-    HostSeen, ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
+    HostSeen, ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError,
+    StoredEvent,
 };
 
 /// How long a statement waits for another process that holds the file.

@@ -16,10 +16,13 @@ impl Draft<'_> {
             let before = self.events.len();
             self.deadlines();
             match self.state.phase {
+                Phase::Preparing | Phase::Cutting if self.state.aborted_by.is_some() => {
+                    self.end(Outcome::Aborted);
+                }
                 Phase::Preparing => self.cut_if_ready(),
                 Phase::Cutting => self.finish_if_cut(),
                 Phase::Finishing { deadline } => self.end_if_resumed(deadline),
-                Phase::Finished { .. } => {}
+                Phase::Finished { .. } => self.close_if_all_must_have_resumed(),
             }
             if self.events.len() == before {
                 return;
@@ -65,18 +68,34 @@ impl Draft<'_> {
     fn end_if_resumed(&mut self, deadline: Timestamp) {
         let at = self.now;
         // A host that may hold still is waited for even without a connection: it resumes as soon as it is back.
-        let awaited = |host: &HostRecord| {
-            host.phase == HostPhase::Finishing || (host.phase == HostPhase::Abandoning && host.told)
-        };
-        if deadline > at && self.state.hosts.values().any(awaited) {
+        if deadline > at && self.state.hosts.values().any(HostRecord::may_hold_still) {
             return;
         }
         let outcome = if self.state.has_enough() { Outcome::Complete } else { Outcome::Incomplete };
-        self.emit(CheckpointEvent::Finished { at, outcome, skew: self.state.skew() });
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let (at, skew) = (self.now, self.state.skew());
+        self.emit(CheckpointEvent::Finished { at, outcome, skew });
+    }
+
+    /// Hosts are told to resume beyond the end, for as long as they may not have done so by themselves.
+    fn close_if_all_must_have_resumed(&mut self) {
+        let at = self.now;
+        if self.state.open() && self.state.all_quiet_by().is_none_or(|by| by <= at) {
+            self.emit(CheckpointEvent::Closed { at });
+        }
     }
 }
 
 impl Checkpoint {
+    /// By when every host has resumed that may hold still beyond the end.
+    fn all_quiet_by(&self) -> Option<Timestamp> {
+        let hosts = self.hosts.values().filter(|host| host.may_hold_still());
+        hosts.map(|host| self.quiet_by(host)).max()
+    }
+
     /// Until when the host's answer is waited for, and what it is missing for then.
     fn due(&self, name: &HostId, host: &HostRecord) -> Option<(Timestamp, Failure)> {
         let late = |by: Timestamp, what: &str| {
@@ -86,8 +105,10 @@ impl Checkpoint {
         match host.phase {
             HostPhase::Preparing if !host.connected => {
                 let failure = match host.unseen_for {
-                    None => Failure::new(Reason::HostUnreachable, format!("no connection for {CONNECT_TIME:?}"))
-                        .next("start the agent on it, or leave the host out of the selector"),
+                    None => {
+                        Failure::new(Reason::HostUnreachable, format!("no connection for {CONNECT_TIME:?}"))
+                            .next("start the agent on it, or leave the host out of the selector")
+                    }
                     Some(unseen) => Failure::new(
                         Reason::HostUnreachable,
                         format!("not seen for {}", millis::in_words(unseen)),
@@ -119,7 +140,7 @@ impl Checkpoint {
         match self.phase {
             Phase::Preparing | Phase::Cutting => hosts.min(),
             Phase::Finishing { deadline } => Some(deadline),
-            Phase::Finished { .. } => None,
+            Phase::Finished { .. } => self.all_quiet_by(),
         }
     }
 }

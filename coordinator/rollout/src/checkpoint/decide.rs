@@ -31,6 +31,7 @@ impl<'d> Draft<'d> {
 
     pub(crate) fn handle(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
+            Command::Report(report) if self.state.outcome().is_some() => self.report_after_the_end(report),
             _ if self.state.outcome().is_some() && !matches!(command, Command::Person(_)) => {}
             Command::Listening { from } => self.listening(*from),
             Command::Connected(connected) => self.connected(connected),
@@ -132,19 +133,32 @@ impl<'d> Draft<'d> {
         }
     }
 
+    /// The outcome stands; that a host has resumed is still worth to know.
+    fn report_after_the_end(&mut self, report: &Report) {
+        let at = self.now;
+        let Some(record) = self.state.hosts.get(&report.host) else { return };
+        let mine = report.operation == self.state.id.into()
+            && report.generation == report.step.generation(record.generation);
+        if mine && !self.state.closed && record.may_hold_still() && record.phase.awaits() == Some(report.step)
+        {
+            let (host, step, answer) = (report.host.clone(), report.step, report.answer.clone());
+            self.emit(CheckpointEvent::HostReported { at, host, step, answer });
+        }
+    }
+
     fn person(&mut self, person: &Person) -> Result<(), Refusal> {
         let at = self.now;
         let action = person.action.clone();
         match (&self.state.phase, &person.action) {
+            (Phase::Finished { .. }, PersonAction::Abort) if self.state.aborted_by.is_some() => Ok(()),
             (Phase::Finished { outcome, .. }, _) => {
                 Err(Refusal::Finished { action, outcome: outcome.to_string() })
             }
-            (Phase::Preparing | Phase::Cutting, PersonAction::Abort) => {
-                self.emit(CheckpointEvent::Aborted { at, by: person.who.clone() });
+            (Phase::Preparing | Phase::Cutting | Phase::Finishing { .. }, PersonAction::Abort) => {
+                if self.state.aborted_by.is_none() {
+                    self.emit(CheckpointEvent::Aborted { at, by: person.who.clone() });
+                }
                 Ok(())
-            }
-            (Phase::Finishing { .. }, PersonAction::Abort) => {
-                Err(Refusal::WrongState { action, state: "hosts resume already" })
             }
             (
                 _,

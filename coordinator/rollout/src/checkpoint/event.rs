@@ -49,7 +49,8 @@ pub enum CheckpointEvent {
     CutStarted { at: Timestamp },
     /// All that could cut have; they resume.
     FinishStarted { at: Timestamp, deadline: Timestamp },
-    /// A person ended it.
+    /// A person ended it: what was captured is none of a checkpoint, and hosts resume. Once hosts resume anyway, it ends with what
+    /// it has.
     Aborted { at: Timestamp, by: String },
     /// The coordinator's store was put back to an older copy, so that what it knows of this checkpoint may be outdated.
     GivenUp { at: Timestamp, failure: Failure },
@@ -60,6 +61,8 @@ pub enum CheckpointEvent {
         #[serde(with = "crate::millis")]
         skew: Duration,
     },
+    /// Hosts that may have held still beyond its end must have resumed by themselves by now.
+    Closed { at: Timestamp },
 }
 
 impl CheckpointEvent {
@@ -74,6 +77,7 @@ impl CheckpointEvent {
             | Self::HostReported { at, .. }
             | Self::HostFailed { at, .. }
             | Self::CutStarted { at }
+            | Self::Closed { at }
             | Self::FinishStarted { at, .. }
             | Self::Aborted { at, .. }
             | Self::Finished { at, .. } => *at,
@@ -101,6 +105,9 @@ impl fmt::Display for CheckpointEvent {
             Self::CutStarted { .. } => f.write_str("hosts cut"),
             Self::FinishStarted { .. } => f.write_str("hosts resume"),
             Self::Aborted { by, .. } => write!(f, "aborted by {by}"),
+            Self::Closed { .. } => {
+                f.write_str("hosts that have not said that they resumed had to by themselves by now")
+            }
             Self::Finished { outcome, skew, .. } => write!(f, "{outcome}, cut within {skew:?}"),
         }
     }

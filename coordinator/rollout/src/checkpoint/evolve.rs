@@ -20,6 +20,7 @@ impl Checkpoint {
                 unseen_for: admission.presence.unseen_for,
                 told: admission.presence.connected,
                 phase: HostPhase::Preparing,
+                was_ready: false,
                 captured: None,
                 settled_at: None,
                 failure: None,
@@ -33,6 +34,8 @@ impl Checkpoint {
             last_at: at,
             listening_since: Timestamp(i64::MIN),
             phase: Phase::Preparing,
+            aborted_by: None,
+            closed: false,
             hosts: hosts.collect(),
         }
     }
@@ -77,10 +80,18 @@ impl Checkpoint {
                 self.move_all(HostPhase::Cut, HostPhase::Finishing);
             }
             CheckpointEvent::Aborted { at, by } => {
-                for host in self.hosts.values_mut().filter(|host| host.captured.is_none()) {
+                self.aborted_by = Some(by.clone());
+                // Once hosts resume, nothing is missing that could still come.
+                if let Phase::Finishing { deadline } = &mut self.phase {
+                    *deadline = *at;
+                    return;
+                }
+                for host in self.hosts.values_mut() {
+                    host.captured = None;
                     host.abandon(*at, Failure::new(Reason::Cancelled, format!("aborted by {by}")));
                 }
             }
+            CheckpointEvent::Closed { .. } => self.closed = true,
             CheckpointEvent::GivenUp { at, failure } => {
                 for host in self.hosts.values_mut() {
                     host.captured = None;
@@ -111,13 +122,20 @@ impl Checkpoint {
 impl HostRecord {
     fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer) {
         match (self.phase, answer) {
-            (HostPhase::Preparing, Answer::Prepared) => self.phase = HostPhase::Prepared,
+            (HostPhase::Preparing, Answer::Prepared) => {
+                self.was_ready = true;
+                self.phase = HostPhase::Prepared;
+            }
             (HostPhase::Cutting, Answer::Captured(captured)) => {
                 self.captured = Some(captured.clone());
                 self.settled_at = Some(at);
                 self.phase = HostPhase::Cut;
             }
             (HostPhase::Finishing, Answer::Finished) => self.phase = HostPhase::Done,
+            // It obeys something newer, for which it has resumed.
+            (HostPhase::Finishing, Answer::Refused(failure)) if failure.reason == Reason::StaleGeneration => {
+                self.phase = HostPhase::Done;
+            }
             (HostPhase::Finishing, Answer::Refused(failure) | Answer::Failed(failure)) => {
                 self.failure = Some(failure.clone());
                 self.phase = HostPhase::Done;

@@ -25,6 +25,10 @@ pub struct Checkpoint {
     pub listening_since: Timestamp,
     /// Where it stands as a whole.
     pub phase: Phase,
+    /// The person who ended it.
+    pub aborted_by: Option<String>,
+    /// Hosts that may still have held still at its end have resumed since, or have had to by themselves.
+    pub closed: bool,
     /// What became of each host.
     pub hosts: BTreeMap<HostId, HostRecord>,
 }
@@ -63,6 +67,8 @@ pub enum Outcome {
     Complete,
     /// Too many are missing; each says why. Not a target.
     Incomplete,
+    /// A person ended it before all had cut. Not a target.
+    Aborted,
 }
 
 impl fmt::Display for Outcome {
@@ -70,6 +76,7 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Complete => "COMPLETE",
             Self::Incomplete => "INCOMPLETE",
+            Self::Aborted => "ABORTED",
         })
     }
 }
@@ -95,6 +102,8 @@ pub struct HostRecord {
     pub told: bool,
     /// Where it stands.
     pub phase: HostPhase,
+    /// Whether it has said that it is quiet.
+    pub was_ready: bool,
     /// Its snapshot, once durable.
     pub captured: Option<Captured>,
     /// When its snapshot was durable, or it failed.
@@ -144,6 +153,12 @@ impl Checkpoint {
         }
     }
 
+    /// Whether anything is left to do: until it has an outcome, and then as long as hosts may hold still that have not said that
+    /// they resumed. It owns none of them then.
+    pub fn open(&self) -> bool {
+        self.outcome().is_none() || (!self.closed && self.hosts.values().any(HostRecord::may_hold_still))
+    }
+
     /// How well its hosts were when they were asked for their snapshots.
     pub fn health(&self) -> HealthCount {
         let mut count = HealthCount::default();
@@ -155,6 +170,19 @@ impl Checkpoint {
             }
         }
         count
+    }
+
+    /// How long a host may hold still without a further word.
+    pub fn quiesce_timeout(&self) -> Duration {
+        self.request.quiesce_timeout.unwrap_or(CheckpointRequest::QUIESCE_TIMEOUT)
+    }
+
+    /// By when the host has resumed by itself, whatever it heard. One that was told to get ready and was not heard since may
+    /// become quiet for as long as the checkpoint may take.
+    pub(super) fn quiet_by(&self, host: &HostRecord) -> Timestamp {
+        let heard = host.settled_at.unwrap_or(self.created_at);
+        let last = if host.was_ready { heard } else { heard.max(self.durable_by()) };
+        last.plus(self.quiesce_timeout())
     }
 
     /// When hosts must be ready.
@@ -194,5 +222,12 @@ impl Checkpoint {
             (Some(first), Some(last)) => last.since(first),
             _ => Duration::ZERO,
         }
+    }
+}
+
+impl HostRecord {
+    /// Whether the host may hold still for this checkpoint although nothing is left for it to do.
+    pub(super) fn may_hold_still(&self) -> bool {
+        self.phase == HostPhase::Finishing || (self.phase == HostPhase::Abandoning && self.told)
     }
 }

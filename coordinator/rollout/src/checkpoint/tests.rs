@@ -49,6 +49,7 @@ impl Play {
             reason: "before release 7".into(),
             requester: "operator/ci".into(),
             timeout: Duration::from_secs(90),
+            quiesce_timeout: None,
         };
         let hosts = words.iter().map(|word| admission(word)).collect();
         let created = Box::new(Created { id: CheckpointId::from_uuid(Uuid::nil()), request, hosts });
@@ -156,7 +157,8 @@ impl Play {
                     format!("; {name}: {}", failure.as_ref().map_or("?", |failure| failure.message.as_str()))
                 };
                 let missing = checkpoint.missing().iter().map(why).collect::<String>();
-                format!("{outcome} within {skew:?}{missing}")
+                let open = if checkpoint.open() { " (open)" } else { "" };
+                format!("{outcome}{open} within {skew:?}{missing}")
             }
         };
         let refusal = self.refusal.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
@@ -206,8 +208,14 @@ fn a_host_that_fails_makes_the_checkpoint_incomplete_and_does_not_stop_the_other
 #[test]
 fn as_many_hosts_as_are_allowed_may_be_missing_and_each_is_named() {
     let a_is_missing = "full a; ready b; cut b; resumed b";
-    check(&format!("a b missing=1; {a_is_missing}"), "a Failed/-, b Done/- | COMPLETE within 0ns; a: no space");
-    check(&format!("a b missing=50%; {a_is_missing}"), "a Failed/-, b Done/- | COMPLETE within 0ns; a: no space");
+    check(
+        &format!("a b missing=1; {a_is_missing}"),
+        "a Failed/-, b Done/- | COMPLETE within 0ns; a: no space",
+    );
+    check(
+        &format!("a b missing=50%; {a_is_missing}"),
+        "a Failed/-, b Done/- | COMPLETE within 0ns; a: no space",
+    );
     check(
         &format!("a b missing=49%; {a_is_missing}"),
         "a Failed/-, b Done/- | INCOMPLETE within 0ns; a: no space",
@@ -275,26 +283,74 @@ fn a_host_that_may_hold_still_is_told_to_resume_when_it_is_back() {
     );
     check(
         "a b; ready b; off a; wait 10; cut b; resumed b; wait 30",
-        "a Abandoning/-, b Done/- | INCOMPLETE within 0ns; a: no connection for 10s",
+        "a Abandoning/abandon, b Done/- | INCOMPLETE (open) within 0ns; a: no connection for 10s",
     );
     check("a b; ready a b; cut a; off a; cut b; resumed b", "a Finishing/finish, b Done/- | finishing");
 }
 
 #[test]
-fn an_abort_makes_everyone_resume() {
-    check("a b; ready a; abort", "a Abandoning/abandon, b Abandoning/abandon | finishing");
+fn an_abort_ends_it_at_once_and_everyone_is_told_to_resume() {
+    let by_bob = "a: aborted by bob; b: aborted by bob";
+    check(
+        "a b; ready a; abort",
+        &format!("a Abandoning/abandon, b Abandoning/abandon | ABORTED (open) within 0ns; {by_bob}"),
+    );
     check(
         "a b; ready a; abort; abandoned a b",
-        "a Failed/-, b Failed/- | INCOMPLETE within 0ns; a: aborted by bob; b: aborted by bob",
+        &format!("a Failed/-, b Failed/- | ABORTED within 0ns; {by_bob}"),
     );
-    check("a b; ready a b; cut a; abort; abandoned b", "a Finishing/finish, b Failed/- | finishing");
+    // What was captured is none of a checkpoint.
     check(
-        "a; ready a; cut a; abort",
-        "a Finishing/finish | finishing (cannot abort while hosts resume already)",
+        "a b; ready a b; cut a; abort; abandoned b",
+        &format!("a Abandoning/abandon, b Failed/- | ABORTED (open) within 0ns; {by_bob}"),
+    );
+    // One that never heard of it has nothing to resume.
+    check("a! b; abort; abandoned b", &format!("a Abandoning/-, b Failed/- | ABORTED within 0ns; {by_bob}"));
+    check(
+        "a b; abort; abort; abandoned a b",
+        &format!("a Failed/-, b Failed/- | ABORTED within 0ns; {by_bob}"),
     );
     check(
         "a; pause",
         "a Preparing/prepare | preparing (cannot pause while a checkpoint is taken; it can only be aborted)",
+    );
+}
+
+#[test]
+fn an_abort_of_hosts_that_resume_already_ends_it_with_what_it_has() {
+    check(
+        "a b; ready a b; cut a b; resumed a; abort",
+        "a Done/-, b Finishing/finish | COMPLETE (open) within 0ns",
+    );
+    check("a b; ready a b; cut a b; abort; abort; resumed a b", "a Done/-, b Done/- | COMPLETE within 0ns");
+    check(
+        "a; ready a; cut a; resumed a; abort",
+        "a Done/- | COMPLETE within 0ns (cannot abort: it is over (COMPLETE))",
+    );
+}
+
+/// The bound of being quiet is 30 s, the timeout 90 s.
+#[test]
+fn beyond_its_end_hosts_are_told_to_resume_until_they_must_have_done_so_by_themselves() {
+    let cut = "a b; ready a b; cut a b; resumed a";
+    check(&format!("{cut}; wait 30"), "a Done/-, b Finishing/- | COMPLETE within 0ns");
+    let late = "a b; ready a; wait 50; ready b; wait 20; cut a; wait 19; cut b; resumed a; wait 29";
+    check(late, "a Done/-, b Finishing/finish | finishing");
+    check(&format!("{late}; wait 1"), "a Done/-, b Finishing/- | COMPLETE within 19s");
+    // One that was not heard since it was told to get ready may become quiet for as long as the whole may take.
+    let lost = "a b; ready b; off a; wait 10; cut b; resumed b; wait 30";
+    let missing = "within 0ns; a: no connection for 10s";
+    check(lost, &format!("a Abandoning/abandon, b Done/- | INCOMPLETE (open) {missing}"));
+    check(
+        &format!("{lost}; wait 79"),
+        &format!("a Abandoning/abandon, b Done/- | INCOMPLETE (open) {missing}"),
+    );
+    check(&format!("{lost}; wait 80"), &format!("a Abandoning/-, b Done/- | INCOMPLETE {missing}"));
+    check(&format!("{lost}; on a; abandoned a"), &format!("a Failed/-, b Done/- | INCOMPLETE {missing}"));
+    // The outcome stands, whatever is heard later.
+    check(
+        &format!("{lost}; cut a; full a; off b"),
+        &format!("a Abandoning/abandon, b Done/- | INCOMPLETE (open) {missing}"),
     );
 }
 

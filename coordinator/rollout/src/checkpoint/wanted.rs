@@ -11,7 +11,7 @@ use crate::request::Selection;
 impl Checkpoint {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self) -> Work {
-        if self.outcome().is_some() {
+        if !self.open() {
             return Work::default();
         }
         let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
@@ -20,9 +20,14 @@ impl Checkpoint {
 
     fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {
         let selection = || Selection { components: self.request.components.clone(), ..Selection::default() };
+        let quiesce_timeout = self.quiesce_timeout();
         let (deadline, step) = match host.phase {
-            HostPhase::Preparing => (self.durable_by(), Step::Prepare { selection: selection() }),
-            HostPhase::Cutting => (self.durable_by(), Step::Cut { selection: selection() }),
+            HostPhase::Preparing => {
+                (self.durable_by(), Step::Prepare { selection: selection(), quiesce_timeout })
+            }
+            HostPhase::Cutting => (self.durable_by(), Step::Cut { selection: selection(), quiesce_timeout }),
+            // One that never heard of the checkpoint has nothing to resume.
+            HostPhase::Abandoning if self.outcome().is_some() && !host.told => return None,
             HostPhase::Finishing => (self.resumed_by(), Step::Finish),
             HostPhase::Abandoning => (self.resumed_by(), Step::Abandon),
             HostPhase::Prepared | HostPhase::Cut | HostPhase::Done | HostPhase::Failed => return None,

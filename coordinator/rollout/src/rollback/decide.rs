@@ -195,7 +195,9 @@ impl Draft<'_> {
             let refuse = |why| Err(Refusal::NotToBeRetried { host: name.clone(), why });
             match self.state.hosts.get(name) {
                 None => refuse("it is not part of this rollback"),
-                Some(_) if self.state.undone.contains_key(name) => refuse("another rollback undoes this one there"),
+                Some(_) if self.state.undone.contains_key(name) => {
+                    refuse("another rollback undoes this one there")
+                }
                 Some(host) if host.phase.failed() || host.phase == HostPhase::Superseded => Ok(name.clone()),
                 Some(_) => refuse("it has not failed"),
             }

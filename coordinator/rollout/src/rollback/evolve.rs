@@ -213,8 +213,7 @@ impl Rollback {
             RollbackEvent::HostForgotten { host, .. } => {
                 self.host(at, host, |host| {
                     host.give_up();
-                    host.failure
-                        .get_or_insert(Failure::new(Reason::HostForgotten, "the host was forgotten"));
+                    host.failure.get_or_insert(Failure::new(Reason::HostForgotten, "the host was forgotten"));
                 });
             }
             RollbackEvent::Undone { by, hosts, .. } => {

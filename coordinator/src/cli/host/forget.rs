@@ -8,10 +8,10 @@ use rfs_proto::v1;
 
 use crate::cli::connect::{Client, soon};
 use crate::cli::consent::Consent;
-use crate::duration::show_duration;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::words::{self, id, paint};
+use crate::duration::show_duration;
 
 /// Forgets a host once the person has confirmed it.
 pub(super) async fn forget(

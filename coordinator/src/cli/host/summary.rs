@@ -6,9 +6,9 @@ use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1;
 
-use crate::duration::show_duration;
 use crate::cli::progress::counts;
 use crate::cli::words::{self, count, id, paint};
+use crate::duration::show_duration;
 
 /// From when on the end of a certificate is a matter of concern.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);

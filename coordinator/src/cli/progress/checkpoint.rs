@@ -5,10 +5,10 @@ use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
 
 use super::{Told, Watched, elapsed, in_order, names};
-use crate::duration::show_wire;
 use crate::cli::rollback::health_lines;
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, id, paint};
+use crate::duration::show_wire;
 
 /// How many notes of all hosts are printed before they are cut short.
 const NOTES: usize = 40;
@@ -61,7 +61,7 @@ impl Watched for v1::Checkpoint {
         match self.state() {
             checkpoint::State::Creating | checkpoint::State::Unspecified => None,
             checkpoint::State::Complete => Some(Exit::Done),
-            checkpoint::State::Incomplete => Some(Exit::Failed),
+            checkpoint::State::Incomplete | checkpoint::State::Aborted => Some(Exit::Failed),
         }
     }
 

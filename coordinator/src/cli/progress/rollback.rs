@@ -10,8 +10,8 @@ use rfs_rollout::some_names;
 use super::standing::{Standing, names, standing_lines};
 use super::waves::{Pace, Rank, between, rank, watched, waves};
 use super::{Told, Watched, elapsed, in_order};
-use crate::duration::show_wire;
 use crate::cli::words::{self, count, id, paint};
+use crate::duration::show_wire;
 
 impl Watched for v1::Rollback {
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
@@ -115,7 +115,9 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
         }
         (rollback::State::Paused, _) if !paused_by_person(rollback) => {
             lines.push(format!("{} is {}: a person is needed", rollback.name, paint::bad("paused")));
-            Some(format!("rfs rollback show {short}; then rfs rollback retry, resume, promote or abort {short}"))
+            Some(format!(
+                "rfs rollback show {short}; then rfs rollback retry, resume, promote or abort {short}"
+            ))
         }
         _ => None,
     };

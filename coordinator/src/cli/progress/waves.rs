@@ -6,9 +6,9 @@ use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1::{self, host_progress, wave};
 
-use crate::duration::{show_duration, show_wire};
 use crate::cli::table::Table;
 use crate::cli::words::{self, count, paint};
+use crate::duration::{show_duration, show_wire};
 
 /// The waves in at most `room` lines: what fails and what is at work has rows, the rest is counted.
 pub(super) fn waves(waves: &[v1::Wave], room: usize, pace: Pace) -> Vec<String> {
@@ -178,7 +178,13 @@ pub(super) enum Rank {
 pub(super) fn rank(state: host_progress::State) -> Rank {
     use host_progress::State as S;
     match state {
-        S::Inconsistent | S::Lost | S::RevertFailed | S::Unhealthy | S::Unchanged | S::Skipped | S::Superseded => Rank::Wrong,
+        S::Inconsistent
+        | S::Lost
+        | S::RevertFailed
+        | S::Unhealthy
+        | S::Unchanged
+        | S::Skipped
+        | S::Superseded => Rank::Wrong,
         S::Applying | S::Applied | S::Reverting => Rank::AtWork,
         S::Passed | S::Reverted => Rank::Fine,
         S::Untouched | S::Waiting | S::Unspecified => Rank::Waiting,

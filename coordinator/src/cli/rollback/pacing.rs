@@ -2,8 +2,8 @@
 
 use rfs_proto::v1::{self, amount, rollback_spec};
 
-use crate::duration::show_wire;
 use crate::cli::words::lower;
+use crate::duration::show_wire;
 
 /// The waves, the gate and what follows a failure, as they would be applied.
 pub(in crate::cli) fn pacing(spec: &v1::RollbackSpec) -> String {

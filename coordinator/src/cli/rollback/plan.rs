@@ -8,11 +8,11 @@ use rfs_proto::v1::{self, host_snapshot};
 use rfs_rollout::plan::natural;
 
 use super::pacing::pacing;
-use crate::duration::show_duration;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::progress::counts;
 use crate::cli::words::{self, count, id, paint};
+use crate::duration::show_duration;
 
 /// How many steps of a host are printed unless all are asked for.
 const FIRST_STEPS: usize = 10;

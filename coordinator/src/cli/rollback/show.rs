@@ -4,13 +4,13 @@ use rfs_link::Exit;
 use rfs_proto::v1::{self, host_progress, rollback};
 
 use crate::cli::connect::{Client, soon};
-use crate::duration::show_wire;
 use crate::cli::error::CliError;
 use crate::cli::names;
 use crate::cli::output::Output;
 use crate::cli::progress::outcome_lines;
 use crate::cli::table::Table;
 use crate::cli::words::{self, id, paint};
+use crate::duration::show_wire;
 
 pub(super) async fn list(client: &Client, output: &mut Output, limit: usize) -> Result<Exit, CliError> {
     let mut all = v1::ListRollbacksResponse::default();

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Diary;
 use crate::store::{
-    Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow, HostSeen,
-    ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError, StoredEvent,
+    Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
+    HostSeen, ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError,
+    StoredEvent,
 };
 
 /// What becomes of an append.

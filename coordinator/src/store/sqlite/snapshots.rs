@@ -94,12 +94,11 @@ pub(super) async fn miss_no_more(
     transaction: &mut SqliteConnection,
     host: &HostId,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query(
-        "SELECT checkpoint FROM checkpoint_snapshot WHERE host = $1 AND dropped_at IS NOT NULL",
-    )
-    .bind(host.as_str())
-    .fetch_all(&mut *transaction)
-    .await?;
+    let rows =
+        sqlx::query("SELECT checkpoint FROM checkpoint_snapshot WHERE host = $1 AND dropped_at IS NOT NULL")
+            .bind(host.as_str())
+            .fetch_all(&mut *transaction)
+            .await?;
     for row in &rows {
         note(transaction, parsed(row, "checkpoint")?, host, None).await?;
     }

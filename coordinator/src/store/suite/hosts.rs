@@ -61,7 +61,10 @@ pub(super) async fn a_host_that_is_forgotten_is_nobodys_until_it_is_accepted_aga
         other => panic!("{other:?}"),
     }
     let again = Append { claim: [(host("a"), Generation(4))].into(), ..append(1, 2, vec![event(2)]) };
-    assert!(matches!(store.append(again).await, Err(AppendError::NotOwner { .. })), "not by the one that had it");
+    assert!(
+        matches!(store.append(again).await, Err(AppendError::NotOwner { .. })),
+        "not by the one that had it"
+    );
     store.host_seen(seen("a", 9)).await.expect("a write");
     assert_eq!(names().await, ["b"], "nothing was said of machines");
 
@@ -85,7 +88,8 @@ pub(super) async fn of_a_creation_and_a_forgetting_at_one_moment_one_is_refused(
         let begun = begin(&*store, n, &name).await;
         let forgotten = forgetting.await.expect("no panic");
         match (&begun, &forgotten) {
-            (Ok(_), Err(ForgetError::HostBusy { .. })) | (Err(CreateError::HostForgotten { .. }), Ok(())) => {}
+            (Ok(_), Err(ForgetError::HostBusy { .. })) | (Err(CreateError::HostForgotten { .. }), Ok(())) => {
+            }
             other => panic!("{other:?}"),
         }
     }
