@@ -190,6 +190,8 @@ fn over(before: v1::RollbackSpec, given: v1::RollbackSpec) -> v1::RollbackSpec {
         on_unreachable: if given.on_unreachable == 0 { before.on_unreachable } else { given.on_unreachable },
         max_rollback_time: given.max_rollback_time.or(before.max_rollback_time),
         budgets: if given.budgets.is_empty() { before.budgets } else { given.budgets },
+        max_duration: given.max_duration.or(before.max_duration),
+        unreachable_after: given.unreachable_after.or(before.unreachable_after),
         ..before
     }
 }
@@ -305,7 +307,10 @@ fn policy(spec: v1::RollbackSpec, default: &Policy) -> Result<Policy, FieldError
         let max_unavailable = amount(&path, required(&path, budget.max_unavailable).map(Some)?)?;
         Ok(Budget { group_by: Some(budget.group_by).filter(|key| !key.is_empty()), max_unavailable })
     };
+    let (max_duration, unreachable_after) = bounds_of_waiting(&spec, default)?;
     Ok(Policy {
+        max_duration,
+        unreachable_after,
         gate: gate(spec.gate.unwrap_or_default())?,
         on_failure,
         on_unreachable,
@@ -318,6 +323,40 @@ fn policy(spec: v1::RollbackSpec, default: &Policy) -> Result<Policy, FieldError
         ..default.clone()
     })
 }
+
+/// How long hosts are waited for at most: whatever is asked, it has an end that makes sense.
+fn bounds_of_waiting(spec: &v1::RollbackSpec, default: &Policy) -> Result<(Duration, Duration), FieldError> {
+    let within = |path: &str, given: Option<prost_types::Duration>, default: Duration, most: Duration| {
+        let time = duration_or(path, given, default)?;
+        if time > most {
+            let problem = format!("is {} s; at most {} s can be meant", time.as_secs(), most.as_secs());
+            return Err(FieldError::new(path, problem));
+        }
+        Ok(time)
+    };
+    let max_duration = within("max_duration", spec.max_duration, default.max_duration, LONGEST_ROLLBACK)?;
+    let unreachable_after = within(
+        "unreachable_after",
+        spec.unreachable_after,
+        // The default fits every rollback; one that is to be short gives hosts no longer than it has itself.
+        default.unreachable_after.min(max_duration),
+        LONGEST_UNREACHABLE,
+    )?;
+    if unreachable_after > max_duration {
+        let problem = format!(
+            "is {} s, and the rollback ends after {} s (max_duration): no host would ever count as not reachable",
+            unreachable_after.as_secs(),
+            max_duration.as_secs()
+        );
+        return Err(FieldError::new("unreachable_after", problem));
+    }
+    Ok((max_duration, unreachable_after))
+}
+
+/// For how long hosts may wait for their turn.
+const LONGEST_ROLLBACK: Duration = Duration::from_secs(30 * 24 * 3600);
+/// For how long a host that has no connection may be given the time to come back.
+const LONGEST_UNREACHABLE: Duration = Duration::from_secs(24 * 3600);
 
 fn gate(wire: v1::GatePolicy) -> Result<GatePolicy, FieldError> {
     let default = GatePolicy::default();
@@ -371,6 +410,38 @@ mod tests {
         let policy = request.expect("a good spec").policy;
         assert_eq!(policy.gate.min_healthy_time, Duration::ZERO, "zero is meant");
         assert_eq!(policy.max_rollback_time, Duration::from_secs(300), "zero means the default");
+    }
+
+    #[test]
+    fn how_long_hosts_are_waited_for_has_a_default_and_an_end() {
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let waits = |max_duration, unreachable_after| {
+            let request = read(|spec| {
+                spec.max_duration = max_duration;
+                spec.unreachable_after = unreachable_after;
+            });
+            request.map(|request| {
+                let Policy { max_duration, unreachable_after, .. } = request.policy;
+                (max_duration.as_secs(), unreachable_after.as_secs())
+            })
+        };
+        assert_eq!(waits(None, None), Ok((24 * 3600, 20)));
+        assert_eq!(waits(seconds(0), seconds(0)), Ok((24 * 3600, 20)));
+        assert_eq!(waits(seconds(3600), seconds(90)), Ok((3600, 90)));
+        assert_eq!(waits(seconds(10), None), Ok((10, 10)), "it has no longer than the whole");
+        for (whole, unreachable, expected) in [
+            (seconds(30 * 86_400 + 1), None, "max_duration: is 2592001 s; at most 2592000 s can be meant"),
+            (None, seconds(86_401), "unreachable_after: is 86401 s; at most 86400 s can be meant"),
+            (
+                seconds(60),
+                seconds(61),
+                "unreachable_after: is 61 s, and the rollback ends after 60 s (max_duration): no host would ever count as not \
+                 reachable",
+            ),
+            (seconds(-1), None, "max_duration: must not be negative"),
+        ] {
+            assert_eq!(waits(whole, unreachable), Err(expected.to_owned()));
+        }
     }
 
     #[test]

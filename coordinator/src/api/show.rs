@@ -403,6 +403,8 @@ pub(super) fn spec(request: &RollbackRequest) -> v1::RollbackSpec {
         on_unreachable: on_unreachable.into(),
         max_rollback_time: Some(to_wire_duration(policy.max_rollback_time)),
         budgets: budgets.collect(),
+        max_duration: Some(to_wire_duration(policy.max_duration)),
+        unreachable_after: Some(to_wire_duration(policy.unreachable_after)),
     }
 }
 

@@ -52,6 +52,12 @@ pub(in crate::cli) struct Care {
     /// How long one host may take before it goes back by itself [default: 300s].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     max_time: Option<Duration>,
+    /// How long hosts may wait for their turn, all in all, before they count as failed [default: 24h].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    max_duration: Option<Duration>,
+    /// How long a host without a connection is given before it counts as not reachable [default: 20s].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    unreachable_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,6 +123,8 @@ impl Care {
                 .on_unreachable
                 .map_or(0, |action| rollback_spec::UnreachableAction::from(action).into()),
             max_rollback_time: wire(self.max_time),
+            max_duration: wire(self.max_duration),
+            unreachable_after: wire(self.unreachable_after),
             budgets: self.budgets.into_iter().map(budget).collect(),
             ..spec
         })
