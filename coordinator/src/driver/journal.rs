@@ -185,7 +185,8 @@ fn handed_over(before: &Operation, after: &Operation) -> (BTreeMap<HostId, Gener
     }
     let (given, still) = (view::to_be_granted(before), view::to_be_granted(after));
     let (before, after) = (view::owned(before), view::owned(after));
-    let release = before.keys().chain(&given).filter(|host| !after.contains_key(*host) && !still.contains(*host));
+    let release =
+        before.keys().chain(&given).filter(|host| !after.contains_key(*host) && !still.contains(*host));
     let release = release.cloned().collect();
     let claim = after.into_iter().filter(|(host, _)| !before.contains_key(host)).collect();
     (claim, release)

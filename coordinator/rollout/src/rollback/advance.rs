@@ -324,9 +324,8 @@ impl<'d> Draft<'d> {
         }
         let left_out = self.state.hosts.values().filter(|host| host.phase == HostPhase::Skipped).count();
         let waiting = late().filter(|host| host.phase.waits()).count();
-        let at_it = |host: &&HostRecord| {
-            host.pending() && !host.phase.waits() && host.phase != HostPhase::Skipped
-        };
+        let at_it =
+            |host: &&HostRecord| host.pending() && !host.phase.waits() && host.phase != HostPhase::Skipped;
         let unproven = late().filter(at_it).count();
         let proven = late().any(|host| matches!(host.phase, HostPhase::Passed { .. }));
         let width = if proven { self.state.batch(unproven + waiting + left_out) } else { 1 };

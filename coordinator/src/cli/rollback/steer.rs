@@ -89,10 +89,7 @@ fn intent(rollback: &v1::Rollback, steer: &Steer) -> String {
         Steer::Retry { hosts } => {
             let named: Vec<&str> = hosts.iter().map(String::as_str).collect();
             let hosts = if named.is_empty() { &standing.failed } else { &named };
-            vec![
-                part("tries", hosts, " again"),
-                part("changes", &standing.untouched, " in their waves"),
-            ]
+            vec![part("tries", hosts, " again"), part("changes", &standing.untouched, " in their waves")]
         }
         Steer::Promote { wave } => {
             let meant = wave.and_then(|number| rollback.waves.iter().find(|wave| wave.index == number));
@@ -158,7 +155,9 @@ fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
         Steer::Retry { .. } if rollback.state() == rollback::State::Finished => {
             ("tries hosts again, one first", format!("rfs rollback show {short}"))
         }
-        Steer::Resume | Steer::Retry { .. } | Steer::Promote { .. } => ("goes on", format!("rfs rollback watch {short}")),
+        Steer::Resume | Steer::Retry { .. } | Steer::Promote { .. } => {
+            ("goes on", format!("rfs rollback watch {short}"))
+        }
         Steer::Abort => {
             let standing = Standing::of(rollback);
             let undo = match standing.any_changed() {
@@ -227,7 +226,10 @@ mod tests {
         let running = rollback(rollback::State::Paused, &waves);
         let said = |steer| plain(intent(&running, &steer));
         assert_eq!(said(Steer::Pause), "pause: lets c finish; does not start d, e");
-        assert_eq!(said(Steer::Resume), "resume: no longer counts as failed, and does not try again: b; changes d, e in their waves");
+        assert_eq!(
+            said(Steer::Resume),
+            "resume: no longer counts as failed, and does not try again: b; changes d, e in their waves"
+        );
         assert_eq!(
             said(Steer::Promote { wave: None }),
             "promote: takes wave 2's gate as passed; accepts as they stand: b; changes d, e next"
