@@ -139,8 +139,8 @@ impl Operations {
             None => {
                 let stored = source::stored(&self.shared, operation).await?;
                 let stored = stored.ok_or(OperationError::NoOperation(operation))?;
-                if !stored.open() {
-                    stored.decide(&Command::Person(person), self.shared.clock.now())?;
+                let decide = || stored.decide(&Command::Person(person.clone()), self.shared.clock.now());
+                if !stored.open() && decide()?.is_empty() {
                     return Ok(());
                 }
                 self.shared.drive(operation)

@@ -531,11 +531,19 @@ impl Driver {
 
     /// Nothing is left to do. What came in at the last moment is answered from the end.
     fn end(self) {
-        self.shared.directory.close(self.inbox.operation, &self.hosts);
+        let id = self.inbox.operation;
+        self.shared.directory.close(id, &self.hosts);
         let left = self.inbox.close();
         for asked in left.decisions {
-            let refused = self.operation.decide(&Command::Person(asked.person), self.shared.clock.now());
-            let _ = asked.reply.send(refused.map(drop).map_err(OperationError::from));
+            match self.operation.decide(&Command::Person(asked.person.clone()), self.shared.clock.now()) {
+                // It brings something about: for another driver.
+                Ok(events) if !events.is_empty() => {
+                    if let Err(left) = self.shared.drive(id).decide(asked) {
+                        let _ = left.into_inner().reply.send(Err(OperationError::Overloaded));
+                    }
+                }
+                decided => drop(asked.reply.send(decided.map(drop).map_err(OperationError::from))),
+            }
         }
         let shared = self.shared.clone();
         self.shared.tasks.spawn(async move {

@@ -4,6 +4,7 @@
 //! left to do. So nothing sleeps, and nothing depends on how fast the machine is.
 
 mod absence;
+mod again;
 mod agents;
 mod crash;
 mod faults;

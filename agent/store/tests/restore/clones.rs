@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use rfs_model::ByteCount;
 use rfs_model::time::SystemClock;
@@ -117,18 +117,23 @@ fn a_file_that_is_written_to_is_kept_as_it_was_at_one_instant(folder: &Path) {
     write(0, 0);
     write(0, last);
     let stop = Stop::default();
+    let (began, begins) = mpsc::sync_channel(1);
     std::thread::scope(|threads| {
         threads.spawn(|| {
+            let began = began;
             // One end is never more than a step behind the other.
             for number in 1.. {
                 write(number, 0);
                 write(number, last);
+                // Only the first is waited for.
+                let _ = began.try_send(());
                 if stop.is_set() {
                     break;
                 }
             }
         });
         let _stops = StopAtEnd(&stop);
+        begins.recv().expect("the writer writes");
         let mut before = 0;
         for _ in 0..5 {
             let (_, tree) = stored.capture();

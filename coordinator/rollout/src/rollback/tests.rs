@@ -1,12 +1,9 @@
 //! What a rollback does in each case.
 
+mod again;
 mod play;
 
-use std::collections::BTreeMap;
-
-use play::{Play, check, host, snapshot};
-
-use super::Outcome;
+use play::{Play, check};
 
 #[test]
 fn a_wave_starts_when_the_one_before_has_been_healthy_for_long_enough() {
@@ -252,46 +249,6 @@ fn a_host_that_is_not_reachable_does_what_the_policy_says() {
 }
 
 #[test]
-fn a_skipped_host_is_brought_in_line_when_it_is_back() {
-    check("a! b unreachable=skip; wait 20", "a skipped, b applying | running");
-    check("a! b unreachable=skip; wait 20; on a", "a applying, b applying | running");
-    check(
-        "a! b unreachable=skip; wait 20; ok b; wait 10",
-        "a skipped, b passed | PARTIAL: 1 of 2 hosts: a: left out",
-    );
-    check(
-        "a! b unreachable=skip; wait 20; ok b; wait 10; on a",
-        "a applying, b passed | PARTIAL: 1 of 2 hosts: a: left out",
-    );
-    check(
-        "a! b unreachable=skip; wait 20; ok b; wait 10; on a; ok a",
-        "a applied, b passed | PARTIAL: 1 of 2 hosts: a: left out",
-    );
-    check(
-        "a! b unreachable=skip; wait 20; ok b; wait 10; taken a; on a",
-        "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out",
-    );
-    check(
-        "a! b unreachable=skip; wait 20; ok b; wait 10; forgotten a; on a",
-        "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out",
-    );
-    check(
-        "a! b unreachable=skip; wait 20; abort; stopped b; on a",
-        "a untouched, b unchanged | ABORTED: aborted by bob",
-    );
-}
-
-#[test]
-fn once_a_rollback_is_undone_no_host_comes_in_line_with_it() {
-    let over = "a! b unreachable=skip; wait 20; ok b; wait 10";
-    check(&format!("{over}; undo; on a"), "a superseded, b passed | PARTIAL: 1 of 2 hosts: a: left out");
-    // It is not undone under the hands of a host that is at work, nor while it runs.
-    check(&format!("{over}; on a; undo"), "a applying, b passed | PARTIAL: 1 of 2 hosts: a: left out");
-    check(&format!("{over}; on a; ok a; undo"), "a applied, b passed | PARTIAL: 1 of 2 hosts: a: left out");
-    check("a! b unreachable=skip; wait 20; undo; on a", "a applying, b applying | running");
-}
-
-#[test]
 fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_when_it_is() {
     check("a b; wait 359", "a applying, b untouched | running");
     let lost = "paused: wave 1: 1 failed and 0 may: a: not heard of past its deadline";
@@ -475,71 +432,6 @@ fn only_a_whole_rollback_whose_every_gate_was_watched_proves_its_checkpoint() {
 }
 
 #[test]
-fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
-    let paused = "a b; back a; wait 5";
-    check(&format!("{paused}; resume"), "a unchanged, b applying | running");
-    check(&format!("{paused}; retry"), "a applying, b untouched | running");
-    check(&format!("{paused}; retry; ok a; wait 10"), "a passed, b applying | running");
-    check(&format!("{paused}; retry; ok a; wait 10; ok b; wait 10"), "a passed, b passed | SUCCEEDED");
-    check(
-        &format!("{paused}; retry; back a"),
-        "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
-    );
-    // An answer to the first attempt says nothing of the second.
-    check("a b; wait 360; retry; stale a", "a applying, b untouched | running");
-    // An ill host is at its target all the while, and can be brought back to its first backup.
-    check(
-        "a b; ok a; bad a; wait 60; retry; back a",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
-    );
-    check(
-        "a b; ok a; bad a; wait 60; retry; off a; abort; wait 400",
-        "a lost, b untouched | ABORTED: aborted by bob",
-    );
-    check("a b; retry", "a applying, b untouched | running (cannot retry: no host has failed)");
-    check(
-        "a b; ok a; bad a; wait 60; retry b",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503 (cannot retry b: it has not failed)",
-    );
-    check(
-        "a b failure=continue; back a; ok b; wait 10; retry",
-        "a applying, b passed | PARTIAL: 1 of 2 hosts: a: start failed",
-    );
-    check(
-        "a b failure=continue; back a; ok b; wait 10; retry; ok a; wait 10",
-        "a passed, b passed | PARTIAL: 1 of 2 hosts: a: start failed",
-    );
-}
-
-#[test]
-fn hosts_that_come_back_after_the_end_are_brought_in_line_a_few_at_a_time_behind_health() {
-    let over = "a! b! c! d sizes=2 unreachable=skip; wait 20; ok d; wait 20; on a b c";
-    let partial = "d passed | PARTIAL: 3 of 4 hosts: a: left out; b: left out; c: left out";
-    check(over, &format!("a applying, b skipped, c skipped, {partial}"));
-    check(&format!("{over}; ok a; wait 9"), &format!("a applied, b skipped, c skipped, {partial}"));
-    check(&format!("{over}; ok a; wait 10"), &format!("a passed, b applying, c applying, {partial}"));
-    check(&format!("{over}; ok a; bad a; wait 60"), &format!("a unhealthy, b skipped, c skipped, {partial}"));
-    check(&format!("{over}; back a; wait 600"), &format!("a unchanged, b skipped, c skipped, {partial}"));
-    check(
-        &format!("{over}; back a; retry a; ok a; wait 10"),
-        &format!("a passed, b applying, c applying, {partial}"),
-    );
-    // Nobody is waited for without end, and a person can call it off.
-    check(
-        &format!("{over}; back a; wait 90000"),
-        &format!("a unchanged, b superseded, c superseded, {partial}"),
-    );
-    check(
-        &format!("{over}; ok a; wait 5; abort"),
-        &format!("a applied, b superseded, c superseded, {partial}"),
-    );
-    check(
-        &format!("{over}; abort; stopped a"),
-        &format!("a unchanged, b superseded, c superseded, {partial}"),
-    );
-}
-
-#[test]
 fn a_pause_has_a_bound() {
     check("a b; pause; ok a; wait 86399", "a passed, b untouched | paused: by bob");
     check(
@@ -656,25 +548,6 @@ fn without_health_a_host_passes_when_it_says_that_it_is_at_the_target() {
     );
 }
 
-#[test]
-fn an_undo_brings_back_the_backups_of_the_hosts_at_the_target() {
-    let mut play = Play::begin("a b c sizes=3 failure=continue");
-    for step in ["ok a", "back b", "noop c", "wait 60"] {
-        play.step(step);
-    }
-    assert_eq!(play.rollback().backups(), BTreeMap::from([(host("a"), snapshot(2))]));
-}
-
-#[test]
-fn an_undo_tries_again_what_could_not_go_back() {
-    let mut play = Play::begin("a b c sizes=3 failure=revert");
-    for step in ["ok a b", "back c", "stuck a", "undone b"] {
-        play.step(step);
-    }
-    assert_eq!(play.rollback().outcome(), Some(Outcome::RevertFailed));
-    assert_eq!(play.rollback().backups(), BTreeMap::from([(host("a"), snapshot(2))]));
-}
-
 /// With the shipped interval of 10 s, ten seconds of a good verdict can rest on two measurements in the first of them.
 #[test]
 fn a_host_passes_once_it_was_measured_good_after_it_had_been_good_for_long_enough() {
@@ -688,17 +561,6 @@ fn a_host_passes_once_it_was_measured_good_after_it_had_been_good_for_long_enoug
     check(
         "a b; ok a; blind a; wait 120",
         "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: not measured for long after 1970-01-01T00:16:50.000Z, when it had been healthy for long enough",
-    );
-}
-
-/// Whoever comes in line after the outcome is judged, too: the budget is for the next one once it has passed.
-#[test]
-fn hosts_that_come_back_after_the_end_do_not_hold_each_other_for_good() {
-    let back = "a b c sizes=3 budget=1 unreachable=skip; off b c; ok a; wait 30; on b c; good b c";
-    check(back, "a passed, b applying, c skipped | PARTIAL: 2 of 3 hosts: b: left out; c: left out");
-    check(
-        &format!("{back}; ok b; wait 10"),
-        "a passed, b passed, c applying | PARTIAL: 2 of 3 hosts: b: left out; c: left out",
     );
 }
 

@@ -204,6 +204,11 @@ impl Agents {
         self.all().values().filter(|agent| agent.session.is_some()).map(|agent| agent.unacked.len()).sum()
     }
 
+    /// A person asked for another attempt on the host: there, each step may take effect once more.
+    pub(super) fn tries_again(&self, host: &HostId) {
+        self.with(host, |agent| agent.effects.clear());
+    }
+
     /// Steps that took effect more than once.
     pub(super) fn repeated(&self) -> Vec<String> {
         let agents = self.all();

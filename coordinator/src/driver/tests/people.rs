@@ -130,7 +130,7 @@ async fn a_rollback_is_not_undone_while_a_host_that_was_left_out_comes_in_line()
 
 impl Bed {
     /// A rollback that left `a` out, and is over.
-    async fn rollback_without_a(&self, coordinator: &Coordinator) -> RollbackId {
+    pub(super) async fn rollback_without_a(&self, coordinator: &Coordinator) -> RollbackId {
         let checkpoint = self.checkpoint(coordinator).await;
         self.agents.deploy(2);
         coordinator.link.disconnect(&host("a")).await;

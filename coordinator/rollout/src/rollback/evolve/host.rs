@@ -1,0 +1,209 @@
+//! What happens to one host of a rollback.
+
+use rfs_model::{Health, InstanceId, Reason, Standing, Timestamp};
+
+use crate::host::{Answer, Failure, StepKind};
+use crate::rollback::state::{HealthRecord, HostPhase, HostRecord};
+
+impl HostRecord {
+    /// It is in `health` since `since`.
+    pub(super) fn observe(&mut self, at: Timestamp, health: Health, since: Timestamp, evidence: &str, watched: bool) {
+        let last_bad = if health == Health::Bad { Some(at) } else { self.health.last_bad };
+        let HealthRecord { after, measured_at, .. } = self.health;
+        self.health =
+            HealthRecord { health, since, last_bad, evidence: evidence.to_owned(), after, measured_at };
+        if let HostPhase::Passed { doubtful_since } = &mut self.phase {
+            match health {
+                Health::Good => *doubtful_since = None,
+                Health::Unknown | Health::Bad if watched => drop(doubtful_since.get_or_insert(at)),
+                Health::Unknown | Health::Bad => {}
+            }
+        }
+    }
+
+    /// It is told to stop and say where it stands.
+    pub(super) fn stop(&mut self, deadline: Timestamp) {
+        self.told = StepKind::Cancel.generation(self.generation);
+        self.phase = HostPhase::Cancelling { deadline };
+    }
+
+    /// Another attempt, once generations are reserved for it.
+    pub(super) fn try_again(&mut self, late: bool) {
+        // A host that went back by itself has let its backup go.
+        if self.phase == HostPhase::Unchanged {
+            self.backup = None;
+        }
+        self.fallback = match &self.phase {
+            phase @ (HostPhase::Unhealthy | HostPhase::Lost) => phase.clone(),
+            HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped => self.fallback.clone(),
+            _ => HostPhase::Unchanged,
+        };
+        self.phase = HostPhase::Again;
+        self.attempt += u32::from(self.granted);
+        self.granted = false;
+        self.late = late;
+        self.receipt = None;
+        self.restore = None;
+        self.heard_late = None;
+    }
+
+    /// It is not brought in line any more; one that is at work is told to stop.
+    pub(super) fn withdraw(&mut self) {
+        match self.phase {
+            HostPhase::Applying { deadline } => self.stop(deadline),
+            HostPhase::Cancelling { .. } | HostPhase::Reverting { .. } => {}
+            _ => self.give_up(),
+        }
+    }
+
+    /// This rollback has nothing more to do here. A host that was tried before stands where that put it.
+    pub(super) fn give_up(&mut self) {
+        match self.phase {
+            HostPhase::Applied { .. } | HostPhase::Passed { .. } => {}
+            HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped if self.failure.is_some() => {
+                self.phase = self.fallback.clone();
+            }
+            _ => self.phase = HostPhase::Superseded,
+        }
+        self.late = false;
+    }
+
+    /// Its health is unknown from now on, for the reason that `evidence` gives.
+    pub(super) fn forget_health(&mut self, at: Timestamp, evidence: &str, watched: bool) {
+        self.observe(at, Health::Unknown, at, evidence, watched);
+        self.health.measured_at = None;
+    }
+
+    /// What another machine left here, or made of this one, is not known.
+    pub(super) fn replace(&mut self, at: Timestamp, instance: InstanceId) {
+        self.instance = Some(instance);
+        // It counts its restores anew.
+        self.restore = None;
+        self.heard_late = None;
+        let stood = self.phase.at_target()
+            || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
+        // One that answered that it is as it was may have spoken for another one that was told to change.
+        let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
+        let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
+        if waits && self.fallback.at_target() {
+            // The other machine is tried all the same; where the first one stands is not known.
+            self.fallback = HostPhase::Lost;
+        }
+        if stood || unchanged {
+            let text = format!(
+                "another machine speaks for it now (instance {instance}); where that stands is not known"
+            );
+            self.take_as_lost(at, Failure::new(Reason::HostReplaced, text));
+        }
+    }
+
+    pub(super) fn take_as_lost(&mut self, at: Timestamp, failure: Failure) {
+        self.failure = Some(failure);
+        self.finished_at = Some(at);
+        self.phase = HostPhase::Lost;
+    }
+
+    pub(super) fn lose(&mut self, at: Timestamp) {
+        self.failure = Some(match &self.contested {
+            Some(text) => Failure::new(Reason::HostConflict, text.clone()),
+            None => Failure::new(Reason::DeadlineExceeded, "not heard of past its deadline")
+                .next("look at the host's rfs-agent"),
+        });
+        self.finished_at = Some(at);
+        self.phase = if matches!(self.phase, HostPhase::Reverting { .. }) {
+            HostPhase::RevertFailed
+        } else {
+            HostPhase::Lost
+        };
+    }
+
+    pub(super) fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer, watched: bool) {
+        let Some(phase) = self.after(at, step, answer) else { return };
+        self.finished_at = Some(at);
+        self.failure = match answer {
+            Answer::Refused(failure) | Answer::Failed(failure) => Some(failure.clone()),
+            Answer::Restored(restored) => restored.failure.clone(),
+            Answer::Prepared | Answer::Captured(_) | Answer::Finished => None,
+        };
+        if phase.failed() && self.failure.is_none() {
+            self.failure = Some(match step {
+                StepKind::Cancel => Failure::new(Reason::Cancelled, "stopped before it was changed"),
+                _ => Failure::new(Reason::Internal, "the host did not say why"),
+            });
+        }
+        if let Answer::Restored(restored) = answer {
+            // Of several attempts the first backup counts: later ones may hold what an earlier attempt had made.
+            if step != StepKind::Revert {
+                self.backup = self.backup.or(restored.backup);
+            }
+            self.receipt = Some(restored.clone());
+            self.overtaken = false;
+            self.restore = restored.restore.or(self.restore);
+        }
+        self.phase = phase;
+        self.heard_late = None;
+        // What was measured before the change says nothing of what is there now.
+        if self.restore.is_some_and(|restore| self.health.after < restore) {
+            self.forget_health(at, "not measured since its change", watched);
+        }
+    }
+
+    /// Where `answer` puts the host; none if it says nothing new.
+    pub(in crate::rollback) fn after(&self, at: Timestamp, step: StepKind, answer: &Answer) -> Option<HostPhase> {
+        let target = match (step, &self.phase) {
+            (
+                StepKind::Apply,
+                HostPhase::Applying { .. } | HostPhase::Cancelling { .. } | HostPhase::Lost,
+            ) => HostPhase::Applied { since: at },
+            // A stop that found nothing at work was heard before the end of what it was to stop.
+            (StepKind::Apply, HostPhase::Unchanged) if self.was_stopped() => HostPhase::Applied { since: at },
+            (StepKind::Cancel, HostPhase::Cancelling { .. } | HostPhase::Lost) => {
+                HostPhase::Applied { since: at }
+            }
+            (StepKind::Revert, HostPhase::Reverting { .. }) => HostPhase::Reverted,
+            (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
+            _ => return None,
+        };
+        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { self.fallback.clone() };
+        let phase = match answer {
+            Answer::Restored(restored) => match restored.standing {
+                Standing::Target => target,
+                Standing::Before => before,
+                Standing::Inconsistent => HostPhase::Inconsistent,
+            },
+            // It was at neither state before it was asked.
+            Answer::Refused(failure) | Answer::Failed(failure) if failure.reason == Reason::Inconsistent => {
+                HostPhase::Inconsistent
+            }
+            // A stop that was not taken says nothing of where the host stands; the end of what it was to stop does.
+            Answer::Refused(_) | Answer::Failed(_) if step == StepKind::Cancel => return None,
+            Answer::Refused(_) | Answer::Failed(_) => before,
+            Answer::Finished if step == StepKind::Cancel => before,
+            Answer::Finished | Answer::Prepared | Answer::Captured(_) => return None,
+        };
+        (phase != self.phase).then_some(phase)
+    }
+
+    /// Whether it was not heard of, and may yet say where it stands. Another machine, and one that has obeyed newer commands,
+    /// could only speak of something else.
+    pub(super) fn may_be_asked(&self) -> bool {
+        let silent =
+            |failure: &Failure| matches!(failure.reason, Reason::DeadlineExceeded | Reason::HostConflict);
+        self.phase == HostPhase::Lost && self.failure.as_ref().is_none_or(silent)
+    }
+
+    /// Whether it was ever told to change.
+    pub(in crate::rollback) fn was_told(&self) -> bool {
+        self.started_at.is_some()
+    }
+
+    fn was_stopped(&self) -> bool {
+        self.receipt.is_none()
+            && self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::Cancelled)
+    }
+
+    /// Whether the host was given up on its way back before it answered.
+    fn receipt_is_of_apply(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::DeadlineExceeded)
+    }
+}
