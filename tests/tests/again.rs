@@ -24,7 +24,7 @@ fn no_host_is_left_behind() {
 
 /// Three hosts with a checkpoint of what is well, then a bad release everywhere.
 fn broken_fleet() -> (Bed, Vec<String>) {
-    let bed = Bed::start_with(3);
+    let bed = Bed::started(3);
     bed.await_connected(3);
     bed.checkpoint();
     let before = bed.hosts.iter().map(|host| digest(&host.site_files())).collect();
@@ -63,7 +63,7 @@ fn a_paused_rollback() {
     bed.hosts[1].kill_agent();
     bed.await_host("web-2", SOON, "gone", |host| host["connected"] == false);
     let said = start(&bed, &["--wave", "1", "--unreachable-after", "1s"]);
-    assert_says(&said, 4, &["is paused: a person is needed", "web-2", "rfs rollback retry, resume, promote or abort"]);
+    assert_says(&said, 5, &["is paused: a person is needed", "web-2", "rfs rollback retry, resume, promote or abort"]);
     assert_eq!(at_checkpoint(&bed, &checkpoint), [true, false, false]);
     assert_says(
         &bed.rfs(["rollback", "retry", "latest", "--host", "web-1"]),
