@@ -183,8 +183,9 @@ fn samples() -> Vec<Event> {
     let rollback = vec![
         RollbackEvent::Created { at, created: Box::new(rollback_created()) },
         RollbackEvent::Listening { at, from: Timestamp(6) },
-        RollbackEvent::HostConnected { at, host: web(), instance: None },
-        RollbackEvent::HostConnected { at, host: web(), instance: Some(instance()) },
+        RollbackEvent::HostConnected { at, host: web(), instance: None, accepted: None },
+        RollbackEvent::HostConnected { at, host: web(), instance: Some(instance()), accepted: None },
+        RollbackEvent::HostConnected { at, host: web(), instance: None, accepted: Some(Generation(9)) },
         RollbackEvent::HostReplaced { at, host: web(), instance: instance() },
         RollbackEvent::HostContested { at, host: web(), text: "two machines speak for it".into() },
         RollbackEvent::HostOvertaken { at, host: web(), failure: failure() },

@@ -108,6 +108,9 @@ impl Checkpoint {
         if let Some(host) = self.hosts.get_mut(host) {
             host.connected = connected;
             host.connection_since = at;
+            if connected {
+                host.unseen_for = None;
+            }
             host.told |= connected && host.phase == HostPhase::Preparing;
         }
     }
@@ -140,7 +143,15 @@ impl HostRecord {
                 self.failure = Some(failure.clone());
                 self.phase = HostPhase::Done;
             }
-            (HostPhase::Abandoning, _) => self.phase = HostPhase::Failed,
+            (HostPhase::Abandoning, answer) => {
+                // That it could not resume outweighs why it had to.
+                if let Answer::Refused(failure) | Answer::Failed(failure) = answer
+                    && failure.reason != Reason::StaleGeneration
+                {
+                    self.failure = Some(failure.clone());
+                }
+                self.phase = HostPhase::Failed;
+            }
             // It is still ready for a cut that it did not take.
             (HostPhase::Cutting, Answer::Refused(failure)) => self.abandon(at, failure.clone()),
             (_, Answer::Refused(failure) | Answer::Failed(failure)) => self.fail(at, failure.clone()),

@@ -58,7 +58,8 @@ impl Draft<'_> {
         {
             // One that is another machine is told of next.
             let instance = instance.filter(|_| changed.is_none());
-            self.emit(RollbackEvent::HostConnected { at, host: host.clone(), instance });
+            let accepted = Some(*accepted);
+            self.emit(RollbackEvent::HostConnected { at, host: host.clone(), instance, accepted });
         }
         if let Some(instance) = changed {
             self.emit(RollbackEvent::HostReplaced { at, host: host.clone(), instance });

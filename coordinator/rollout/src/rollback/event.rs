@@ -40,6 +40,9 @@ pub enum RollbackEvent {
         host: HostId,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<InstanceId>,
+        /// The highest generation that it had obeyed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: Option<Generation>,
     },
     /// A host that has a connection is another machine than before.
     HostReplaced { at: Timestamp, host: HostId, instance: InstanceId },

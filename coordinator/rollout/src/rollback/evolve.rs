@@ -35,6 +35,9 @@ impl Rollback {
                 },
                 instance: presence.instance,
                 contested: None,
+                accepted: None,
+                unanswered: false,
+                again_at: at,
                 overtaken: false,
                 phase: HostPhase::Untouched,
                 attempt: 1,
@@ -94,10 +97,15 @@ impl Rollback {
                     host.forget_health(at, "not heard since the coordinator was away", true);
                 }
             }
-            RollbackEvent::HostConnected { host, instance, .. } => {
+            RollbackEvent::HostConnected { host, instance, accepted, .. } => {
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.connected = true;
                     host.connection_since = at;
+                    host.accepted = *accepted;
+                    if host.unanswered && host.never_obeyed() {
+                        host.unanswered = false;
+                        host.fallback = HostPhase::Unchanged;
+                    }
                     host.contested = None;
                     host.instance = instance.or(host.instance);
                     if let HostPhase::Passed { doubtful_since } = &mut host.phase
@@ -193,12 +201,12 @@ impl Rollback {
                         self.waves[host.wave.get()].failed_at = None;
                     }
                     let late = self.outcome().is_some();
-                    self.host(at, host, |host| host.try_again(late));
+                    self.host(at, host, |host| host.try_again(at, late));
                 }
             }
             RollbackEvent::HostReturned { host, .. } => {
                 let late = self.outcome().is_some();
-                self.host(at, host, |host| host.try_again(late));
+                self.host(at, host, |host| host.try_again(at, late));
             }
             RollbackEvent::HostGranted { host, generation, .. } => {
                 self.host(at, host, |host| {

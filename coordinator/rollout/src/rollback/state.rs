@@ -215,6 +215,8 @@ pub struct HostRecord {
     pub connection_since: Timestamp,
     /// The machine that speaks for it, as far as it has said.
     pub instance: Option<InstanceId>,
+    /// The highest generation that it had obeyed when its present connection began, as far as it has said.
+    pub accepted: Option<Generation>,
     /// It has obeyed what this history does not know, and has not said since where it stands.
     pub overtaken: bool,
     /// Which machines speak for its name, in words, while there are two.
@@ -225,6 +227,11 @@ pub struct HostRecord {
     pub phase: HostPhase,
     /// How often it was to be tried; 1 unless it is tried again.
     pub attempt: u32,
+    /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
+    /// back.
+    pub unanswered: bool,
+    /// When it was last to be tried again.
+    pub again_at: Timestamp,
     /// Whether its generations are for the present attempt.
     pub granted: bool,
     /// Where it stands if the present attempt has no effect.

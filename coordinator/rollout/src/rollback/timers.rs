@@ -42,6 +42,7 @@ impl Rollback {
             HostPhase::Passed { doubtful_since: Some(since) } if self.judges(host) => {
                 Some(self.due_of_doubtful(host, *since))
             }
+            HostPhase::Again if host.waits_for_answer() && host.connected => Some(self.due_of_unanswered(host)),
             HostPhase::Skipped | HostPhase::Again | HostPhase::Untouched if self.outcome().is_some() => {
                 host.pending().then_some((self.waited_for_until()?, Due::GiveUp))
             }
@@ -128,6 +129,15 @@ impl Rollback {
         }
     }
 
+    /// It is back, and does not say what became of its last attempt.
+    fn due_of_unanswered(&self, host: &HostRecord) -> (Timestamp, Due) {
+        let asked = host.connection_since.max(host.again_at);
+        let by = asked.plus(self.request.policy.report_grace).max(self.all_back_by());
+        let text = "it is connected, and does not say what became of its last attempt";
+        let failure = Failure::new(Reason::DeadlineExceeded, text).next("look at the host's rfs-agent");
+        (by, Due::Fail(failure))
+    }
+
     fn due_of_absent(&self, host: &HostRecord) -> Option<(Timestamp, Due)> {
         let policy = &self.request.policy;
         let turn = self.turn(host)?;
@@ -158,7 +168,8 @@ impl Rollback {
     fn waited_for_until(&self) -> Option<Timestamp> {
         match &self.phase {
             Phase::Finished { at, .. } => {
-                Some((*at).max(self.bounded_from).plus(self.request.policy.max_duration))
+                let by = (*at).max(self.bounded_from).plus(self.request.policy.max_duration);
+                Some(by.max(self.all_back_by()))
             }
             Phase::Running { .. } | Phase::Paused { .. } | Phase::Aborting { .. } => None,
         }
@@ -167,7 +178,9 @@ impl Rollback {
     /// When a pause has lasted for too long.
     pub(super) fn paused_until(&self) -> Option<Timestamp> {
         match &self.phase {
-            Phase::Paused { since, .. } => Some(since.plus(self.request.policy.max_pause)),
+            Phase::Paused { since, .. } => {
+                Some(since.plus(self.request.policy.max_pause).max(self.all_back_by()))
+            }
             Phase::Running { .. } | Phase::Aborting { .. } | Phase::Finished { .. } => None,
         }
     }

@@ -28,16 +28,21 @@ impl HostRecord {
     }
 
     /// Another attempt, once generations are reserved for it.
-    pub(super) fn try_again(&mut self, late: bool) {
-        // A host that went back by itself has let its backup go.
-        if self.phase == HostPhase::Unchanged {
-            self.backup = None;
+    pub(super) fn try_again(&mut self, at: Timestamp, late: bool) {
+        let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
+        if !waits {
+            self.unanswered = self.may_be_asked() && self.was_told() && !self.never_obeyed();
+            self.fallback = match &self.phase {
+                HostPhase::Lost if self.may_be_asked() && !self.unanswered => HostPhase::Unchanged,
+                phase @ (HostPhase::Unhealthy | HostPhase::Lost | HostPhase::Inconsistent) => phase.clone(),
+                _ => HostPhase::Unchanged,
+            };
+            // A host that went back by itself has let its backup go.
+            if self.fallback == HostPhase::Unchanged {
+                self.backup = None;
+            }
         }
-        self.fallback = match &self.phase {
-            phase @ (HostPhase::Unhealthy | HostPhase::Lost) => phase.clone(),
-            HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped => self.fallback.clone(),
-            _ => HostPhase::Unchanged,
-        };
+        self.again_at = at;
         self.phase = HostPhase::Again;
         self.attempt += u32::from(self.granted);
         self.granted = false;
@@ -45,6 +50,13 @@ impl HostRecord {
         self.receipt = None;
         self.restore = None;
         self.heard_late = None;
+    }
+
+    /// Whether it is known that a lost host obeyed none of its present generations: it had not when it came back after it was
+    /// lost, and nothing was sent to it since.
+    pub(super) fn never_obeyed(&self) -> bool {
+        let since = self.finished_at.is_some_and(|lost| self.connection_since > lost);
+        self.connected && since && self.accepted.is_some_and(|accepted| accepted < self.generation)
     }
 
     /// It is not brought in line any more; one that is at work is told to stop.
@@ -85,7 +97,9 @@ impl HostRecord {
         // One that answered that it is as it was may have spoken for another one that was told to change.
         let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
-        if waits && self.fallback.at_target() {
+        // Only the first one could have said what became of its attempt.
+        self.unanswered = false;
+        if waits && self.was_told() {
             // The other machine is tried all the same; where the first one stands is not known.
             self.fallback = HostPhase::Lost;
         }
@@ -140,7 +154,21 @@ impl HostRecord {
             self.overtaken = false;
             self.restore = restored.restore.or(self.restore);
         }
-        self.phase = phase;
+        self.phase = match self.waits_for_answer() {
+            // What became of the attempt before is known now, and the next one can begin.
+            true if phase == HostPhase::Unchanged => {
+                self.fallback = HostPhase::Unchanged;
+                self.backup = None;
+                self.phase.clone()
+            }
+            true => {
+                // It is answered, and needs no other attempt.
+                self.granted = true;
+                phase
+            }
+            false => phase,
+        };
+        self.unanswered = false;
         self.heard_late = None;
         // What was measured before the change says nothing of what is there now.
         if self.restore.is_some_and(|restore| self.health.after < restore) {
@@ -155,6 +183,9 @@ impl HostRecord {
                 StepKind::Apply,
                 HostPhase::Applying { .. } | HostPhase::Cancelling { .. } | HostPhase::Lost,
             ) => HostPhase::Applied { since: at },
+            (StepKind::Apply | StepKind::Cancel, _) if self.waits_for_answer() => {
+                HostPhase::Applied { since: at }
+            }
             // A stop that found nothing at work was heard before the end of what it was to stop.
             (StepKind::Apply, HostPhase::Unchanged) if self.was_stopped() => HostPhase::Applied { since: at },
             (StepKind::Cancel, HostPhase::Cancelling { .. } | HostPhase::Lost) => {
@@ -164,7 +195,11 @@ impl HostRecord {
             (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
             _ => return None,
         };
-        let before = if step == StepKind::Revert { HostPhase::RevertFailed } else { self.fallback.clone() };
+        let before = match step {
+            StepKind::Revert => HostPhase::RevertFailed,
+            _ if self.waits_for_answer() => HostPhase::Unchanged,
+            _ => self.fallback.clone(),
+        };
         let phase = match answer {
             Answer::Restored(restored) => match restored.standing {
                 Standing::Target => target,
@@ -182,6 +217,11 @@ impl HostRecord {
             Answer::Finished | Answer::Prepared | Answer::Captured(_) => return None,
         };
         (phase != self.phase).then_some(phase)
+    }
+
+    /// Whether it is to be tried again once it has said what became of its last attempt.
+    pub(in crate::rollback) fn waits_for_answer(&self) -> bool {
+        self.unanswered && matches!(self.phase, HostPhase::Again | HostPhase::Skipped)
     }
 
     /// Whether it was not heard of, and may yet say where it stands. Another machine, and one that has obeyed newer commands,

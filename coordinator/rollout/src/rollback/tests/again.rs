@@ -57,7 +57,18 @@ fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
         "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
     );
     // An answer to the first attempt says nothing of the second.
-    check("a b; wait 360; retry; stale a", "a applying, b untouched | running");
+    check("a b; wait 360; off a; wait 1; on a; retry; stale a", "a applying, b untouched | running");
+    // One that may have obeyed says first what came of that: with it comes the way back.
+    check("a b; wait 360; retry", "a again, b untouched | running");
+    check("a b; wait 360; retry; ok a; wait 10", "a passed, b applying | running");
+    check("a b; wait 360; retry; back a", "a applying, b untouched | running");
+    check("a b; wait 360; retry; torn a", "a INCONSISTENT, b untouched | paused: wave 1: 1 failed and 0 may: a: disk gone");
+    check(
+        "a b; wait 360; retry; wait 60",
+        "a lost, b untouched | paused: wave 1: 1 failed and 0 may: a: it is connected, and does not say what became of its last attempt",
+    );
+    // One that is at neither state is not taken for one that is as it was.
+    check("a b; torn a; off a; retry a; abort", "a INCONSISTENT, b untouched | NEEDS_OPERATOR: a: disk gone");
     // An ill host is at its target all the while, and can be brought back to its first backup.
     check(
         "a b; ok a; bad a; wait 60; retry; back a",
