@@ -35,7 +35,7 @@ use serde::Deserialize;
 
 use crate::api::authz::Roles;
 use crate::driver::Settings;
-use crate::duration;
+use crate::duration::{self, show_duration};
 
 /// Everything that `rfs serve` is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -92,6 +92,9 @@ fn default_stale_after() -> Duration {
     Settings::default().stale_after
 }
 
+/// For how long a host may be told to hold still.
+const LONGEST_QUIET: Duration = Duration::from_secs(3600);
+
 fn default_quiesce_timeout() -> Duration {
     Settings::default().quiesce_timeout
 }
@@ -144,7 +147,13 @@ impl Config {
 
     /// Reads a configuration's text. The error shows the place and what is wrong there.
     pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let quiet = config.quiesce_timeout;
+        if quiet.is_zero() || quiet > LONGEST_QUIET {
+            let (is, most) = (show_duration(quiet), show_duration(LONGEST_QUIET));
+            return Err(format!("quiesce_timeout is {is}; it must be longer than 0, and {most} at most"));
+        }
+        Ok(config)
     }
 }
 

@@ -26,8 +26,8 @@
 //!
 //! Decisions that the promises leave open
 //! - A rollback owns its hosts until its outcome; hosts that it left out are taken again when they are back, unless another
-//!   operation has had them since.
-//! - A checkpoint whose selector is empty requires every host that was ever seen.
+//!   operation has meant to change them since.
+//! - A checkpoint whose selector is empty is asked of every host that was seen and not forgotten.
 //! - A decision of a person that could not be stored within [`operations::PATIENCE`] is answered with an error that says so;
 //!   it still counts if the store takes it later.
 

@@ -63,7 +63,11 @@ fn a_paused_rollback() {
     bed.hosts[1].kill_agent();
     bed.await_host("web-2", SOON, "gone", |host| host["connected"] == false);
     let said = start(&bed, &["--wave", "1", "--unreachable-after", "1s"]);
-    assert_says(&said, 5, &["is paused: a person is needed", "web-2", "rfs rollback retry, resume, promote or abort"]);
+    assert_says(
+        &said,
+        5,
+        &["is paused: a person is needed", "web-2", "rfs rollback retry, resume, promote or abort"],
+    );
     assert_eq!(at_checkpoint(&bed, &checkpoint), [true, false, false]);
     assert_says(
         &bed.rfs(["rollback", "retry", "latest", "--host", "web-1"]),
@@ -73,7 +77,11 @@ fn a_paused_rollback() {
 
     bed.start_agent(1);
     bed.await_host("web-2", SOON, "back", |host| host["connected"] == true);
-    assert_says(&bed.rfs(["rollback", "retry", "latest"]), 0, &["retry: tries web-2 again", "rfs rollback watch"]);
+    assert_says(
+        &bed.rfs(["rollback", "retry", "latest"]),
+        0,
+        &["retry: tries web-2 again", "rfs rollback watch"],
+    );
     assert_says(&bed.rfs(["rollback", "watch", "latest"]), 0, &["SUCCEEDED"]);
     let rollback = bed.rollback();
     assert_eq!(rollback["outcome"], "SUCCEEDED", "{}", brief(&rollback));
@@ -109,7 +117,11 @@ fn left_out() -> (Bed, Vec<String>) {
 
 fn a_host_left_out() {
     let (mut bed, checkpoint) = left_out();
-    assert_says(&bed.rfs(["checkpoint", "create", "--allow-missing", "1"]), 0, &["is complete without 1 of 3"]);
+    assert_says(
+        &bed.rfs(["checkpoint", "create", "--allow-missing", "1"]),
+        0,
+        &["is complete without 1 of 3"],
+    );
     bed.start_agent(1);
     await_state(&bed, "web-2", "PASSED");
     assert_eq!(at_checkpoint(&bed, &checkpoint), [true, true, true]);
@@ -117,7 +129,7 @@ fn a_host_left_out() {
 
 fn a_withdrawn_host() {
     let (mut bed, checkpoint) = left_out();
-    assert_says(&bed.rfs(["rollback", "abort", "latest"]), 0, &["left out for good", "web-2"]);
+    assert_says(&bed.rfs(["rollback", "abort", "latest"]), 0, &["not waited for", "web-2"]);
     bed.start_agent(1);
     bed.await_connected_in_any_health(3);
     // Whoever comes in line is told so as soon as it is back; a checkpoint comes after that.

@@ -15,7 +15,7 @@ use rfs_model::{ByteCount, ComponentName, OperationId, Reason};
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
-use super::{Captured, Engine, label, refuse_held};
+use super::{Captured, Engine, after, label, refuse_held};
 use crate::commander::{QUIESCE_TIMEOUT, Refusal, Selection};
 use crate::local::SnapshotKind;
 
@@ -107,7 +107,7 @@ impl Engine {
         let quiesced = self.quiesce(&chosen, operation, quiet, &cancel);
         drop(alone);
         if let Some(lapsed) = self.lapsed_of(operation) {
-            return Err(lapsed.refusal());
+            return Err(self.refused_for(lapsed));
         }
         quiesced.inspect_err(|_| {
             // What could not resume is logged, and tried again at the next start.
@@ -136,7 +136,7 @@ impl Engine {
                 Ok(captured)
             }
             // The host was not quiet to the end: what was captured may be of two moments.
-            (Ok(_) | Err(_), Some(lapsed)) => Err(lapsed.refusal()),
+            (Ok(_) | Err(_), Some(lapsed)) => Err(self.refused_for(lapsed)),
             (Ok(_), None) => Err(given_up()),
             (Err(refusal), None) => {
                 // What could not resume is logged, and tried again at the next start.
@@ -154,7 +154,7 @@ impl Engine {
         resumed?;
         match self.lapsed_of(operation) {
             // What it cut is whole; that the host did not wait for the others is worth to be told.
-            Some(lapsed) if lapsed.is_cut => Err(lapsed.refusal()),
+            Some(lapsed) if lapsed.is_cut => Err(self.refused_for(lapsed)),
             Some(_) | None => Ok(()),
         }
     }
@@ -220,11 +220,12 @@ impl Engine {
     /// be in the middle of the cut.
     pub(super) fn resume_by_itself(&self, operation: OperationId) {
         let mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
-        let Some(Checkpoint { cancel, quiet, is_cut, .. }) = mine else { return };
-        *self.lapsed() = Some(Lapsed { operation, quiet, is_cut });
-        cancel.expire();
-        tracing::warn!(%operation, ?quiet, is_cut, "nothing was heard of the checkpoint for too long; everything resumes");
-        // What could not resume is logged, and tried again with the next word, or at the next start.
+        if let Some(Checkpoint { cancel, quiet, is_cut, .. }) = mine {
+            *self.lapsed() = Some(Lapsed { operation, quiet, is_cut });
+            cancel.expire();
+            tracing::warn!(%operation, ?quiet, is_cut, "nothing was heard of the checkpoint for too long; everything resumes");
+        }
+        // What could not resume is logged, and tried again in a moment.
         let _ = self.resume(operation);
         self.collector.wake();
     }
@@ -240,7 +241,11 @@ impl Engine {
         let Allowed { until, quiet } = allowed;
         let mut held = self.checkpoint();
         let Some(checkpoint) = held.as_mut().filter(|checkpoint| checkpoint.operation == operation) else {
-            return Err(self.lapsed_of(operation).map_or_else(given_up, Lapsed::refusal));
+            drop(held);
+            return Err(match self.lapsed_of(operation) {
+                Some(lapsed) => self.refused_for(lapsed),
+                None => given_up(),
+            });
         };
         if Instant::now() >= checkpoint.until {
             return Err(refuse_for(Reason::DeadlineExceeded, "the checkpoint's time on this host is up"));
@@ -250,7 +255,7 @@ impl Engine {
             checkpoint.cancel = Cancel::at(until);
         }
         checkpoint.quiet = quiet;
-        self.bound.rearm(operation, Instant::now() + quiet);
+        self.bound.rearm(operation, after(quiet));
         Ok(checkpoint.clone())
     }
 
@@ -263,6 +268,29 @@ impl Engine {
 
     fn lapsed_of(&self, operation: OperationId) -> Option<Lapsed> {
         self.lapsed().filter(|lapsed| lapsed.operation == operation)
+    }
+
+    /// Why the step of a checkpoint that has lapsed is not answered with what was asked for.
+    fn refused_for(&self, lapsed: Lapsed) -> Refusal {
+        let Lapsed { operation, quiet, is_cut } = lapsed;
+        // Only what has resumed is said to have: whoever is first lets it.
+        if let Err(refusal) = self.resume(operation) {
+            let message = format!("after {quiet:?} of quiet: {}", refusal.message);
+            return refuse(refusal.reason, message, &refusal.next);
+        }
+        let message = match is_cut {
+            false => format!(
+                "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
+            ),
+            true => format!(
+                "everything resumed by itself {quiet:?} after the cut, because no word to resume had come; the snapshot is whole"
+            ),
+        };
+        refuse(
+            Reason::DeadlineExceeded,
+            message,
+            "take it again, what was stored ahead stays; or let hosts be quiet for longer: --quiesce-timeout TIME",
+        )
     }
 
     fn lapsed(&self) -> MutexGuard<'_, Option<Lapsed>> {
@@ -286,27 +314,6 @@ impl Engine {
 
     fn set_checkpoint(&self, checkpoint: Option<Checkpoint>) {
         *self.checkpoint() = checkpoint;
-    }
-}
-
-impl Lapsed {
-    /// Why the checkpoint's step is not answered with what was asked for.
-    fn refusal(self) -> Refusal {
-        let Self { quiet, is_cut, .. } = self;
-        let message = match is_cut {
-            false => format!(
-                "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
-            ),
-            true => format!(
-                "everything resumed by itself {quiet:?} after the cut, for nothing was heard of the others by then; the snapshot is \
-                 whole"
-            ),
-        };
-        refuse(
-            Reason::DeadlineExceeded,
-            message,
-            "take it again, what was stored ahead stays; or let hosts be quiet for longer: --quiesce-timeout TIME",
-        )
     }
 }
 

@@ -7,21 +7,24 @@
 
 use std::sync::PoisonError;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rfs_link::Chain;
 use rfs_model::{OperationId, Reason};
 use rfs_store::Cancel;
 use rfs_store::journal::Quiet;
 
-use super::Engine;
 use super::cause::{Cause, refuse};
+use super::{Engine, after};
 use crate::commander::Refusal;
 use crate::component::{Component, ComponentError};
 use crate::host;
 
 /// The waits between tries to resume.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// When what did not resume is tried again.
+const RESUME_AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Makes the components quiet, for as long as `quiet` without a further word, counted from the first of them. On failure the
@@ -38,7 +41,7 @@ impl Engine {
         let hooks = chosen.iter().filter_map(|component| Some((component, component.hooks().quiesce?)));
         for (place, (component, hook)) in hooks.enumerate() {
             if place == 0 {
-                self.bound.arm(operation, Instant::now() + quiet);
+                self.bound.arm(operation, after(quiet));
             }
             let quiet = Quiet { component: component.name().clone(), operation, until };
             self.journal.quiet(&quiet).map_err(|error| Cause::Journal(error).refusal())?;
@@ -57,7 +60,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets everything resume that is quiet for the operation.
+    /// Lets everything resume that is quiet for the operation. What does not is tried again later, beside the worker.
     pub(super) fn resume(&self, operation: OperationId) -> Result<(), Refusal> {
         let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         self.bound.disarm(operation);
@@ -65,6 +68,9 @@ impl Engine {
         let mut result = Ok(());
         for quiet in quiet.into_iter().rev().filter(|quiet| quiet.operation == operation) {
             result = result.and(self.resume_one(&quiet));
+        }
+        if result.is_err() {
+            self.bound.arm(operation, after(RESUME_AGAIN));
         }
         result
     }

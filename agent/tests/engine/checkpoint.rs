@@ -154,6 +154,26 @@ fn a_host_that_hears_of_no_cut_resumes_by_itself_however_long_the_checkpoint_may
 }
 
 #[test]
+fn what_does_not_resume_by_itself_is_named_and_tried_again_until_it_does() {
+    let bed = quiet_bed(
+        "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo tried >> ROOT/log; test -e ROOT/well\"",
+    );
+    let engine = bed.engine();
+    let commander = Commander::start(engine.clone()).expect("starts");
+    assert_eq!(ask(&commander, step(prepare_step(), 1, BOUND)), Outcome::Prepared);
+    until("it is tried", || bed.told().contains(&"tried".to_owned()));
+    match ask(&commander, step(Step::Cut, 2, BOUND)) {
+        Outcome::Failed(refusal) if refusal.reason == Reason::CommandFailed => {
+            assert!(refusal.message.contains("site could not resume"), "{refusal:?}");
+        }
+        other => panic!("it is still quiet: {other:?}"),
+    }
+    std::fs::write(bed.path("well"), "").expect("written");
+    // Nobody says anything more.
+    until("nothing is quiet", || engine.journal().all_quiet().expect("readable").is_empty());
+}
+
+#[test]
 fn the_cut_counts_the_time_of_being_quiet_anew_and_a_whole_snapshot_stands() {
     let bed = quiet_bed(QUIET);
     let engine = bed.engine();

@@ -158,7 +158,7 @@ pub enum Refusal {
         why: &'static str,
     },
     /// There is no host to try again.
-    #[error("cannot retry: no host has failed")]
+    #[error("cannot retry: there is no host to try again; hosts at neither state must be named")]
     NothingToRetry,
     /// Another wave is present than the one that was meant.
     #[error("cannot promote wave {meant}: {}", present_wave(.present))]

@@ -6,10 +6,12 @@
 //!              │  ▲ └─ gate fails, on_failure=revert ─▶ Running(back) ─▶ Finished REVERTED | REVERT_FAILED
 //!        pause │  │ resume, promote
 //!              ▼  │                  abort ─▶ Aborting ─▶ Finished ABORTED
-//!             Paused                         (a host INCONSISTENT at the end: NEEDS_OPERATOR, whatever else)
+//!             Paused ─▶ Finished NEEDS_OPERATOR, after 24 h
+//!                                            (a host INCONSISTENT at the end: NEEDS_OPERATOR, whatever else)
 //!
 //!  host: Untouched ─▶ Applying ─▶ Applied ─▶ Passed ──▶ Unhealthy          Skipped ─▶ Applying, when it is back
 //!                        │  └─▶ Unchanged | Lost | Inconsistent
+//!                        │  Unhealthy, Unchanged, Lost ─ retry ─▶ Again ─▶ Untouched
 //!                        └─▶ Cancelling ─▶ …      Applied, Passed, Unhealthy ─▶ Reverting ─▶ Reverted | RevertFailed
 //! ```
 //!
@@ -38,14 +40,14 @@
 //! Decisions that the promises leave open
 //! - **A failed host stays failed** for the gate, even if it recovers; a lost host that is heard again is taken as it stands.
 //! - **Resume** after a failure acknowledges the hosts that have failed by then: they are not counted again and not tried
-//!   again (their journals hold their answer); a new rollback over them is the second try. Resume after a person's pause
+//!   again; retry does that. Resume after a person's pause
 //!   acknowledges nothing. **Promote** acknowledges those and the changed hosts that are not known to be good at that
 //!   moment, resumes, and takes the gate as passed once no host of the wave is at work or untouched. A host that passes
 //!   after all counts again. A promotion that names its wave has no effect when it is repeated, and none on another wave.
 //! - **A skipped host** is fenced by the generations that the operation reserved when it took the host. When it is back
 //!   while the rollback runs, it gets its command as part of the running wave. A rollback does not wait for it at the end:
 //!   the outcome is PARTIAL and stays so, and the host is brought in line when it connects, unless another operation has
-//!   owned it since, or the rollback is undone: then it stays as it is. A wave all of whose hosts were skipped passes; if
+//!   meant to change it since, or the rollback is aborted or undone: then it stays as it is. A wave all of whose hosts were skipped passes; if
 //!   they were its canaries, it holds until one is back or a person promotes.
 //! - **The outcome** is SUCCEEDED only if every host is at its target and, where health is looked at, known to be healthy at
 //!   that moment. A promotion opens a gate over hosts that are not; the outcome is PARTIAL and names them.
@@ -56,6 +58,13 @@
 //!   unhealthy can be rolled back, and a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
 //!   progress count as failed, unless a host that the policy waits for may have their place. On the way back only hosts at
 //!   work are counted: backups may be unhealthy, and that must not hold the way back.
+//! - **Retry** makes failed hosts untouched ones of their waves again, each with generations of its own for the attempt, so
+//!   that no answer to an earlier one counts. A lost host that may have obeyed says first what became of its last attempt: with
+//!   that comes its way back. The first backup of a host that reached its target stays the way back. After the outcome PARTIAL,
+//!   hosts that are tried again, and those that were left out and are back, are brought in line one first, then as many at once
+//!   as the last waves had, each until it has passed; once more than `max_failed` have failed so, none. The outcome stays. A host
+//!   that waits for its turn then is owned by nobody.
+//! - **Everything ends.** A pause ends after `max_pause`, and hosts are waited for `max_duration` after the outcome.
 //! - **The way back** runs in the reverse of the label order; a host lost on the way is asked where it stands first.
 
 mod advance;

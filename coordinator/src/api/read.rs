@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rfs_link::{Failure, Identity, Peer};
-use rfs_model::{DeploymentId, HostId, Reason, RequestId, RollbackId, Selector};
+use rfs_model::{DeploymentId, HostId, Reason, RequestId, RollbackId};
 use rfs_proto::bounds;
 use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1::{self, amount, checkpoint, rollback_spec};
@@ -15,6 +15,7 @@ use rfs_rollout::{
 use tonic::Request;
 
 use super::show;
+use crate::duration::show_duration;
 
 /// Who asks, as it is recorded, such as `operator/alice`.
 pub(super) fn requester<T>(request: &Request<T>) -> Result<String, Failure> {
@@ -59,7 +60,7 @@ pub(super) fn checkpoint_request(
             return Err(FieldError::new("allow_missing.count", "is 0; leave it out if none may be missing"));
         }
         Some(Amount::Percent(percent @ (0 | 100..))) => {
-            let problem = format!("must be 1 to 99, not {percent}: a checkpoint of nobody is none");
+            let problem = format!("must be 1 to 99, not {percent}: at least one host must be captured");
             return Err(FieldError::new("allow_missing.percent", problem));
         }
         Some(Amount::Count(_) | Amount::Percent(_)) | None => {}
@@ -107,8 +108,8 @@ pub(super) fn rollback_request(
     })
 }
 
-/// Reads how the rollback `of` is to be undone: as carefully as it was done, but for what `spec` sets. What it changed is
-/// what goes back, whatever `spec` selects.
+/// Reads how the rollback `of` is to be undone: as carefully as it was done, but for what `spec` sets. Of what it changed, that
+/// goes back which `spec` selects.
 pub(super) fn undo_request(
     of: RollbackId,
     undone: &RollbackRequest,
@@ -117,6 +118,8 @@ pub(super) fn undo_request(
     requester: String,
 ) -> Result<RollbackRequest, FieldError> {
     let as_before = RollbackRequest { strategy: among(undone.strategy.clone(), changed), ..undone.clone() };
+    let selector = spec.as_ref().and_then(|spec| spec.selector.clone());
+    let selector = convert::selector("selector", selector)?;
     let (strategy, policy) = match spec {
         Some(spec) => {
             let spec = over(show::spec(&as_before), spec);
@@ -126,7 +129,7 @@ pub(super) fn undo_request(
     };
     Ok(RollbackRequest {
         source: Source::Undo(of),
-        selector: Selector::default(),
+        selector,
         selection: undone.selection.clone(),
         strategy,
         policy,
@@ -191,7 +194,10 @@ fn over(before: v1::RollbackSpec, given: v1::RollbackSpec) -> v1::RollbackSpec {
         max_rollback_time: given.max_rollback_time.or(before.max_rollback_time),
         budgets: if given.budgets.is_empty() { before.budgets } else { given.budgets },
         max_duration: given.max_duration.or(before.max_duration),
-        unreachable_after: given.unreachable_after.or(before.unreachable_after),
+        // Where the whole is shorter than before, hosts are given no longer than it.
+        unreachable_after: given
+            .unreachable_after
+            .or(before.unreachable_after.filter(|_| given.max_duration.is_none())),
         ..before
     }
 }
@@ -329,7 +335,7 @@ fn bounds_of_waiting(spec: &v1::RollbackSpec, default: &Policy) -> Result<(Durat
     let within = |path: &str, given: Option<prost_types::Duration>, default: Duration, most: Duration| {
         let time = duration_or(path, given, default)?;
         if time > most {
-            let problem = format!("is {} s; at most {} s can be meant", time.as_secs(), most.as_secs());
+            let problem = format!("is too long; it can be {} at most", show_duration(most));
             return Err(FieldError::new(path, problem));
         }
         Ok(time)
@@ -344,9 +350,9 @@ fn bounds_of_waiting(spec: &v1::RollbackSpec, default: &Policy) -> Result<(Durat
     )?;
     if unreachable_after > max_duration {
         let problem = format!(
-            "is {} s, and the rollback ends after {} s (max_duration): no host would ever count as not reachable",
-            unreachable_after.as_secs(),
-            max_duration.as_secs()
+            "is {}, which is longer than max_duration ({}): no host would ever count as not reachable",
+            show_duration(unreachable_after),
+            show_duration(max_duration)
         );
         return Err(FieldError::new("unreachable_after", problem));
     }
@@ -430,13 +436,12 @@ mod tests {
         assert_eq!(waits(seconds(3600), seconds(90)), Ok((3600, 90)));
         assert_eq!(waits(seconds(10), None), Ok((10, 10)), "it has no longer than the whole");
         for (whole, unreachable, expected) in [
-            (seconds(30 * 86_400 + 1), None, "max_duration: is 2592001 s; at most 2592000 s can be meant"),
-            (None, seconds(86_401), "unreachable_after: is 86401 s; at most 86400 s can be meant"),
+            (seconds(30 * 86_400 + 1), None, "max_duration: is too long; it can be 30 days at most"),
+            (None, seconds(86_401), "unreachable_after: is too long; it can be 1d00h at most"),
             (
                 seconds(60),
                 seconds(61),
-                "unreachable_after: is 61 s, and the rollback ends after 60 s (max_duration): no host would ever count as not \
-                 reachable",
+                "unreachable_after: is 1m01s, which is longer than max_duration (1m00s): no host would ever count as not reachable",
             ),
             (seconds(-1), None, "max_duration: must not be negative"),
         ] {
@@ -589,7 +594,7 @@ mod tests {
         assert_eq!(undo.source, Source::Undo(of));
         assert_eq!(
             undo.selector,
-            Selector::default(),
+            rfs_model::Selector::default(),
             "the hosts that it changed are the ones that have backups"
         );
         assert_eq!(undo.selection, undone.selection);
@@ -600,7 +605,11 @@ mod tests {
         let spec =
             v1::RollbackSpec { strategy: rollback_spec::Strategy::Immediate.into(), ..Default::default() };
         let undo = undo_request(of, &undone, &changed, Some(spec), "operator/bob".into()).expect("an undo");
-        assert_eq!((undo.strategy, undo.selection), (Strategy::Immediate, undone.selection));
+        assert_eq!((undo.strategy, undo.selection), (Strategy::Immediate, undone.selection.clone()));
+        let selector = v1::Selector { hosts: vec!["web-1".into()], ..Default::default() };
+        let spec = v1::RollbackSpec { selector: Some(selector.clone()), ..Default::default() };
+        let undo = undo_request(of, &undone, &changed, Some(spec), "operator/bob".into()).expect("an undo");
+        assert_eq!(v1::Selector::from(&undo.selector), selector, "an undo of some hosts");
     }
 
     #[test]
@@ -624,7 +633,7 @@ mod tests {
             ),
             (
                 Some(amount::Amount::Percent(100)),
-                "allow_missing.percent: must be 1 to 99, not 100: a checkpoint of nobody is none",
+                "allow_missing.percent: must be 1 to 99, not 100: at least one host must be captured",
             ),
         ] {
             assert_eq!(read(amount), Err(expected.to_owned()));

@@ -21,6 +21,7 @@ use super::arguments::Grouped;
 use super::connect::{Client, soon, within};
 use super::consent::Consent;
 use super::error::CliError;
+use super::host::Hosts;
 use super::names::{self, limit};
 use super::output::Output;
 use super::watch::{Shown, watch};
@@ -75,8 +76,8 @@ pub(super) enum RollbackCommand {
     Retry {
         #[command(flatten)]
         which: Which,
-        /// Only this host; may be given again [default: every host that failed].
-        #[arg(long = "host", value_name = "NAME")]
+        /// Only this host; may be given often [default: every host that failed, except INCONSISTENT ones].
+        #[arg(long = "host", value_name = "NAME", value_delimiter = ',')]
         hosts: Vec<String>,
     },
     /// Take the present wave's gate as passed.
@@ -99,6 +100,8 @@ pub(super) enum RollbackCommand {
         /// Say what it would do, and change nothing.
         #[arg(long)]
         plan: bool,
+        #[command(flatten)]
+        hosts: Hosts,
         #[command(flatten)]
         starting: Starting,
         #[command(flatten)]
@@ -146,8 +149,11 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
             let spec = spec.resolve(&client).await?;
             start(&client, output, spec, &starting, reason).await
         }
-        RollbackCommand::Undo { which, starting, care, plan } => {
-            let spec = care.given()?;
+        RollbackCommand::Undo { which, hosts, starting, care, plan } => {
+            let (selector, mut spec) = (hosts.selector()?, care.given()?);
+            if selector != v1::Selector::default() {
+                spec.get_or_insert_default().selector = Some(selector);
+            }
             if !plan {
                 let look = format!("rfs rollback undo {} --plan", which.rollback);
                 starting.consent.possible(output, "an undo", &look)?;

@@ -228,7 +228,9 @@ impl OperationError {
             }
             Self::MovedOn(_) => Some("try again in a moment".to_owned()),
             Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
-            Self::HostBusy { host, .. } => Some(format!("wait for it, or look at it: rfs host show {host}")),
+            Self::HostBusy { host, .. } => Some(format!(
+                "wait for it; or end it: rfs host show {host} names it, then rfs checkpoint abort ID or rfs rollback abort ID"
+            )),
             Self::HostForgotten(host) => {
                 Some(format!("try again without it; or accept it again: rfs host accept {host}"))
             }
@@ -249,13 +251,17 @@ impl OperationError {
             | Self::Refused(_)
             | Self::Overloaded
             | Self::Store(_) => None,
-            Self::WayUnknown { known, .. } => Some(match known.len() {
+            Self::WayUnknown { of, known, .. } => Some(match known.len() {
+                0 => format!("look at where they are: rfs rollback show {of}; no other host has a way back"),
                 1..=8 => {
-                    format!("look at where they are; undo it for the others: --host {}", known.join(","))
+                    let known = known.join(",");
+                    format!(
+                        "look at where they are; undo it for the others: rfs rollback undo {of} --host {known}"
+                    )
                 }
-                many => {
-                    format!("look at where they are; undo it for the {many} others with --host or --selector")
-                }
+                many => format!(
+                    "look at where they are; undo it for the {many} others: rfs rollback undo {of} --host NAME,…"
+                ),
             }),
             Self::Dropped { held, id, .. } => Some(match held.len() {
                 0 => "see the others with: rfs checkpoint list".to_owned(),

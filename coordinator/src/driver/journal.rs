@@ -179,7 +179,10 @@ pub(super) fn completed(before: &Operation, after: &Operation) -> BTreeMap<HostI
 }
 
 /// The hosts that an operation takes again, and those that it owns no more.
-fn handed_over(before: &Operation, after: &Operation) -> (BTreeMap<HostId, Generation>, BTreeSet<HostId>) {
+pub(super) fn handed_over(
+    before: &Operation,
+    after: &Operation,
+) -> (BTreeMap<HostId, Generation>, BTreeSet<HostId>) {
     if !after.finished() {
         return Default::default();
     }

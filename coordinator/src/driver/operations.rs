@@ -102,6 +102,7 @@ impl Operations {
             settings,
             targets: Arc::default(),
         });
+        shared.store.release_from_closed().await?;
         let operations = Self { shared: shared.clone() };
         operations.resume_all().await?;
         shared.tasks.spawn(dispatch(shared.clone(), events));

@@ -158,6 +158,8 @@ struct Wake {
     reserve: BTreeSet<HostId>,
     /// Until when they could not be had.
     reserve_at: Option<Instant>,
+    /// Hosts that the store has given to the operation, and of which the history may know nothing.
+    given: BTreeSet<HostId>,
     /// A session took no more.
     send_again: bool,
     /// When the view is to show how far hosts are.
@@ -191,6 +193,10 @@ impl Driver {
         self.show();
         let mut hand = Hand::default();
         if !is_new {
+            // One that died may have been given hosts of which the history knows nothing.
+            if self.operation.finished() {
+                self.wake.given = self.hosts.iter().cloned().collect();
+            }
             self.compare_first();
             // Nothing was heard before this process listened.
             hand.seen.push(self.listen_from(self.shared.opened_at));
@@ -200,6 +206,7 @@ impl Driver {
             if self.deal(hand).await.is_err() {
                 return self.shared.directory.close(self.inbox.operation, &self.hosts);
             }
+            self.release_left_over().await;
             self.reconcile();
             self.show();
             let granted = self.reserve().await;
@@ -305,7 +312,8 @@ impl Driver {
             .values()
             .min()
             .map(|from| now + from.since(self.shared.clock.now()).clamp(HEAR_AGAIN, LOOK_AT_CLOCK));
-        let reserve = self.wake.reserve_at.filter(|_| !self.wake.reserve.is_empty());
+        let asks = !self.wake.reserve.is_empty() || !self.wake.given.is_empty();
+        let reserve = self.wake.reserve_at.filter(|_| asks);
         [due, send_again, self.wake.show, compared, unheard, hear, reserve].into_iter().flatten().min()
     }
 
@@ -501,12 +509,28 @@ impl Driver {
             BTreeMap::new()
         });
         let came = reserved.into_iter().filter_map(|(host, reserved)| match reserved {
-            Reserved::First(generation) => Some(Command::Granted { host, generation }),
+            Reserved::First(generation) => {
+                self.wake.given.insert(host.clone());
+                Some(Command::Granted { host, generation })
+            }
             Reserved::Busy(_) => None,
             Reserved::Superseded => Some(Command::Superseded(host)),
         });
         self.wake.reserve_at = Some(Instant::now() + RESERVE_AGAIN);
         came.collect()
+    }
+
+    /// Gives hosts free that were given for nothing: meanwhile the rollback was undone, say.
+    async fn release_left_over(&mut self) {
+        let left = view::left_over(&self.operation, std::mem::take(&mut self.wake.given));
+        if left.is_empty() {
+            return;
+        }
+        if let Err(error) = self.shared.store.release(self.inbox.operation, &left).await {
+            warn!(operation = %self.inbox.operation, error = %Chain(&error), "cannot give hosts free; this is tried again");
+            self.wake.given = left;
+            self.wake.reserve_at = Some(Instant::now() + RESERVE_AGAIN);
+        }
     }
 
     fn note_progress(&mut self, progress: BTreeMap<HostId, Progress>) {

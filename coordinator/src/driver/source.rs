@@ -10,7 +10,7 @@ use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest
 
 use super::error::OperationError;
 use super::operations::Shared;
-use super::view;
+use super::{journal, view};
 use crate::store::{Aside, HostRow, OperationKind, Position, StoreError};
 
 /// How many missing hosts are named.
@@ -29,8 +29,9 @@ impl Undone {
     pub(super) fn aside(self, by: RollbackId, now: Timestamp) -> Aside {
         let Self { operation, position, hosts } = self;
         let events = operation.decide(&Command::Undone { by, hosts }, now).unwrap_or_default();
-        let after = events.iter().fold(operation, Operation::evolve);
-        Aside { operation: after.id(), expected: position, events, row: view::row(&after) }
+        let after = events.iter().fold(operation.clone(), Operation::evolve);
+        let (claim, release) = journal::handed_over(&operation, &after);
+        Aside { operation: after.id(), expected: position, events, row: view::row(&after), claim, release }
     }
 }
 

@@ -179,6 +179,13 @@ pub(super) fn to_be_granted(operation: &Operation) -> BTreeSet<HostId> {
     }
 }
 
+/// The hosts that an operation that is over has, by the store, and neither owns nor is about to.
+pub(super) fn left_over(operation: &Operation, mut hosts: BTreeSet<HostId>) -> BTreeSet<HostId> {
+    let (owned, given) = (owned(operation), to_be_granted(operation));
+    hosts.retain(|host| !owned.contains_key(host) && !given.contains(host));
+    hosts
+}
+
 /// The hosts that an operation must own, each with the first generation that it holds there: all until it has an outcome,
 /// then those that are at work again, or are about to be.
 pub(super) fn owned(operation: &Operation) -> BTreeMap<HostId, Generation> {

@@ -29,13 +29,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reserves that many new generations on each host for another attempt of an operation, and takes the hosts for it. Only
     /// where no other operation owns the host, and none has meant to change it since. Whoever is given a host and does not go
-    /// on with it releases it with the next append.
+    /// on with it releases it.
     async fn reserve(
         &self,
         operation: OperationId,
         hosts: &BTreeSet<HostId>,
         generations: u64,
     ) -> Result<BTreeMap<HostId, Reserved>, StoreError>;
+
+    /// Gives hosts free that the operation owns.
+    async fn release(&self, operation: OperationId, hosts: &BTreeSet<HostId>) -> Result<(), StoreError>;
+
+    /// Gives every host free whose owner has nothing left to do: what a coordinator that died had just reserved.
+    async fn release_from_closed(&self) -> Result<(), StoreError>;
 
     /// The whole history of an operation; empty if there is none of that id.
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError>;
@@ -193,6 +199,10 @@ pub struct Aside {
     pub events: Vec<Event>,
     /// The other operation's row after them.
     pub row: OperationRow,
+    /// Hosts that the other operation takes again, as for [`Append::claim`].
+    pub claim: BTreeMap<HostId, Generation>,
+    /// Hosts that it owns no more.
+    pub release: BTreeSet<HostId>,
 }
 
 /// A caller's id of a request, and the request itself: the same id for another request is refused.
@@ -432,7 +442,7 @@ pub enum AppendError {
         /// Where the caller believed it to be.
         expected: Position,
     },
-    /// Another operation owns a host that was to be taken again, or has owned it since.
+    /// Another operation owns a host that was to be taken again, or has meant to change it since.
     #[error("host {host} has been owned by another operation")]
     NotOwner {
         /// The host.

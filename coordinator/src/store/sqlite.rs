@@ -19,7 +19,7 @@ mod timeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rfs_model::{CheckpointId, HostId, OperationId, Timestamp};
 use rfs_rollout::Event;
@@ -37,6 +37,9 @@ use super::contract::{
 /// How long a statement waits for another process that holds the file.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// How long to wait before a file that somebody else holds is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// How many connections read.
 const READERS: u32 = 4;
 
@@ -53,7 +56,17 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, makes it if it is not there, and brings it to this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        connect(path).await.map_err(|source| StoreError::Open { path: path.display().to_string(), source })
+        let begun = Instant::now();
+        loop {
+            match connect(path).await {
+                // Of several that make a file at once, SQLite sends some away without letting them wait.
+                Err(error) if is_locked(&*error) && begun.elapsed() < BUSY => tokio::time::sleep(PAUSE).await,
+                opened => {
+                    let path = path.display().to_string();
+                    return opened.map_err(|source| StoreError::Open { path, source });
+                }
+            }
+        }
     }
 
     /// Closes the connections once what is at work has ended.
@@ -61,6 +74,15 @@ impl SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether somebody else holds the file.
+fn is_locked(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    /// `SQLITE_BUSY`; what it means more closely is in the upper bits.
+    const SQLITE_BUSY: i32 = 5;
+    let Some(sqlx::Error::Database(error)) = error.downcast_ref() else { return false };
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 async fn connect(path: &Path) -> Result<SqliteStore, Box<dyn Error + Send + Sync>> {
@@ -111,6 +133,14 @@ impl Store for SqliteStore {
         generations: u64,
     ) -> Result<BTreeMap<HostId, Reserved>, StoreError> {
         self.reserve_again(operation, hosts, generations).await
+    }
+
+    async fn release(&self, operation: OperationId, hosts: &BTreeSet<HostId>) -> Result<(), StoreError> {
+        self.release_hosts(operation, hosts).await
+    }
+
+    async fn release_from_closed(&self) -> Result<(), StoreError> {
+        self.release_hosts_of_closed().await
     }
 
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {

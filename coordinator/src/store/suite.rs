@@ -195,7 +195,9 @@ async fn a_creation_and_what_it_writes_into_another_history_are_one(store: &dyn 
     let noted = OperationRow { open: false, head: "noted".into(), ..row(1) };
     let aside = |expected| {
         let row = noted.clone();
-        Some(Aside { operation: operation(1), expected: Position(expected), events: vec![event(7)], row })
+        let (claim, release) = (BTreeMap::new(), BTreeSet::new());
+        let events = vec![event(7)];
+        Some(Aside { operation: operation(1), expected: Position(expected), events, row, claim, release })
     };
     let late = store.create(NewOperation { aside: aside(0), ..new(2, "b") }).await;
     assert!(matches!(late, Err(CreateError::MovedOn { .. })), "{late:?}");
@@ -359,13 +361,27 @@ async fn another_attempt_is_given_to_the_last_that_meant_to_change_the_host(stor
     assert_eq!(reserve(1).await, Reserved::Busy(operation(2)));
     release(2, 1).await;
     assert_eq!(reserve(1).await, first(3), "above what the checkpoint was given");
-    let row = store.host(&host("a")).await.expect("a read");
-    assert_eq!(row.map(|row| row.owner), Some(Some(operation(1))), "nobody else takes it from now on");
+    let held = store.host(&host("a")).await.expect("a read");
+    assert_eq!(held.map(|row| row.owner), Some(Some(operation(1))), "nobody else takes it from now on");
     release(1, 2).await;
     rollback(3).await;
     assert_eq!(reserve(1).await, Reserved::Superseded);
     release(3, 1).await;
     assert_eq!(reserve(1).await, Reserved::Superseded, "also once that is over");
+    // What was given for nothing is given back, and what a dead coordinator had reserved is free with its operation's end.
+    let owner = async || store.host(&host("a")).await.expect("a read").and_then(|row| row.owner);
+    rollback(4).await;
+    store.release(operation(3), &hosts("a")).await.expect("a write");
+    assert_eq!(owner().await, Some(operation(4)), "another one's host is not given free");
+    store.release(operation(4), &hosts("a")).await.expect("a write");
+    assert_eq!(owner().await, None);
+    reserve(4).await;
+    store.release_from_closed().await.expect("a write");
+    assert_eq!(owner().await, Some(operation(4)), "it is open");
+    let row = OperationRow { kind: OperationKind::Rollback, open: false, ..row(4) };
+    store.append(Append { row: Some(row), ..append(4, 1, vec![event(1)]) }).await.expect("an append");
+    store.release_from_closed().await.expect("a write");
+    assert_eq!(owner().await, None);
 }
 
 async fn lists_go_page_by_page_newest_first(store: &dyn Store) {

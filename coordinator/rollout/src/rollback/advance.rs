@@ -307,9 +307,12 @@ impl<'d> Draft<'d> {
         if !over || self.state.at_work().is_some() {
             return;
         }
-        let text = format!("paused for {:?}: {cause}", self.state.request.policy.max_pause);
-        let failure = Failure::new(Reason::DeadlineExceeded, text)
-            .next("look at where each host stands: rfs rollback show ID; then roll back again, or undo");
+        let max_pause = crate::millis::in_words(self.state.request.policy.max_pause);
+        let id = self.state.id;
+        let failure = Failure::new(Reason::DeadlineExceeded, format!("paused for {max_pause}: {cause}"))
+            .next(format!(
+                "look at where each host stands: rfs rollback show {id}; then roll back again, or undo it"
+            ));
         self.finish(Outcome::NeedsOperator, Some(failure));
     }
 

@@ -190,7 +190,8 @@ impl Draft<'_> {
             };
             let failed = self.state.hosts.iter().filter(|(name, host)| failed(name, host));
             let hosts: Vec<HostId> = failed.map(|(name, _)| name.clone()).collect();
-            return if hosts.is_empty() { Err(Refusal::NothingToRetry) } else { Ok(hosts) };
+            let repeated = self.state.hosts.values().any(HostRecord::is_tried_again);
+            return if hosts.is_empty() && !repeated { Err(Refusal::NothingToRetry) } else { Ok(hosts) };
         }
         let check = |name: &HostId| {
             let refuse = |why| Err(Refusal::NotToBeRetried { host: name.clone(), why });
@@ -200,10 +201,14 @@ impl Draft<'_> {
                     refuse("another rollback undoes this one there")
                 }
                 Some(host) if host.phase.failed() || host.phase == HostPhase::Superseded => Ok(name.clone()),
+                // A repetition.
+                Some(host) if host.is_tried_again() => Ok(name.clone()),
                 Some(_) => refuse("it has not failed"),
             }
         };
-        named.iter().map(check).collect()
+        let hosts: Vec<HostId> = named.iter().map(check).collect::<Result<_, _>>()?;
+        let again = |name: &HostId| self.state.hosts.get(name).is_some_and(HostRecord::is_tried_again);
+        Ok(hosts.into_iter().filter(|name| !again(name)).collect())
     }
 
     fn superseded(&mut self, host: &HostId) {
@@ -254,7 +259,10 @@ impl Draft<'_> {
                 RollbackEvent::Withdrawn { at, by }
             }
             (Phase::Finished { outcome: Outcome::Partial, .. }, PersonAction::Retry { hosts }) => {
-                RollbackEvent::Retried { at, by, hosts: self.to_be_retried(hosts)? }
+                match self.to_be_retried(hosts)? {
+                    none if none.is_empty() => return Ok(()),
+                    hosts => RollbackEvent::Retried { at, by, hosts },
+                }
             }
             (Phase::Finished { outcome, .. }, _) => {
                 return Err(Refusal::Finished { action: action.clone(), outcome: outcome.to_string() });
@@ -273,7 +281,10 @@ impl Draft<'_> {
                 Phase::Running { direction } | Phase::Paused { direction, .. },
                 PersonAction::Retry { hosts },
             ) => match direction {
-                Direction::Forward => RollbackEvent::Retried { at, by, hosts: self.to_be_retried(hosts)? },
+                Direction::Forward => match self.to_be_retried(hosts)? {
+                    none if none.is_empty() => return Ok(()),
+                    hosts => RollbackEvent::Retried { at, by, hosts },
+                },
                 Direction::Back(_) => return wrong("hosts go back to their backups"),
             },
             (Phase::Running { .. }, PersonAction::Resume) => return Ok(()),

@@ -45,7 +45,7 @@ pub struct Rollback {
     pub acknowledged: BTreeSet<HostId>,
     /// The last failure of a gate.
     pub cause: Option<Failure>,
-    /// The rollback that undoes this one, once it is over; the last one if it was tried more than once.
+    /// For each host, the rollback that undoes this one there, once it is over; the last one if that was tried more than once.
     pub undone: BTreeMap<HostId, RollbackId>,
 }
 
@@ -375,6 +375,11 @@ impl HostRecord {
     pub fn at_target(&self) -> bool {
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
         self.phase.at_target() || (waits && self.fallback.at_target())
+    }
+
+    /// Whether another attempt is asked for, and has not ended.
+    pub fn is_tried_again(&self) -> bool {
+        self.attempt > 1 && (self.phase.waits() || self.phase == HostPhase::Skipped || self.phase.at_work())
     }
 
     /// Whether generations are reserved for an attempt after the outcome that has not begun.

@@ -436,11 +436,11 @@ fn a_pause_has_a_bound() {
     check("a b; pause; ok a; wait 86399", "a passed, b untouched | paused: by bob");
     check(
         "a b; pause; ok a; wait 86400",
-        "a passed, b untouched | NEEDS_OPERATOR: paused for 86400s: by bob",
+        "a passed, b untouched | NEEDS_OPERATOR: paused for 24 hours: by bob",
     );
     check(
         "a b; back a; wait 86405",
-        "a unchanged, b untouched | NEEDS_OPERATOR: paused for 86400s: wave 1: 1 failed and 0 may: a: start failed",
+        "a unchanged, b untouched | NEEDS_OPERATOR: paused for 24 hours: wave 1: 1 failed and 0 may: a: start failed",
     );
 }
 

@@ -42,7 +42,9 @@ impl Rollback {
             HostPhase::Passed { doubtful_since: Some(since) } if self.judges(host) => {
                 Some(self.due_of_doubtful(host, *since))
             }
-            HostPhase::Again if host.waits_for_answer() && host.connected => Some(self.due_of_unanswered(host)),
+            HostPhase::Again if host.waits_for_answer() && host.connected => {
+                Some(self.due_of_unanswered(host))
+            }
             HostPhase::Skipped | HostPhase::Again | HostPhase::Untouched if self.outcome().is_some() => {
                 host.pending().then_some((self.waited_for_until()?, Due::GiveUp))
             }

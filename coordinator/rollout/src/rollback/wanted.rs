@@ -11,9 +11,10 @@ impl Rollback {
     pub fn wanted(&self) -> Work {
         let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
         let hear = self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.unconfirmed(host)?)));
-        let again = self.hosts.iter().filter(|(_, host)| {
-            host.phase == HostPhase::Again && host.connected && !host.waits_for_answer()
-        });
+        let again = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.phase == HostPhase::Again && host.connected && !host.waits_for_answer());
         let reserve = again.map(|(name, _)| name.clone()).collect();
         Work { commands: commands.collect(), hear: hear.collect(), reserve, wake_at: self.wake_at() }
     }

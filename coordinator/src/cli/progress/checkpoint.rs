@@ -83,7 +83,7 @@ impl Watched for v1::Checkpoint {
         let (all, new) = (bytes(|host| host.bytes), bytes(|host| host.new_bytes));
         let mut lines = vec![format!("{} is {state}: {all}, {new} stored anew{skew}", self.name)];
         if self.missing_count > 0 {
-            let text = "a rollback to it leaves the hosts as they are that it lacks:";
+            let text = "a rollback to it does not change the hosts that it lacks:";
             lines.push(paint::doubt(text));
             lines.extend(missing_lines(self));
         }
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(
             closing[1..4],
             [
-                "a rollback to it leaves the hosts as they are that it lacks:",
+                "a rollback to it does not change the hosts that it lacks:",
                 "  web-2: not seen for 45 days",
                 "  next: if it is gone for good: rfs host forget web-2",
             ]

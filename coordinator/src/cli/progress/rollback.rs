@@ -93,9 +93,18 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
             lines.push(format!("{} {}{took}", rollback.name, words::outcome(outcome)));
             match outcome {
                 rollback::Outcome::Succeeded => None,
-                rollback::Outcome::Partial if !standing.failed.is_empty() => Some(format!(
-                    "try {} again: rfs rollback retry {short}; details: rfs rollback show {short}",
-                    names(&standing.failed)
+                rollback::Outcome::Partial if !standing.failed.is_empty() => {
+                    let again = format!("try {} again: rfs rollback retry {short}", names(&standing.failed));
+                    let back = match standing.any_changed() && rollback.undo_of.is_empty() {
+                        true => {
+                            format!("; or bring {} back: rfs rollback undo {short}", standing.all_changed())
+                        }
+                        false => String::new(),
+                    };
+                    Some(format!("{again}{back}; details: rfs rollback show {short}"))
+                }
+                rollback::Outcome::NeedsOperator if standing.between.is_empty() => Some(format!(
+                    "rfs rollback show {short}; then roll back again, or undo it: rfs rollback undo {short}"
                 )),
                 rollback::Outcome::Aborted | rollback::Outcome::Partial | rollback::Outcome::Reverted => {
                     Some(match standing.any_changed() && rollback.undo_of.is_empty() {

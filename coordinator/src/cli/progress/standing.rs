@@ -26,7 +26,7 @@ pub(in crate::cli) struct Standing<'r> {
     pub waiting: Vec<&'r str>,
     /// Left out.
     pub left_out: Vec<&'r str>,
-    /// Left out for good.
+    /// Left out, and not waited for any more.
     pub superseded: Vec<&'r str>,
     /// Nobody knows.
     pub unknown: Vec<&'r str>,
@@ -101,7 +101,7 @@ pub(in crate::cli) fn standing_lines(rollback: &v1::Rollback) -> Vec<String> {
     row("not started".to_owned(), &standing.untouched);
     row(paint::doubt("to be tried again"), &standing.waiting);
     row(paint::doubt("left out"), &standing.left_out);
-    row(paint::bad("left out for good"), &standing.superseded);
+    row(paint::bad("not waited for"), &standing.superseded);
     row(paint::bad("not known where"), &standing.unknown);
     row(paint::alarm("INCONSISTENT"), &standing.between);
     table.lines()

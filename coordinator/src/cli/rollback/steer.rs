@@ -151,7 +151,10 @@ fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
     }
     let short = id(&rollback.name);
     let (what, next) = match steer {
-        Steer::Pause => ("is paused", format!("rfs rollback resume {short}; or rfs rollback abort {short}")),
+        Steer::Pause => (
+            "is paused, and ends by itself after 24 h",
+            format!("rfs rollback resume {short}; or rfs rollback abort {short}"),
+        ),
         Steer::Retry { .. } if rollback.state() == rollback::State::Finished => {
             ("tries hosts again, one first", format!("rfs rollback show {short}"))
         }

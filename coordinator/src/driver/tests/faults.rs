@@ -123,6 +123,14 @@ impl Store for Faulty {
         self.inner.reserve(operation, hosts, generations).await
     }
 
+    async fn release(&self, operation: OperationId, hosts: &BTreeSet<HostId>) -> Result<(), StoreError> {
+        self.inner.release(operation, hosts).await
+    }
+
+    async fn release_from_closed(&self) -> Result<(), StoreError> {
+        self.inner.release_from_closed().await
+    }
+
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {
         self.inner.load(operation).await
     }

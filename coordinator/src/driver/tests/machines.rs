@@ -189,7 +189,8 @@ async fn a_rollback_in_a_store_that_was_put_back_is_compared_before_anything_is_
     let failure = refused.failure("spec");
     assert_eq!(failure.reason, Reason::StoreRewound);
     assert!(failure.message.ends_with("does not know the way back of: b"), "{}", failure.message);
-    assert_eq!(failure.next_step(), "look at where they are; undo it for the others: --host a");
+    let next = format!("look at where they are; undo it for the others: rfs rollback undo {id} --host a");
+    assert_eq!(failure.next_step(), next);
     undo.selector.hosts.insert(host("a"));
     after.operations.create_rollback(undo, None).await.expect("b is left out on purpose");
 }

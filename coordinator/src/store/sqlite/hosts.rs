@@ -34,6 +34,29 @@ impl SqliteStore {
         Ok(owners)
     }
 
+    pub(super) async fn release_hosts(
+        &self,
+        operation: OperationId,
+        hosts: &BTreeSet<HostId>,
+    ) -> Result<(), StoreError> {
+        let mut writer = self.writer.acquire().await?;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        release(&mut transaction, operation, hosts).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn release_hosts_of_closed(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.acquire().await?;
+        sqlx::query(
+            "UPDATE ownership SET owner = NULL \
+             WHERE owner IN (SELECT id FROM operation WHERE is_open = 0)",
+        )
+        .execute(&mut *writer)
+        .await?;
+        Ok(())
+    }
+
     pub(super) async fn reserve_again(
         &self,
         operation: OperationId,
@@ -115,13 +138,14 @@ async fn record(
     let labels = json("labels", &seen.labels)?;
     let forgotten_at = seen.machines.as_ref().and_then(|machines| machines.forgotten_at);
     let machines = seen.machines.map(|machines| json("machines", &machines)).transpose()?;
+    // What was seen before a host was forgotten, and is written after it, makes nobody of the fleet again.
     sqlx::query(
         "INSERT INTO host (name, last_seen, labels, inconsistent, details, machines, forgotten_at) \
          VALUES ($1, $2, $3, $4, $5, COALESCE($6, '{}'), $7) \
          ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
          inconsistent = excluded.inconsistent, details = excluded.details, \
          machines = COALESCE($6, host.machines), \
-         forgotten_at = CASE WHEN $6 IS NULL THEN host.forgotten_at ELSE $7 END",
+         forgotten_at = CASE WHEN $6 IS NULL OR host.forgotten_at >= $2 THEN host.forgotten_at ELSE $7 END",
     )
     .bind(seen.host.as_str())
     .bind(seen.at.0)

@@ -27,6 +27,10 @@ impl SqliteStore {
         {
             return Ok(Created::Before(before));
         }
+        // First, for it may give hosts free.
+        if let Some(aside) = new.aside {
+            insert_aside(&mut transaction, aside).await?;
+        }
         let generations = {
             let changes = new.row.kind == OperationKind::Rollback;
             hosts::take(&mut transaction, id, &new.hosts, new.generations, changes).await?
@@ -34,9 +38,6 @@ impl SqliteStore {
         let events = (new.begin)(&generations);
         insert_row(&mut transaction, &new.row, events.len()).await?;
         insert_events(&mut transaction, id, Position(0), &events).await?;
-        if let Some(aside) = new.aside {
-            insert_aside(&mut transaction, aside).await?;
-        }
         if let Some(request) = new.request {
             sqlx::query("INSERT INTO request (id, body, operation) VALUES ($1, $2, $3)")
                 .bind(request.id.as_str())
@@ -282,11 +283,16 @@ async fn move_on(
 }
 
 async fn insert_aside(transaction: &mut SqliteConnection, aside: Aside) -> Result<(), CreateError> {
-    let Aside { operation, expected, events, row } = aside;
+    let Aside { operation, expected, events, row, claim, release } = aside;
     let next = Position(expected.0 + events.len() as u64);
     if !move_on(transaction, operation, expected, next).await? {
         return Err(CreateError::MovedOn { operation });
     }
+    hosts::take_again(transaction, operation, &claim).await.map_err(|error| match error {
+        AppendError::Store(error) => CreateError::Store(error),
+        AppendError::Conflict { .. } | AppendError::NotOwner { .. } => CreateError::MovedOn { operation },
+    })?;
+    hosts::release(transaction, operation, &release).await?;
     insert_events(transaction, operation, expected, &events).await?;
     Ok(update_row(transaction, &row).await?)
 }

@@ -68,8 +68,10 @@ pub(super) async fn a_host_that_is_forgotten_is_nobodys_until_it_is_accepted_aga
     store.host_seen(seen("a", 9)).await.expect("a write");
     assert_eq!(names().await, ["b"], "nothing was said of machines");
 
-    let accepted = HostSeen { machines: Some(Machines::default()), ..seen("a", 9) };
-    store.host_seen(accepted).await.expect("a write");
+    let spoken = |at| HostSeen { machines: Some(Machines::default()), at: Timestamp(at), ..seen("a", 9) };
+    store.host_seen(spoken(7)).await.expect("a write");
+    assert_eq!(names().await, ["b"], "it was seen before it was forgotten, and that was written late");
+    store.host_seen(spoken(8)).await.expect("a write");
     assert_eq!(names().await, ["a", "b"]);
     assert_eq!(store.forgotten_hosts().await.expect("a read"), vec![]);
     assert_eq!(begin(store, 3, "a").await.expect("a creation"), [10], "generations go on");

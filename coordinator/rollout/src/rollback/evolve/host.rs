@@ -7,7 +7,14 @@ use crate::rollback::state::{HealthRecord, HostPhase, HostRecord};
 
 impl HostRecord {
     /// It is in `health` since `since`.
-    pub(super) fn observe(&mut self, at: Timestamp, health: Health, since: Timestamp, evidence: &str, watched: bool) {
+    pub(super) fn observe(
+        &mut self,
+        at: Timestamp,
+        health: Health,
+        since: Timestamp,
+        evidence: &str,
+        watched: bool,
+    ) {
         let last_bad = if health == Health::Bad { Some(at) } else { self.health.last_bad };
         let HealthRecord { after, measured_at, .. } = self.health;
         self.health =
@@ -177,7 +184,12 @@ impl HostRecord {
     }
 
     /// Where `answer` puts the host; none if it says nothing new.
-    pub(in crate::rollback) fn after(&self, at: Timestamp, step: StepKind, answer: &Answer) -> Option<HostPhase> {
+    pub(in crate::rollback) fn after(
+        &self,
+        at: Timestamp,
+        step: StepKind,
+        answer: &Answer,
+    ) -> Option<HostPhase> {
         let target = match (step, &self.phase) {
             (
                 StepKind::Apply,

@@ -62,7 +62,10 @@ fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
     check("a b; wait 360; retry", "a again, b untouched | running");
     check("a b; wait 360; retry; ok a; wait 10", "a passed, b applying | running");
     check("a b; wait 360; retry; back a", "a applying, b untouched | running");
-    check("a b; wait 360; retry; torn a", "a INCONSISTENT, b untouched | paused: wave 1: 1 failed and 0 may: a: disk gone");
+    check(
+        "a b; wait 360; retry; torn a",
+        "a INCONSISTENT, b untouched | paused: wave 1: 1 failed and 0 may: a: disk gone",
+    );
     check(
         "a b; wait 360; retry; wait 60",
         "a lost, b untouched | paused: wave 1: 1 failed and 0 may: a: it is connected, and does not say what became of its last attempt",
@@ -78,7 +81,10 @@ fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
         "a b; ok a; bad a; wait 60; retry; off a; abort; wait 400",
         "a lost, b untouched | ABORTED: aborted by bob",
     );
-    check("a b; retry", "a applying, b untouched | running (cannot retry: no host has failed)");
+    check(
+        "a b; retry",
+        "a applying, b untouched | running (cannot retry: there is no host to try again; hosts at neither state must be named)",
+    );
     check(
         "a b; ok a; bad a; wait 60; retry b",
         "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503 (cannot retry b: it has not failed)",
