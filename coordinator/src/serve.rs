@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api::authz::{Authorize, CurrentRoles, Roles};
 use crate::api::checkpoint::Checkpoints;
@@ -136,14 +136,14 @@ impl Serving {
 
     /// The same at a given moment of a machine's life.
     pub async fn start_at(config: Config, clock: SharedClock, moment: Moment) -> Result<Self, ServeError> {
-        server::raise_file_limit();
+        let limits = limits();
         let machine = clock;
         let credentials = open_credentials(&config, machine.clone())?;
         let listener = bind(config.listen).await?;
         let address =
             listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })?;
         let settings = config.settings();
-        let (limits, roles) = (Limits::default(), CurrentRoles::new(config.roles));
+        let roles = CurrentRoles::new(config.roles);
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
 
         let lock = lock(&config.store.path)?;
@@ -207,6 +207,24 @@ impl Serving {
         self.stop.cancel();
         self.ended().await
     }
+}
+
+/// For how many hosts a coordinator is made.
+const FLEET: usize = 10_000;
+
+/// What this process bears, with as many open files as the system allows it.
+fn limits() -> Limits {
+    let files = server::raise_file_limit();
+    let limits = Limits::default().within(files);
+    if let Some(files) = files.filter(|_| limits.agents() < FLEET) {
+        warn!(
+            files,
+            agents = limits.agents(),
+            "this process may have few open files, so that no more agents than this can connect; for a larger fleet set \
+             LimitNOFILE=65536 in its unit, or ulimit -n 65536 before its start"
+        );
+    }
+    limits
 }
 
 /// Every service that the table of roles names.

@@ -15,11 +15,13 @@
 //! - A suite that cannot run here says so through [`skip`], by name and with the reason; `tests/run` prints the list.
 
 pub mod bed;
+pub mod files;
 pub mod machine_clock;
 pub mod process;
 pub mod relay;
 
 pub mod dice;
+pub mod sim;
 pub mod stories;
 pub mod tools;
 pub mod tree;

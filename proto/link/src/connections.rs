@@ -1,6 +1,7 @@
 //! The connections that are open, so that one can be closed when its peer is no longer trusted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -24,6 +25,20 @@ pub(crate) struct Connections {
 struct Inner {
     next: u64,
     open: HashMap<u64, Open>,
+    /// How many each peer has that connected to us: asked at each handshake, and a whole fleet may come back at once.
+    of_peer: HashMap<Identity, usize>,
+}
+
+impl Inner {
+    fn remove(&mut self, id: u64) {
+        let Some(Open { identity, role: PeerRole::Client, .. }) = self.open.remove(&id) else { return };
+        if let Entry::Occupied(mut count) = self.of_peer.entry(identity) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// An open connection: what its peer showed, and the way to close it.
@@ -49,6 +64,9 @@ impl Connections {
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += 1;
+        if let PeerRole::Client = open.role {
+            *inner.of_peer.entry(open.identity.clone()).or_default() += 1;
+        }
         inner.open.insert(id, open);
         Registered { id, connections: self.clone() }
     }
@@ -60,8 +78,7 @@ impl Connections {
 
     /// How many a peer has that connected to us.
     pub(crate) fn of(&self, identity: &Identity) -> usize {
-        let is_its = |open: &&Open| matches!(open.role, PeerRole::Client) && open.identity == *identity;
-        self.lock().open.values().filter(is_its).count()
+        self.lock().of_peer.get(identity).copied().unwrap_or(0)
     }
 
     /// How many are open now.
@@ -89,7 +106,7 @@ pub(crate) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.connections.lock().open.remove(&self.id);
+        self.connections.lock().remove(self.id);
     }
 }
 
@@ -190,5 +207,30 @@ impl<S: AsyncWrite + Unpin, I: Unpin> AsyncWrite for Guarded<S, I> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_of_a_peer_are_counted_until_they_are_gone() {
+        let connections = Arc::<Connections>::default();
+        let identity = Identity::Agent("web-1".parse().expect("a name"));
+        let open = |role: PeerRole| Open {
+            chain: Vec::new(),
+            identity: identity.clone(),
+            not_after: Timestamp(0),
+            role,
+            close: CancellationToken::new(),
+        };
+        let server = ServerName::try_from("localhost").expect("a name");
+        let held = [PeerRole::Client, PeerRole::Client, PeerRole::Server(server)]
+            .map(|role| connections.add(open(role)));
+        assert_eq!((connections.of(&identity), connections.len()), (2, 3), "those that connected to us");
+        drop(held);
+        assert_eq!((connections.of(&identity), connections.len()), (0, 0));
+        assert!(connections.lock().of_peer.is_empty());
     }
 }

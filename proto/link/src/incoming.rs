@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use crate::chain::Chain;
 use crate::connections::{Guarded, Open, PeerRole};
 use crate::crowd::{Crowd, Place, Quota};
-use crate::identity::{CertificateFacts, IdentityError, Peer};
+use crate::identity::{CertificateFacts, Identity, IdentityError, Peer};
 use crate::reload::LiveCredentials;
 use crate::server::Limits;
 
@@ -163,14 +163,16 @@ enum RefusedConnection {
     Silent,
     #[error("the handshake took too long")]
     Slow,
+    #[error("{0} agents are connected, and this process may have no more open files for others")]
+    Full(usize),
     #[error("{0} has too many connections already")]
-    TooManyOfOne(crate::identity::Identity),
+    TooManyOfOne(Identity),
     #[error("the handshake failed")]
     Handshake(#[source] io::Error),
     #[error("the certificate cannot be used")]
     Identity(#[source] IdentityError),
     #[error("{0} is no longer trusted")]
-    NoLongerTrusted(crate::identity::Identity),
+    NoLongerTrusted(Identity),
 }
 
 async fn handshake(
@@ -189,6 +191,13 @@ async fn handshake(
     let leaf = chain.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
     let facts = CertificateFacts::from_der(leaf).map_err(RefusedConnection::Identity)?;
     let peer = Peer { identity: facts.id.identity, serial: facts.serial, not_after: facts.not_after, addr };
+    let most = match peer.identity {
+        Identity::Agent(_) => limits.agents(),
+        Identity::Operator(_) | Identity::Coordinator(_) => limits.connections,
+    };
+    if credentials.connections.len() >= most {
+        return Err(RefusedConnection::Full(most));
+    }
     if credentials.connections.of(&peer.identity) >= limits.connections_of_one_identity {
         return Err(RefusedConnection::TooManyOfOne(peer.identity));
     }

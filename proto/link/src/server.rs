@@ -30,6 +30,9 @@ pub struct Limits {
     pub unproven: usize,
     /// How many of them from one address.
     pub unproven_of_one_address: usize,
+    /// How many connections may be open whose peers are known. The last of them are not for agents, so that a person gets in
+    /// although more agents come than there is room for.
+    pub connections: usize,
     /// How many connections one identity may have.
     pub connections_of_one_identity: usize,
     /// How often an idle connection is asked for a sign of life.
@@ -54,6 +57,7 @@ impl Default for Limits {
             first_byte: Duration::from_secs(2),
             unproven: 4096,
             unproven_of_one_address: 2048,
+            connections: usize::MAX,
             connections_of_one_identity: 256,
             keepalive: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
@@ -65,18 +69,48 @@ impl Default for Limits {
     }
 }
 
+/// Open files that are not connections: the store, what is read and written in between, and what libraries hold.
+const OTHER_FILES: u64 = 128;
+
 impl Limits {
+    /// These limits in a process that may have so many open files; none means without a bound. Connections leave room for the
+    /// other files: a store that cannot be opened would cost more than a peer that comes again later.
+    #[must_use]
+    pub fn within(mut self, files: Option<u64>) -> Self {
+        let Some(files) = files else { return self };
+        let count = |files: u64| usize::try_from(files).unwrap_or(usize::MAX);
+        self.unproven = self.unproven.min(count(files / 8).max(1));
+        self.unproven_of_one_address = self.unproven_of_one_address.min(self.unproven);
+        let left = files.saturating_sub(OTHER_FILES + self.unproven as u64);
+        self.connections = self.connections.min(count(left).max(1));
+        self
+    }
+
+    /// How many agents may be connected.
+    pub fn agents(&self) -> usize {
+        self.connections - (self.connections / 16).min(64)
+    }
+
     /// The largest message in bytes, as generated services want it.
     pub fn message_bytes(&self) -> usize {
         usize::try_from(self.message.0).unwrap_or(usize::MAX)
     }
 }
 
-/// Lets this process have as many open files as the system allows it, and says how many that is: what was set for people's
-/// shells is too few for a server.
+/// Lets this process have as many open files as the system allows it, and says how many that is, if there is a bound: what was
+/// set for people's shells is too few for a server.
 pub fn raise_file_limit() -> Option<u64> {
+    raise_file_limit_to(0)
+}
+
+/// The same; where the system allows fewer than `needed`, it is asked for that many, which root may have.
+pub fn raise_file_limit_to(needed: u64) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map(|maximum| maximum.max(needed));
+    if wanted != maximum && setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: wanted }).is_ok() {
+        return wanted;
+    }
     if current == maximum {
         return current;
     }
@@ -182,4 +216,23 @@ where
     // Cut connections end at once; the second bound is for a fault in the library.
     let _: Result<_, _> = tokio::time::timeout(Duration::from_secs(1), serving).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn within(files: u64) -> (usize, usize, usize) {
+        let limits = Limits::default().within(Some(files));
+        assert!(limits.unproven_of_one_address <= limits.unproven);
+        (limits.unproven, limits.connections, limits.agents())
+    }
+
+    #[test]
+    fn connections_leave_room_for_other_files_and_agents_leave_room_for_people() {
+        assert_eq!(within(1024), (128, 768, 720));
+        assert_eq!(within(65_536), (4096, 61_312, 61_248));
+        assert_eq!(within(0), (1, 1, 1));
+        assert_eq!(Limits::default().within(None).connections, usize::MAX);
+    }
 }
