@@ -16,6 +16,7 @@
 
 pub mod bed;
 pub mod files;
+pub mod lines;
 pub mod machine_clock;
 pub mod process;
 pub mod relay;

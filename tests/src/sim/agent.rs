@@ -1,6 +1,6 @@
 //! One simulated agent: connects, converses, and connects again, with the manners of a real one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ pub(super) struct Link {
     pub(super) target: Target,
     /// How many dial at once: the handshakes of all hosts run on this one machine, and share it with the coordinator.
     pub(super) dialling: Semaphore,
+    /// Sessions that were begun, and commands that came, repetitions included.
+    pub(super) sessions: AtomicU64,
+    pub(super) commands: AtomicU64,
     pub(super) stop: CancellationToken,
 }
 
@@ -156,6 +159,7 @@ impl Agent {
                 self.host().begin_session(&welcome, Instant::now());
                 self.is_cut.store(false, Ordering::SeqCst);
                 self.is_connected.store(true, Ordering::SeqCst);
+                self.link.sessions.fetch_add(1, Ordering::SeqCst);
                 *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.converse(&connection, up, down).await
             }
@@ -209,6 +213,9 @@ impl Agent {
                 () = self.news.notified() => {}
                 message = down.message() => match message {
                     Ok(Some(message)) => {
+                        if let Some(Down::Command(_)) = message.message {
+                            self.link.commands.fetch_add(1, Ordering::SeqCst);
+                        }
                         let answer = message.message.and_then(|message| self.host().take(message, Instant::now()));
                         say.extend(answer);
                     }

@@ -74,6 +74,7 @@ pub struct SimFleet {
     /// Those that a name belongs to first, in the order of their numbers; then the clones.
     agents: Vec<Arc<Agent>>,
     hosts: usize,
+    link: Arc<Link>,
     /// What hosts are that were deployed to last.
     content: AtomicU64,
     _stop: DropGuard,
@@ -86,6 +87,10 @@ pub struct Status {
     pub agents: usize,
     /// How many have a session.
     pub connected: usize,
+    /// How many sessions were begun since the start.
+    pub sessions: u64,
+    /// How many commands came since the start, repetitions included.
+    pub commands: u64,
     /// How many hold still for a checkpoint.
     pub quiet: usize,
     /// How many stand at neither state.
@@ -115,6 +120,8 @@ impl SimFleet {
         let link = Arc::new(Link {
             target: settings.target.clone(),
             dialling: Semaphore::new(settings.dialling.max(1)),
+            sessions: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
             stop: stop.clone(),
         });
         let now = Instant::now();
@@ -126,7 +133,7 @@ impl SimFleet {
             tokio::spawn(agent.clone().run(dice));
             agents.push(agent);
         }
-        Ok(Self { agents, hosts: count, content: AtomicU64::new(1), _stop: stop.drop_guard() })
+        Ok(Self { agents, hosts: count, link, content: AtomicU64::new(1), _stop: stop.drop_guard() })
     }
 
     /// How many hosts there are, without clones.
@@ -174,6 +181,8 @@ impl SimFleet {
         let mut status = Status {
             agents: self.agents.len(),
             connected: 0,
+            sessions: self.link.sessions.load(Ordering::SeqCst),
+            commands: self.link.commands.load(Ordering::SeqCst),
             quiet: 0,
             inconsistent: 0,
             contents: BTreeMap::new(),

@@ -1,27 +1,11 @@
 //! Steers the fleet by lines on standard input; each is answered by one line of JSON on standard output.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, Write as _};
 
 use anyhow::Result;
 use rfs_tests::sim::{Rule, SimFleet};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-
-/// How many commands may wait.
-const WAITING: usize = 16;
-
-/// Reads lines, on a thread of its own: what it gives is run there.
-pub(super) fn lines(input: impl Read + Send) -> (impl FnOnce() + Send, mpsc::Receiver<String>) {
-    let (sender, commands) = mpsc::channel(WAITING);
-    let read = move || {
-        for line in BufReader::new(input).lines().map_while(io::Result::ok) {
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    };
-    (read, commands)
-}
 
 /// Obeys until it is told to quit. Without anybody to tell it, the fleet stays.
 pub(super) async fn obey(fleet: &SimFleet, mut commands: mpsc::Receiver<String>) -> Result<()> {
@@ -60,6 +44,8 @@ fn status(fleet: &SimFleet) -> Value {
     json!({
         "agents": status.agents,
         "connected": status.connected,
+        "sessions": status.sessions,
+        "commands": status.commands,
         "quiet": status.quiet,
         "inconsistent": status.inconsistent,
         "contents": contents,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use rfs_link::Target;
-use rfs_tests::files;
 use rfs_tests::sim::{Latencies, Rule, Settings, SimFleet, duration};
+use rfs_tests::{files, lines};
 
 /// Hold the streams of many simulated agents to a real coordinator.
 ///
@@ -112,8 +112,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let fleet = SimFleet::start(settings).await?;
-        let (lines, commands) = control::lines(io::stdin());
-        std::thread::spawn(lines);
+        let commands = lines::read(io::stdin());
         tokio::select! {
             ended = control::obey(&fleet, commands) => ended,
             interrupted = tokio::signal::ctrl_c() => interrupted.context("signals cannot be heard"),
