@@ -37,13 +37,9 @@ impl Hosts {
 
     /// Adds what the store alone knows: owner and generation.
     async fn complete(&self, cards: Vec<HostCard>) -> Result<Vec<Host>, Failure> {
-        let rows = self.store.hosts().await.map_err(|error| store_failure(&error))?;
-        let mut rows: BTreeMap<HostId, HostRow> =
-            rows.into_iter().map(|row| (row.host.clone(), row)).collect();
-        if cards.iter().any(|card| card.wire.forget_time.is_some()) {
-            let forgotten = self.store.forgotten_hosts().await.map_err(|error| store_failure(&error))?;
-            rows.extend(forgotten.into_iter().map(|row| (row.host.clone(), row)));
-        }
+        let names: Vec<HostId> = cards.iter().map(|card| card.host.clone()).collect();
+        let rows = self.store.hosts_of(&names).await.map_err(|error| store_failure(&error))?;
+        let rows: BTreeMap<HostId, HostRow> = rows.into_iter().map(|row| (row.host.clone(), row)).collect();
         let mut names = HashMap::new();
         let mut hosts = Vec::with_capacity(cards.len());
         for card in cards {
@@ -105,13 +101,10 @@ impl HostService for Hosts {
         let selector = convert::selector("selector", request.selector).map_err(invalid)?;
         let list = List::new("hosts", (&selector, request.show_forgotten));
         let after = list.after(&request.page_token)?;
-        let mut cards = match request.show_forgotten {
-            true => self.hub.hosts_and_forgotten(&selector),
-            false => self.hub.hosts(&selector),
-        };
-        if let Some(after) = after {
-            cards.retain(|card| card.host.as_str() > after.as_str());
-        }
+        let after: Option<HostId> =
+            after.map(|name| convert::parse("page_token", &name)).transpose().map_err(invalid)?;
+        // One more than asked for tells whether there is a next page.
+        let mut cards = self.hub.some_hosts(&selector, request.show_forgotten, after.as_ref(), size + 1);
         let more = cards.len() > size;
         cards.truncate(size);
         let last = cards.last().filter(|_| more).map(|card| list.token(card.host.as_str()));

@@ -26,7 +26,7 @@ use super::session::{Introduction, Queue, Session, downward, listen};
 use super::{HEALTH_INTERVAL, Hub, fleet};
 use crate::api::{fingerprint, store_failure};
 use crate::driver::fleet::FleetEvent;
-use crate::store::{Position, StoreError};
+use crate::store::StoreError;
 
 /// The version of the agent link that this coordinator speaks.
 pub(super) const PROTOCOL: u32 = 1;
@@ -199,12 +199,7 @@ impl Door {
         }
         let at_work = hello.in_flight.as_ref().and_then(|key| parse("in_flight", &key.operation_id).ok());
         let Some(operation) = at_work else { return Ok(None) };
-        let is_known = match store.events(operation, Position(0), 1).await {
-            Ok(events) => !events.is_empty(),
-            // It is there, and a person must see to it; that is not this host's matter.
-            Err(StoreError::Damaged { .. }) => true,
-            Err(error) => return Err(failed(&error)),
-        };
+        let is_known = store.knows(operation).await.map_err(|error| failed(&error))?;
         Ok((!is_known).then(|| {
             format!(
                 "{host} is at work on operation {operation}, which the coordinator's store does not know: \

@@ -32,9 +32,16 @@ impl Hub {
         self.shared.roster.cards(false, |host, labels| selector.matches(host, labels))
     }
 
-    /// The same with those that are forgotten.
-    pub fn hosts_and_forgotten(&self, selector: &Selector) -> Vec<HostCard> {
-        self.shared.roster.cards(true, |host, labels| selector.matches(host, labels))
+    /// At most `most` of them, the first ones after `after`; on demand with those that are forgotten.
+    pub fn some_hosts(
+        &self,
+        selector: &Selector,
+        with_forgotten: bool,
+        after: Option<&HostId>,
+        most: usize,
+    ) -> Vec<HostCard> {
+        let wanted = |host: &HostId, labels: &_| selector.matches(host, labels);
+        self.shared.roster.cards_after(with_forgotten, after, most, wanted)
     }
 
     /// One host, if it was ever seen; also one that is forgotten.

@@ -4,6 +4,7 @@ mod card;
 mod reading;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -263,6 +264,10 @@ impl Roster {
 
     /// Notes whether a host stands between its old and its new state. True if that is another than before.
     pub(super) fn set_inconsistent(&self, host: &HostId, inconsistent: bool) -> bool {
+        // Asked with each report of health, and mostly nothing changes: then a look is enough.
+        if self.read().get(host).is_none_or(|entry| entry.facts.inconsistent == inconsistent) {
+            return false;
+        }
         let mut hosts = self.write();
         let Some(entry) = hosts.get_mut(host).filter(|entry| entry.facts.inconsistent != inconsistent) else {
             return false;
@@ -365,6 +370,23 @@ impl Roster {
         let shown = |entry: &Entry| forgotten || entry.machines.forgotten_at.is_none();
         let wanted = hosts.iter().filter(|(host, entry)| shown(entry) && wanted(host, &entry.facts.labels));
         wanted.map(|(host, entry)| entry.card(host)).collect()
+    }
+
+    /// At most `most` of the hosts that `wanted` takes, by name, the first ones after `after`.
+    pub(super) fn cards_after(
+        &self,
+        forgotten: bool,
+        after: Option<&HostId>,
+        most: usize,
+        wanted: impl Fn(&HostId, &Labels) -> bool,
+    ) -> Vec<HostCard> {
+        let hosts = self.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = hosts
+            .range::<HostId, _>((from, Bound::Unbounded))
+            .filter(|(_, entry)| forgotten || entry.machines.forgotten_at.is_none())
+            .filter(|(host, entry)| wanted(host, &entry.facts.labels));
+        wanted.take(most).map(|(host, entry)| entry.card(host)).collect()
     }
 
     /// Told of each change.

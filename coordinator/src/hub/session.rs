@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use super::holdings::Holdings;
+use super::holdings::Holds;
 use super::machines::Claim;
 use super::offset::Offset;
 use super::questions::Questions;
@@ -71,7 +71,7 @@ pub(super) struct Session {
     /// Nothing is read from the agent before something else is done: what it says is not heard, and that is not its fault.
     held_up: AtomicBool,
     /// The snapshots that the host said last that it holds.
-    pub(super) holdings: Mutex<Option<Arc<Holdings>>>,
+    pub(super) holdings: Mutex<Holds>,
     offset: Mutex<Offset>,
     /// How often the agent said more than a field takes.
     overstepped: AtomicU32,
@@ -234,15 +234,17 @@ pub(super) fn downward(
     session: Arc<Session>,
     queue: Queue,
 ) -> impl Stream<Item = Result<CoordinatorMessage, Status>> + Send {
-    unfold(Some((session, queue)), async |held| {
-        let (session, mut queue) = held?;
+    // Waited for once, not anew for each message: thousands of sessions send some all the time.
+    let closed = Box::pin(session.closed.clone().cancelled_owned());
+    unfold(Some((session, queue, closed)), async |held| {
+        let (session, mut queue, mut closed) = held?;
         tokio::select! {
             biased;
-            () = session.closed.cancelled() => {
+            () = closed.as_mut() => {
                 let why = session.end.get().map(Failure::to_status);
                 why.map(|status| (Err(status), None))
             }
-            message = queue.recv() => message.map(|message| (Ok(*message), Some((session, queue)))),
+            message = queue.recv() => message.map(|message| (Ok(*message), Some((session, queue, closed)))),
         }
     })
 }
@@ -250,14 +252,17 @@ pub(super) fn downward(
 /// Reads what the agent says until it ends, or is ended.
 pub(super) async fn listen(hub: Hub, session: Arc<Session>, mut agent: Streaming<AgentMessage>) {
     let mut unstored = FuturesUnordered::new();
+    // Waited for once, not anew for each message: what all sessions wait for together has one lock.
+    let (closed, stopped) = (session.closed.cancelled(), hub.shared.stop.cancelled());
+    tokio::pin!(closed, stopped);
     let why = loop {
         session.hold_up(unstored.len() >= UNSTORED, hub.shared.clock.now());
         tokio::select! {
             biased;
-            () = session.closed.cancelled() => {
+            () = closed.as_mut() => {
                 break session.end.get().map_or_else(|| "closed".to_owned(), ToString::to_string);
             }
-            () = hub.shared.stop.cancelled() => {
+            () = stopped.as_mut() => {
                 let failure = Failure::new(Reason::Unreachable, "the coordinator is stopping");
                 session.close(failure.next("connect again"));
             }

@@ -57,6 +57,9 @@ pub trait Store: Send + Sync + 'static {
     /// The operations that have something left to do, in the order in which they were begun.
     async fn open_operations(&self) -> Result<Vec<OperationId>, StoreError>;
 
+    /// Whether there is an operation of that id, deleted or not. Reads nothing of its history, however long that is.
+    async fn knows(&self, operation: OperationId) -> Result<bool, StoreError>;
+
     /// One operation's row.
     async fn operation(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError>;
 
@@ -119,6 +122,9 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets a host that no operation owns: no operation can take it, and what it held of checkpoints is missed no more. It
     /// is one of the fleet again once it is seen with machines that are not forgotten.
     async fn forget_host(&self, host: &HostId, at: Timestamp) -> Result<(), ForgetError>;
+
+    /// Those of these hosts that were ever seen, be they forgotten or not.
+    async fn hosts_of(&self, hosts: &[HostId]) -> Result<Vec<HostRow>, StoreError>;
 
     /// One host, be it forgotten or not.
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError>;
@@ -344,6 +350,15 @@ pub struct HeldChanges {
     pub dropped: BTreeSet<CheckpointId>,
     /// Checkpoints whose snapshot it holds again.
     pub back: BTreeSet<CheckpointId>,
+    /// Whether it lacks the snapshot of any complete checkpoint now.
+    pub lacks: bool,
+}
+
+impl HeldChanges {
+    /// Whether all is as it was.
+    pub fn is_none(&self) -> bool {
+        self.dropped.is_empty() && self.back.is_empty()
+    }
 }
 
 /// A host as it is stored.

@@ -93,10 +93,26 @@ async fn connect(path: &Path) -> Result<SqliteStore, Box<dyn Error + Send + Sync
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY);
-    let writer = pool(1).connect_with(options.clone()).await?;
+    let writer = open_writer(&options).await?;
     file::upgrade(&mut *writer.acquire().await?).await?;
     let readers = pool(READERS).connect_with(options.read_only(true)).await?;
     Ok(SqliteStore { writer, readers })
+}
+
+/// Of several that make a new file at once, one sets its mode, and the others are told that it is locked without a wait.
+async fn open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    const LOCKED: &str = "5";
+    let begun = Instant::now();
+    loop {
+        match pool(1).connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(LOCKED) && begun.elapsed() < BUSY =>
+            {
+                tokio::time::sleep(AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
@@ -158,6 +174,10 @@ impl Store for SqliteStore {
 
     async fn open_operations(&self) -> Result<Vec<OperationId>, StoreError> {
         self.open_ids().await
+    }
+
+    async fn knows(&self, operation: OperationId) -> Result<bool, StoreError> {
+        self.is_known(operation).await
     }
 
     async fn operation(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError> {
@@ -225,6 +245,10 @@ impl Store for SqliteStore {
 
     async fn forget_host(&self, host: &HostId, at: Timestamp) -> Result<(), ForgetError> {
         self.forget(host, at).await
+    }
+
+    async fn hosts_of(&self, hosts: &[HostId]) -> Result<Vec<HostRow>, StoreError> {
+        self.some_hosts(hosts).await
     }
 
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {

@@ -1,6 +1,7 @@
 //! What every store must do. An implementation's tests call [`keeps_its_contract`] with a way to open a fresh store; each
 //! case gets its own.
 
+mod fleet;
 mod hosts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +127,9 @@ where
     hosts::a_host_that_is_seen_is_told_its_owner(&open().await).await;
     there_is_one_anchor_of_time(&open().await).await;
     hosts::a_host_that_claims_what_cannot_be_harms_itself_alone(&open().await).await;
+    fleet::many_hosts_are_taken_and_let_go_at_once_or_not_at_all(&open().await).await;
+    fleet::what_is_said_of_many_hosts_together_is_as_if_each_had_been_alone(&open().await).await;
+    fleet::hosts_are_read_by_name_and_an_operation_is_known_without_its_history(&open().await).await;
 }
 
 async fn a_history_is_read_as_it_was_appended(store: &dyn Store) {
@@ -523,8 +527,12 @@ async fn a_checkpoint_that_lost_a_snapshot_is_no_target_until_it_is_back(store: 
     assert_eq!(newest().await, Some(id(2)));
 
     let changes = says(holds("a", 20, &[1])).await;
-    assert_eq!(changes, HeldChanges { dropped: [id(2)].into(), back: BTreeSet::new() });
-    assert_eq!(says(holds("a", 30, &[1])).await, unchanged, "told once");
+    assert_eq!(changes, HeldChanges { dropped: [id(2)].into(), lacks: true, ..unchanged.clone() });
+    assert_eq!(
+        says(holds("a", 30, &[1])).await,
+        HeldChanges { lacks: true, ..unchanged.clone() },
+        "told once"
+    );
     assert_eq!(newest().await, Some(id(1)));
     let needed = store.needed_checkpoints().await.expect("a read");
     assert_eq!(needed, [id(1), id(2)].into(), "the other host still has its part of the newest one");
@@ -538,7 +546,7 @@ async fn a_checkpoint_that_lost_a_snapshot_is_no_target_until_it_is_back(store: 
     says(holds("b", 40, &[])).await;
     assert_eq!((newest().await, dropped(2).await.len()), (None, 2));
     let changes = says(holds("a", 50, &[1, 2])).await;
-    assert_eq!(changes, HeldChanges { dropped: BTreeSet::new(), back: [id(2)].into() });
+    assert_eq!(changes, HeldChanges { back: [id(2)].into(), ..unchanged.clone() });
     assert_eq!(newest().await, None);
     assert_eq!(says(holds("b", 60, &[1])).await.back, [id(1), id(2)].into());
     assert_eq!((newest().await, dropped(2).await), (Some(id(2)), BTreeMap::new()));

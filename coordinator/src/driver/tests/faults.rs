@@ -148,6 +148,10 @@ impl Store for Faulty {
         self.inner.open_operations().await
     }
 
+    async fn knows(&self, operation: OperationId) -> Result<bool, StoreError> {
+        self.inner.knows(operation).await
+    }
+
     async fn operation(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError> {
         self.inner.operation(operation).await
     }
@@ -209,6 +213,10 @@ impl Store for Faulty {
 
     async fn forget_host(&self, host: &HostId, at: Timestamp) -> Result<(), ForgetError> {
         self.inner.forget_host(host, at).await
+    }
+
+    async fn hosts_of(&self, hosts: &[HostId]) -> Result<Vec<HostRow>, StoreError> {
+        self.inner.hosts_of(hosts).await
     }
 
     async fn host(&self, host: &HostId) -> Result<Option<HostRow>, StoreError> {

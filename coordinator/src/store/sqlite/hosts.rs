@@ -1,6 +1,6 @@
 //! Hosts that have been seen, and who owns them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::GENERATIONS;
@@ -27,8 +27,8 @@ impl SqliteStore {
         let mut writer = self.writer.acquire().await?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut owners = Vec::with_capacity(seen.len());
-        for seen in seen {
-            owners.push(record(&mut transaction, seen).await?);
+        for seen in apart(seen) {
+            record(&mut transaction, &seen, &mut owners).await?;
         }
         transaction.commit().await?;
         Ok(owners)
@@ -123,6 +123,18 @@ impl SqliteStore {
         Ok(())
     }
 
+    pub(super) async fn some_hosts(&self, names: &[HostId]) -> Result<Vec<HostRow>, StoreError> {
+        let mut found = Vec::with_capacity(names.len());
+        for names in names.chunks(BATCH) {
+            let mut sql = QueryBuilder::<Sqlite>::new(HOSTS);
+            sql.push(" WHERE host.name IN ");
+            push_names(&mut sql, names);
+            let rows = sql.build().fetch_all(&self.readers).await?;
+            found.extend(rows.iter().map(host).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(found)
+    }
+
     pub(super) async fn one_host(&self, name: &HostId) -> Result<Option<HostRow>, StoreError> {
         let query = sqlx::AssertSqlSafe(format!("{HOSTS} WHERE host.name = $1"));
         let row = sqlx::query(query).bind(name.as_str()).fetch_optional(&self.readers).await?;
@@ -130,43 +142,80 @@ impl SqliteStore {
     }
 }
 
-/// Records a host, and gives its owner.
+/// Hosts in order, as many together as one statement takes: none twice, and of all or of none are the machines told.
+fn apart(seen: Vec<HostSeen>) -> Vec<Vec<HostSeen>> {
+    let mut parts: Vec<Vec<HostSeen>> = Vec::new();
+    let mut named = HashSet::new();
+    for seen in seen {
+        let fits = |part: &Vec<HostSeen>| {
+            let told = |seen: &HostSeen| seen.machines.is_some();
+            part.len() < BATCH && part.first().map(told) == Some(told(&seen))
+        };
+        let is_new = named.insert(seen.host.clone());
+        match parts.last_mut().filter(|part| is_new && fits(part)) {
+            Some(part) => part.push(seen),
+            None => {
+                named = HashSet::from([seen.host.clone()]);
+                parts.push(vec![seen]);
+            }
+        }
+    }
+    parts
+}
+
+/// Records hosts of which none is named twice, and gives the owner of each, in order.
 async fn record(
     transaction: &mut SqliteConnection,
-    seen: HostSeen,
-) -> Result<Option<OperationId>, StoreError> {
-    let labels = json("labels", &seen.labels)?;
-    let forgotten_at = seen.machines.as_ref().and_then(|machines| machines.forgotten_at);
-    let machines = seen.machines.map(|machines| json("machines", &machines)).transpose()?;
-    // What was seen before a host was forgotten, and is written after it, makes nobody of the fleet again.
-    sqlx::query(
-        "INSERT INTO host (name, last_seen, labels, inconsistent, details, machines, forgotten_at) \
-         VALUES ($1, $2, $3, $4, $5, COALESCE($6, '{}'), $7) \
-         ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
-         inconsistent = excluded.inconsistent, details = excluded.details, \
-         machines = COALESCE($6, host.machines), \
-         forgotten_at = CASE WHEN $6 IS NULL OR host.forgotten_at >= $2 THEN host.forgotten_at ELSE $7 END",
-    )
-    .bind(seen.host.as_str())
-    .bind(seen.at.0)
-    .bind(labels)
-    .bind(i64::from(seen.inconsistent))
-    .bind(seen.details)
-    .bind(machines)
-    .bind(forgotten_at.map(|at| at.0))
-    .execute(&mut *transaction)
-    .await?;
-    let row = sqlx::query(
-        "INSERT INTO ownership (host, generation) VALUES ($1, $2) ON CONFLICT (host) DO UPDATE SET \
+    seen: &[HostSeen],
+    owners: &mut Vec<Option<OperationId>>,
+) -> Result<(), StoreError> {
+    let mut rows = Vec::with_capacity(seen.len());
+    for seen in seen {
+        let machines = seen.machines.as_ref().map(|machines| json("machines", machines)).transpose()?;
+        let forgotten_at = seen.machines.as_ref().and_then(|machines| machines.forgotten_at);
+        rows.push((seen, json("labels", &seen.labels)?, machines, forgotten_at));
+    }
+    let told = rows.iter().any(|(_, _, machines, _)| machines.is_some());
+    let mut sql = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO host (name, last_seen, labels, inconsistent, details, machines, forgotten_at) ",
+    );
+    sql.push_values(rows, |mut row, (seen, labels, machines, forgotten_at)| {
+        row.push_bind(seen.host.as_str()).push_bind(seen.at.0).push_bind(labels);
+        row.push_bind(i64::from(seen.inconsistent)).push_bind(&seen.details);
+        row.push_bind(machines.unwrap_or_else(|| "{}".to_owned()));
+        row.push_bind(forgotten_at.map(|at| at.0));
+    });
+    sql.push(
+        " ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, labels = excluded.labels, \
+         inconsistent = excluded.inconsistent, details = excluded.details",
+    );
+    if told {
+        // What was seen before a host was forgotten, and is written after it, makes nobody of the fleet again.
+        sql.push(
+            ", machines = excluded.machines, forgotten_at = CASE WHEN host.forgotten_at >= excluded.last_seen \
+             THEN host.forgotten_at ELSE excluded.forgotten_at END",
+        );
+    }
+    sql.build().execute(&mut *transaction).await?;
+
+    let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO ownership (host, generation) ");
+    sql.push_values(seen, |mut row, seen| {
+        // One host that claims what cannot be must not keep the others out: nobody can take it, and that is all.
+        let generation = i64::try_from(seen.generation.0).unwrap_or(i64::MAX);
+        row.push_bind(seen.host.as_str()).push_bind(generation);
+    });
+    sql.push(
+        " ON CONFLICT (host) DO UPDATE SET \
          generation = CASE WHEN excluded.generation > ownership.generation THEN excluded.generation \
-         ELSE ownership.generation END RETURNING owner",
-    )
-    .bind(seen.host.as_str())
-    // One host that claims what cannot be must not keep the others out: nobody can take it, and that is all.
-    .bind(i64::try_from(seen.generation.0).unwrap_or(i64::MAX))
-    .fetch_one(transaction)
-    .await?;
-    optional(&row, "owner")
+         ELSE ownership.generation END RETURNING host, owner",
+    );
+    let rows = sql.build().fetch_all(transaction).await?;
+    let mut found: BTreeMap<HostId, Option<OperationId>> = BTreeMap::new();
+    for row in &rows {
+        found.insert(parsed(row, "host")?, optional(row, "owner")?);
+    }
+    owners.extend(seen.iter().map(|seen| found.get(&seen.host).copied().flatten()));
+    Ok(())
 }
 
 fn json(what: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
@@ -200,25 +249,30 @@ pub(super) async fn take(
     generations: u64,
     changes: bool,
 ) -> Result<BTreeMap<HostId, Generation>, CreateError> {
+    let (owner, names) = (operation.to_string(), hosts.iter().collect::<Vec<_>>());
+    let (reserved, changer) = (column(generations)?, changes.then(|| operation.to_string()));
     let mut firsts = BTreeMap::new();
-    for name in hosts {
-        let taken = sqlx::query(
-            "INSERT INTO ownership (host, generation, owner, last_changer) VALUES ($1, $2, $3, $5) \
-             ON CONFLICT (host) DO UPDATE SET generation = ownership.generation + excluded.generation, \
-             owner = excluded.owner, last_changer = COALESCE(excluded.last_changer, ownership.last_changer) \
-             WHERE ownership.owner IS NULL AND ownership.generation <= $4 AND NOT EXISTS (SELECT 1 FROM host \
-             WHERE host.name = ownership.host AND host.forgotten_at IS NOT NULL) RETURNING generation",
-        )
-        .bind(name.as_str())
-        .bind(column(generations)?)
-        .bind(operation.to_string())
-        .bind(i64::MAX - column(generations)?)
-        .bind(changes.then(|| operation.to_string()))
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(StoreError::from)?;
-        let Some(row) = taken else { return Err(not_free(transaction, name).await?) };
-        firsts.insert(name.clone(), first(&row, generations)?);
+    for names in names.chunks(BATCH) {
+        let mut sql =
+            QueryBuilder::<Sqlite>::new("INSERT INTO ownership (host, generation, owner, last_changer) ");
+        sql.push_values(names, |mut row, name| {
+            row.push_bind(name.as_str()).push_bind(reserved).push_bind(&owner).push_bind(&changer);
+        });
+        sql.push(
+            " ON CONFLICT (host) DO UPDATE SET generation = ownership.generation + excluded.generation, \
+             owner = excluded.owner, \
+             last_changer = COALESCE(excluded.last_changer, ownership.last_changer) \
+             WHERE ownership.owner IS NULL AND NOT EXISTS (SELECT 1 FROM host \
+             WHERE host.name = ownership.host AND host.forgotten_at IS NOT NULL) AND ownership.generation <= ",
+        );
+        sql.push_bind(i64::MAX - reserved).push(" RETURNING host, generation");
+        let rows = sql.build().fetch_all(&mut *transaction).await.map_err(StoreError::from)?;
+        for row in &rows {
+            firsts.insert(parsed(row, "host")?, first(row, generations)?);
+        }
+        if let Some(name) = names.iter().find(|name| !firsts.contains_key(**name)) {
+            return Err(not_free(transaction, name).await?);
+        }
     }
     Ok(firsts)
 }
@@ -328,12 +382,21 @@ pub(super) async fn release(
     operation: OperationId,
     hosts: &BTreeSet<HostId>,
 ) -> Result<(), StoreError> {
-    for host in hosts {
-        sqlx::query("UPDATE ownership SET owner = NULL WHERE host = $1 AND owner = $2")
-            .bind(host.as_str())
-            .bind(operation.to_string())
-            .execute(&mut *transaction)
-            .await?;
+    let names: Vec<_> = hosts.iter().collect();
+    for names in names.chunks(BATCH) {
+        let mut sql = QueryBuilder::<Sqlite>::new("UPDATE ownership SET owner = NULL WHERE owner = ");
+        sql.push_bind(operation.to_string()).push(" AND host IN ");
+        push_names(&mut sql, names.iter().copied());
+        sql.build().execute(&mut *transaction).await?;
     }
     Ok(())
+}
+
+fn push_names<'h>(sql: &mut QueryBuilder<Sqlite>, names: impl IntoIterator<Item = &'h HostId>) {
+    sql.push("(");
+    let mut list = sql.separated(", ");
+    for name in names {
+        list.push_bind(name.as_str().to_owned());
+    }
+    sql.push(")");
 }

@@ -118,6 +118,14 @@ impl SqliteStore {
         rows.iter().map(|row| parsed(row, "id")).collect()
     }
 
+    pub(super) async fn is_known(&self, operation: OperationId) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM operation WHERE id = $1")
+            .bind(operation.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(found.is_some())
+    }
+
     pub(super) async fn row_of(&self, operation: OperationId) -> Result<Option<OperationRow>, StoreError> {
         let query = sqlx::AssertSqlSafe(format!("{ROWS} WHERE id = $1 AND deleted_at IS NULL"));
         let row = sqlx::query(query).bind(operation.to_string()).fetch_optional(&self.readers).await?;

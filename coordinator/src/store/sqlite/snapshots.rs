@@ -14,8 +14,9 @@ impl SqliteStore {
     pub(super) async fn compare_held(&self, held: HeldSnapshots) -> Result<HeldChanges, StoreError> {
         // Mostly nothing has changed; then a read is enough, and nobody waits for the one connection that writes.
         let mut reader = self.readers.acquire().await?;
-        if differences(&mut reader, &held).await? == HeldChanges::default() {
-            return Ok(HeldChanges::default());
+        let changes = differences(&mut reader, &held).await?;
+        if changes.is_none() {
+            return Ok(changes);
         }
         drop(reader);
         let mut writer = self.writer.acquire().await?;
@@ -61,8 +62,12 @@ async fn differences(
         let was_dropped = row.try_get::<Option<i64>, _>("dropped_at")?.is_some();
         match (held.snapshots.contains(&snapshot), was_dropped) {
             (true, true) => drop(changes.back.insert(parsed(row, "checkpoint")?)),
-            (false, false) if held.whole => drop(changes.dropped.insert(parsed(row, "checkpoint")?)),
-            (true, false) | (false, true | false) => {}
+            (false, false) if held.whole => {
+                changes.dropped.insert(parsed(row, "checkpoint")?);
+                changes.lacks = true;
+            }
+            (false, true) => changes.lacks = true,
+            (true, false) | (false, false) => {}
         }
     }
     Ok(changes)

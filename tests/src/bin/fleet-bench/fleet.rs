@@ -17,6 +17,8 @@ const IMMEDIATE: How =
     How { strategy: Strategy::Immediate, percent: 0, watches: false, unreachable: UnreachableAction::Fail };
 const WAVES: How =
     How { strategy: Strategy::Gradual, percent: 5, watches: true, unreachable: UnreachableAction::Fail };
+const QUICK_WAVES: How =
+    How { strategy: Strategy::Gradual, percent: 5, watches: false, unreachable: UnreachableAction::Fail };
 const LEAVING_OUT: How =
     How { strategy: Strategy::Immediate, percent: 0, watches: true, unreachable: UnreachableAction::Skip };
 /// How many watch at once.
@@ -182,8 +184,10 @@ async fn killed(
 ) -> Result<Operator> {
     let mut operator = world.operator().await?;
     sim.ask("deploy")?;
+    // Each wave takes a while, so that there is a middle, and none waits for health: what is seen is the coordinator alone.
+    sim.ask("rule all:slow=200")?;
     let before = sim.number("commands")?;
-    let name = operator.roll_back(checkpoint, &WAVES).await?;
+    let name = operator.roll_back(checkpoint, &QUICK_WAVES).await?;
     while sim.number("commands")? < before + count as u64 / 3 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -210,6 +214,7 @@ async fn killed(
     operator.outcome(&name, Outcome::Succeeded).await?;
     sim.all_at(1)?;
     sizes(world, &name)?;
+    sim.ask("rule all:good")?;
     sim.until_connected(count, 0)?;
     Ok(operator)
 }
@@ -284,7 +289,7 @@ impl Sim {
     fn start(world: &World, count: usize) -> Result<Self> {
         let mut command = Command::new(program("fleet-sim"));
         command.args(["--server", &world.server(), "--agents", &count.to_string(), "--label", "zone=4"]);
-        command.args(["--label", "rack=2000"]).arg("--ca-dir").arg(world.path());
+        command.args(["--label", "rack=2000", "--latency", "apply=1ms"]).arg("--ca-dir").arg(world.path());
         Ok(Self(Child::start(&mut command)?))
     }
 
