@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use prost::Message as _;
 use rfs_link::Failure;
 use rfs_model::{HostId, Reason, RequestId, RollbackId};
 use rfs_proto::convert::{self, FieldError, required};
@@ -22,6 +23,8 @@ use crate::store::{ListQuery, OperationKind, Position};
 
 const PAGE: Size = Size { default: 50, most: 1000 };
 const EVENTS: Size = Size { default: 500, most: 5000 };
+/// How large a page of events may be: clients take no message of more than 4 MiB unless they are told to.
+const EVENT_BYTES: usize = 2 << 20;
 
 /// The target of who wants the newest complete checkpoint that has every chosen host.
 const LATEST: &str = "checkpoints/latest";
@@ -284,15 +287,22 @@ impl RollbackService for Rollbacks {
         let list = List::new("rollback events", id);
         let from =
             list.after(&request.page_token)?.and_then(|from| from.parse().ok()).map_or(Position(0), Position);
-        self.shown(id).await?;
         // One more than asked for says whether there is a next page.
-        let mut events = self.operations.events(id.into(), from, size + 1).await.map_err(Failure::from)?;
-        let next = events.get(size as usize).map(|next| list.token(&next.position.0.to_string()));
-        events.truncate(size as usize);
-        Ok(Response::new(v1::ListRollbackEventsResponse {
-            events: events.iter().map(show::event).collect(),
-            next_page_token: next.unwrap_or_default(),
-        }))
+        let events = self.operations.rollback_events(id, from, size + 1).await.map_err(Failure::from)?;
+        let mut events = events.iter().map(show::event).peekable();
+        let mut page = v1::ListRollbackEventsResponse::default();
+        let mut bytes = 0;
+        while let Some(event) = events.peek() {
+            bytes += event.encoded_len();
+            let full = page.events.len() == size as usize || bytes > EVENT_BYTES;
+            // One that is larger than a page has a page of its own.
+            if full && !page.events.is_empty() {
+                page.next_page_token = list.token(&event.position.to_string());
+                break;
+            }
+            page.events.extend(events.next());
+        }
+        Ok(Response::new(page))
     }
 
     async fn pause_rollback(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use rfs_model::time::SharedClock;
-use rfs_model::{CheckpointId, OperationId, Timestamp};
+use rfs_model::{CheckpointId, OperationId, RollbackId, Timestamp};
 use rfs_rollout::{Command, Event, Operation, Person, Plan, RollbackRequest};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -25,7 +25,7 @@ use super::settings::Settings;
 use super::view::{Head, Summary, View};
 use super::watch::watching;
 use super::{log, source};
-use crate::store::{ListQuery, OperationRow, Page, Position, Store, StoreError, StoredEvent};
+use crate::store::{ListQuery, OperationKind, OperationRow, Page, Position, Store, StoreError, StoredEvent};
 
 /// How long a decision may take to be stored before the person is told that it has not been yet.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -219,14 +219,18 @@ impl Operations {
         Ok(Some(watching(view, live)))
     }
 
-    /// A part of an operation's history.
-    pub async fn events(
+    /// A part of a rollback's history. Reads no more of it than that.
+    pub async fn rollback_events(
         &self,
-        operation: OperationId,
+        id: RollbackId,
         from: Position,
         limit: u32,
     ) -> Result<Vec<StoredEvent>, OperationError> {
-        Ok(self.shared.store.events(operation, from, limit).await?)
+        let row = self.shared.store.operation(id.into()).await?;
+        if row.is_none_or(|row| row.kind != OperationKind::Rollback) {
+            return Err(OperationError::NoRollback(id));
+        }
+        Ok(self.shared.store.events(id.into(), from, limit).await?)
     }
 
     /// Takes a checkpoint out of the lists, unless something needs it. Its history stays.

@@ -259,7 +259,7 @@ impl Coordinator {
     }
 
     async fn history(&self, id: impl Into<OperationId>) -> Vec<String> {
-        let events = self.operations.events(id.into(), Position(0), 10_000).await.expect("the store answers");
+        let events = self.store.events(id.into(), Position(0), 10_000).await.expect("the store answers");
         events.iter().map(|stored| stored.event.to_string()).collect()
     }
 }

@@ -116,7 +116,7 @@ async fn a_store_that_fails_holds_the_operation_still_and_loses_nothing() {
         bed.pass(&coordinator, id, 8).await;
         bed.check(&coordinator, id, "a1 passed | b1 passed | c1 passed | SUCCEEDED").await;
         // Each with its time. A host may be well more than once, also at one moment if nobody listened in between.
-        let stored = coordinator.operations.events(id.into(), Position(0), 10_000).await.expect("a read");
+        let stored = coordinator.store.events(id.into(), Position(0), 10_000).await.expect("a read");
         let history: Vec<&str> = stored
             .iter()
             .map(|stored| stored.json.as_str())

@@ -35,6 +35,8 @@ pub(super) struct Faulty {
     faults: Mutex<VecDeque<Option<Fault>>>,
     dead: CancellationToken,
     appends: AtomicUsize,
+    /// How many events were read.
+    events_read: AtomicUsize,
 }
 
 impl Faulty {
@@ -45,6 +47,7 @@ impl Faulty {
             faults: Mutex::default(),
             dead: CancellationToken::new(),
             appends: AtomicUsize::new(0),
+            events_read: AtomicUsize::new(0),
         }
     }
 
@@ -63,6 +66,11 @@ impl Faulty {
     /// How many appends there were.
     pub(super) fn appends(&self) -> usize {
         self.appends.load(Ordering::SeqCst)
+    }
+
+    /// How many events were read.
+    pub(super) fn events_read(&self) -> usize {
+        self.events_read.load(Ordering::SeqCst)
     }
 
     /// Waits until the coordinator has died.
@@ -132,7 +140,9 @@ impl Store for Faulty {
     }
 
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {
-        self.inner.load(operation).await
+        let history = self.inner.load(operation).await?;
+        self.events_read.fetch_add(history.len(), Ordering::SeqCst);
+        Ok(history)
     }
 
     async fn events(
@@ -141,7 +151,9 @@ impl Store for Faulty {
         from: Position,
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.inner.events(operation, from, limit).await
+        let part = self.inner.events(operation, from, limit).await?;
+        self.events_read.fetch_add(part.len(), Ordering::SeqCst);
+        Ok(part)
     }
 
     async fn open_operations(&self) -> Result<Vec<OperationId>, StoreError> {

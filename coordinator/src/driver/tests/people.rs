@@ -239,3 +239,27 @@ async fn lists_show_the_newest_first_with_where_each_stands() {
     assert_eq!((*outcome, head.hosts), (machine::Outcome::Succeeded, 1));
     assert_eq!(head.request.reason, "release 2 is bad");
 }
+
+#[tokio::test]
+async fn a_page_of_events_costs_its_own_length_however_long_the_history_is() {
+    let bed = Bed::of(8).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback(&coordinator, |_| {}).await;
+    bed.pass(&coordinator, id, 60).await;
+    let history = coordinator.history(id).await;
+    assert!(history.len() > 40 && history.iter().any(|line| line == "SUCCEEDED"), "{history:#?}");
+    let before = coordinator.store.events_read();
+    let mut pages = Vec::new();
+    for from in (0..history.len() as u64).step_by(10) {
+        let page = coordinator.operations.rollback_events(id, Position(from), 10).await.expect("a page");
+        pages.extend(page.into_iter().map(|stored| stored.event.to_string()));
+    }
+    assert_eq!(pages, history);
+    assert_eq!(coordinator.store.events_read() - before, history.len(), "each event is read once");
+
+    let checkpoint = bed.checkpoint(&coordinator).await;
+    let error =
+        coordinator.operations.rollback_events(RollbackId::from_uuid(checkpoint.as_uuid()), Position(0), 10);
+    let error = error.await.expect_err("a checkpoint's history is none of a rollback");
+    assert_eq!(error.to_string(), format!("there is no rollback {checkpoint}"));
+}

@@ -17,6 +17,10 @@ use crate::store::contract::{
 const ROWS: &str = "SELECT id, kind, created_at, is_open, finished, \
                     CASE WHEN lost = 0 THEN complete ELSE 0 END AS complete, deployment, target, proves, head FROM operation";
 
+/// A part of a history.
+pub(super) const PART: &str =
+    "SELECT position, body FROM event WHERE operation = $1 AND position >= $2 ORDER BY position LIMIT $3";
+
 impl SqliteStore {
     pub(super) async fn create_operation(&self, new: NewOperation) -> Result<Created, CreateError> {
         let id = new.row.id;
@@ -95,14 +99,12 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let id = operation.to_string();
-        let rows = sqlx::query(
-            "SELECT position, body FROM event WHERE operation = $1 AND position >= $2 ORDER BY position LIMIT $3",
-        )
-        .bind(&id)
-        .bind(column(from.0)?)
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = sqlx::query(PART)
+            .bind(&id)
+            .bind(column(from.0)?)
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
         let stored = |row: &SqliteRow| {
             let (position, json) = (number(row, "position")?, row.try_get::<String, _>("body")?);
             let event = event(&id, position, &json)?;

@@ -7,6 +7,7 @@ mod golden;
 use std::time::Instant;
 
 use tempfile::TempDir;
+use sqlx::Row as _;
 
 use super::*;
 use crate::store::suite::{append, event, host, keeps_its_contract, new, operation};
@@ -127,4 +128,21 @@ async fn many_small_appends_take_no_longer_the_more_there_are() {
     assert_eq!(store.load(operation(1)).await.expect("a read").len(), 10_001);
     println!("10,001 events were read in {:?}", started.elapsed());
     assert!(halves[1] < halves[0] * 10, "{halves:?}");
+}
+
+#[tokio::test]
+async fn a_part_of_a_history_is_found_by_its_place_and_not_searched_for() {
+    let folder = folder();
+    let store = open(&folder).await;
+    store.create(new(1, "")).await.expect("a creation");
+    store.append(append(1, 1, (0..100).map(event).collect())).await.expect("an append");
+    let query = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::operations::PART));
+    let steps =
+        sqlx::query(query).bind("").bind(50).bind(10).fetch_all(&store.readers).await.expect("a plan");
+    let steps: Vec<String> = steps.iter().map(|step| step.try_get("detail").expect("text")).collect();
+    let [step] = &steps[..] else { panic!("one step, and no sorting: {steps:?}") };
+    assert!(
+        step.starts_with("SEARCH event USING INDEX") && step.contains("operation=? AND position>?"),
+        "{step}"
+    );
 }
