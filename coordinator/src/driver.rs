@@ -18,7 +18,7 @@
 //!   holds anew, and stands by: it sends nothing and lets no deadline pass until the history has rested for
 //!   [`run::RIVAL_REST`].
 //! - While the store fails, an operation holds still: the same append is tried again, ever more slowly, and what comes in
-//!   meanwhile waits in bounded queues, which in the end slows the agents' sessions.
+//!   meanwhile waits, which in the end slows the sessions of the agents that report to it, and no others.
 //! - Nothing is kept here that is not in the store, except how far hosts say they are: a restart loses only that.
 //! - A fault in a driver ends that driver alone; another one starts from the history.
 //! - Time is the `Clock`'s. Timers of the runtime only say when to look at it, so a clock that jumps is followed within

@@ -16,8 +16,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the one channel of the fleet until the coordinator stops.
 ///
-/// A driver whose queue is full holds all of this up, and so, in the end, the agents' sessions: that happens when the store
-/// does not take what was reported, and then no operation can go on.
+/// It waits for no driver, so that one that is behind, with thousands of reports, holds up neither the others nor the agents'
+/// sessions.
 pub(super) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<FleetEvent>) {
     loop {
         let event = tokio::select! {
@@ -31,10 +31,7 @@ pub(super) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Fle
                 }
             }
             Some(FleetEvent::Report { report, stored }) => {
-                tokio::select! {
-                    () = shared.stop.cancelled() => return,
-                    () = report_to_driver(&shared, Told { report, stored }) => {}
-                }
+                report_to_driver(&shared, Told { report, stored });
             }
             Some(FleetEvent::Progress(progress)) => {
                 if let Some(mailbox) = shared.directory.find(progress.operation) {
@@ -51,14 +48,14 @@ pub(super) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Fle
     }
 }
 
-/// Hands a report to its operation's driver. Whether there is an operation that nobody drives is looked up apart, so that
-/// other reports need not wait for it.
-pub(super) async fn report_to_driver(shared: &Arc<Shared>, mut told: Told) {
+/// Hands a report to its operation's driver, without waiting. Whether there is an operation that nobody drives is looked up
+/// apart.
+pub(super) fn report_to_driver(shared: &Arc<Shared>, mut told: Told) {
     while let Some(mailbox) = shared.directory.find(told.report.operation) {
-        match mailbox.report(told).await {
-            Ok(()) => return,
+        match mailbox.report(told) {
+            None => return,
             // The driver ended a moment ago.
-            Err(back) => told = back,
+            Some(back) => told = back,
         }
     }
     let late = late(shared.clone(), told);
@@ -76,9 +73,9 @@ async fn late(shared: Arc<Shared>, mut told: Told) {
                 let _ = told.stored.send(());
                 return;
             }
-            Ok(Some(_)) => match shared.drive(operation).report(told).await {
-                Ok(()) => return,
-                Err(back) => told = back,
+            Ok(Some(_)) => match shared.drive(operation).report(told) {
+                None => return,
+                Some(back) => told = back,
             },
             Err(error) => {
                 warn!(%operation, error = %Chain(&error), "cannot tell whether a report's operation is known");

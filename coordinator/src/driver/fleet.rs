@@ -1,7 +1,8 @@
 //! How operations reach hosts: the contract between the drivers and whoever holds the hosts' sessions.
 //!
-//! Commands go down through [`Fleet`], which never waits. What hosts say comes up through one bounded channel of
-//! [`FleetEvent`]s, so that a full coordinator slows its sessions instead of losing reports. Presence and health are not sent
+//! Commands go down through [`Fleet`], which never waits. What hosts say comes up through one channel of [`FleetEvent`]s, which
+//! is read without waiting for any operation. Whoever holds a session bounds it: reads no more from a host while a few of its
+//! reports are not told as stored, so that a full coordinator slows its sessions instead of losing reports. Presence and health are not sent
 //! but looked up: an event says only *look at this host again*, so that any number of changes costs one look.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! What waits for a driver.
 //!
-//! Reports and decisions are queued, each with who waits for it. That a host is to be looked at again, belongs to another
+//! Reports and decisions are queued, each with who waits for it. Nobody who brings something waits for room: an operation
+//! whose driver is behind would hold up all others. Reports are bounded where they come from: a host's session reads no more
+//! from its agent while a few of its reports are not stored. That a host is to be looked at again, belongs to another
 //! operation, or is further than before, and that the history has grown, is only noted: any number of such notes takes the
 //! place of one.
 
@@ -15,8 +17,6 @@ use super::error::OperationError;
 use super::fleet::Progress;
 use super::view::View;
 
-/// How many reports may wait for one operation before the fleet is slowed.
-const REPORTS: usize = 4096;
 /// How many decisions may wait for one operation.
 const DECISIONS: usize = 64;
 /// How much is taken at once.
@@ -39,7 +39,7 @@ pub(super) struct Asked {
 /// The driver's end.
 pub(super) struct Inbox {
     pub(super) operation: OperationId,
-    reports: mpsc::Receiver<Told>,
+    reports: mpsc::UnboundedReceiver<Told>,
     decisions: mpsc::Receiver<Asked>,
     notes: Arc<Notes>,
     view: watch::Sender<Option<View>>,
@@ -48,7 +48,7 @@ pub(super) struct Inbox {
 /// The end of those who have something for the driver. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Mailbox {
-    reports: mpsc::Sender<Told>,
+    reports: mpsc::UnboundedSender<Told>,
     decisions: mpsc::Sender<Asked>,
     notes: Arc<Notes>,
     view: watch::Receiver<Option<View>>,
@@ -85,7 +85,7 @@ pub(super) struct Batch {
 
 /// Both ends.
 pub(super) fn inbox(operation: OperationId) -> (Mailbox, Inbox) {
-    let (reports_in, reports) = mpsc::channel(REPORTS);
+    let (reports_in, reports) = mpsc::unbounded_channel();
     let (decisions_in, decisions) = mpsc::channel(DECISIONS);
     let (view_in, view) = watch::channel(None);
     let notes = Arc::new(Notes::default());
@@ -99,9 +99,9 @@ impl Mailbox {
         self.reports.is_closed()
     }
 
-    /// Waits for room. Gives the report back if the driver has ended.
-    pub(super) async fn report(&self, told: Told) -> Result<(), Told> {
-        self.reports.send(told).await.map_err(|error| error.0)
+    /// Does not wait. Gives the report back if the driver has ended.
+    pub(super) fn report(&self, told: Told) -> Option<Told> {
+        self.reports.send(told).err().map(|error| error.0)
     }
 
     /// Does not wait. Gives the decision back if the driver has ended, or has too many of them.

@@ -70,7 +70,7 @@ pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<E
         },
     };
     if history.is_empty() {
-        return no_such_operation(&shared, inbox).await;
+        return no_such_operation(&shared, inbox);
     }
     let operation = match Operation::replay(&history) {
         Ok(operation) => operation,
@@ -87,7 +87,7 @@ fn give_up(shared: &Shared, inbox: Inbox) {
     shared.directory.close(inbox.operation, &[]);
 }
 
-async fn no_such_operation(shared: &Arc<Shared>, inbox: Inbox) {
+fn no_such_operation(shared: &Arc<Shared>, inbox: Inbox) {
     let id = inbox.operation;
     shared.directory.close(id, &[]);
     let left = inbox.close();
@@ -95,7 +95,7 @@ async fn no_such_operation(shared: &Arc<Shared>, inbox: Inbox) {
         let _ = asked.reply.send(Err(OperationError::NoOperation(id)));
     }
     for told in left.reports {
-        report_to_driver(shared, told).await;
+        report_to_driver(shared, told);
     }
 }
 
@@ -569,12 +569,9 @@ impl Driver {
                 decided => drop(asked.reply.send(decided.map(drop).map_err(OperationError::from))),
             }
         }
-        let shared = self.shared.clone();
-        self.shared.tasks.spawn(async move {
-            for told in left.reports {
-                report_to_driver(&shared, told).await;
-            }
-        });
+        for told in left.reports {
+            report_to_driver(&self.shared, told);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod absence;
 mod again;
 mod agents;
 mod crash;
+mod crowd;
 mod faults;
 mod machines;
 mod people;
