@@ -70,6 +70,7 @@ pub use operations::{Operations, Summaries};
 pub use settings::Settings;
 pub(crate) use source::dropped_snapshot;
 pub use view::{CheckpointHead, Head, RollbackHead, Summary, View};
+pub(crate) use watch::{Followed, PACE};
 
 #[cfg(test)]
 mod tests;

@@ -39,3 +39,5 @@ pub mod serve;
 pub mod cli;
 
 mod duration;
+#[cfg(test)]
+mod play;

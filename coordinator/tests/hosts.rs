@@ -253,7 +253,7 @@ async fn no_checkpoint_is_complete_while_two_machines_speak_for_a_name_and_neith
     let timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     let request = v1::CreateCheckpointRequest { timeout, ..Default::default() };
     let started = operator.good(operator.checkpoints().create_checkpoint(request).await);
-    let request = v1::WatchCheckpointRequest { name: started.name };
+    let request = v1::WatchCheckpointRequest { name: started.name, ..Default::default() };
     let mut watch = operator.good(operator.checkpoints().watch_checkpoint(request).await);
     let mut state = started.state;
     while let Some(next) = watch.message().await.expect("an open stream") {

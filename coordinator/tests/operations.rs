@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rfs_model::Reason;
 use rfs_proto::v1::{self, amount, checkpoint, host_progress, rollback, rollback_spec};
+use rfs_proto::watch::{Held, InParts};
 use support::{FakeAgent, Fleet, Operator, SetClock, until};
 use tonic::Streaming;
 
@@ -38,11 +39,20 @@ async fn last<T>(mut stream: Streaming<T>) -> T {
     last.expect("the present state comes first")
 }
 
+/// What the parts of a stream make, each time that they are whole.
+async fn put_together<T: InParts + Clone>(mut stream: Streaming<T>) -> Vec<T> {
+    let (mut held, mut wholes) = (Held::default(), Vec::new());
+    while let Some(next) = stream.message().await.expect("an open stream") {
+        wholes.extend(held.take(next).cloned());
+    }
+    wholes
+}
+
 /// Takes a checkpoint of every host and waits for its end.
 async fn checkpoint(operator: &Operator) -> v1::Checkpoint {
     let started =
         operator.good(operator.checkpoints().create_checkpoint(v1::CreateCheckpointRequest::default()).await);
-    let request = v1::WatchCheckpointRequest { name: started.name };
+    let request = v1::WatchCheckpointRequest { name: started.name, ..Default::default() };
     last(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await
 }
 
@@ -61,7 +71,7 @@ async fn start(operator: &Operator, spec: v1::RollbackSpec) -> v1::Rollback {
 }
 
 async fn ended(operator: &Operator, rollback: &v1::Rollback) -> v1::Rollback {
-    let request = v1::WatchRollbackRequest { name: rollback.name.clone() };
+    let request = v1::WatchRollbackRequest { name: rollback.name.clone(), ..Default::default() };
     last(operator.good(operator.rollbacks().watch_rollback(request).await)).await
 }
 
@@ -326,7 +336,7 @@ async fn one_operation_owns_a_host_at_a_time_and_a_target_in_use_cannot_be_delet
     let request = v1::GetCheckpointRequest { name: taken.name.clone() };
     let failure = operator.refused(operator.checkpoints().get_checkpoint(request).await);
     assert_eq!(failure.reason, Reason::CheckpointNotFound);
-    let request = v1::WatchCheckpointRequest { name: taken.name.clone() };
+    let request = v1::WatchCheckpointRequest { name: taken.name.clone(), ..Default::default() };
     let failure = operator.refused(operator.checkpoints().watch_checkpoint(request).await);
     assert_eq!(failure.reason, Reason::CheckpointNotFound);
     let spec = Some(quick(&taken));
@@ -396,9 +406,12 @@ async fn a_checkpoint_whose_host_has_dropped_its_snapshot_is_not_complete_until_
     assert_eq!(failure.reason, Reason::SnapshotNotFound.as_str());
     assert!(failure.message.starts_with("db-1 no longer has its snapshot since "), "{}", failure.message);
     assert_eq!(shown.snapshots.iter().filter(|s| s.failure.is_some()).count(), 1, "the others have theirs");
-    let request = v1::WatchCheckpointRequest { name: newer.name.clone() };
+    let request = v1::WatchCheckpointRequest { name: newer.name.clone(), ..Default::default() };
     let watched = last(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await;
     assert_eq!(watched, shown, "who watches sees the same");
+    let request = v1::WatchCheckpointRequest { name: newer.name.clone(), changes_only: true };
+    let watched = put_together(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await;
+    assert_eq!(watched, [shown], "also who is sent parts");
 
     for planning in [true, false] {
         let spec = Some(quick(&newer));
@@ -522,7 +535,7 @@ fn only(hosts: &[&str]) -> Option<v1::Selector> {
 async fn checkpoint_of(operator: &Operator, hosts: &[&str]) -> v1::Checkpoint {
     let request = v1::CreateCheckpointRequest { selector: only(hosts), ..Default::default() };
     let started = operator.good(operator.checkpoints().create_checkpoint(request).await);
-    let request = v1::WatchCheckpointRequest { name: started.name };
+    let request = v1::WatchCheckpointRequest { name: started.name, ..Default::default() };
     last(operator.good(operator.checkpoints().watch_checkpoint(request).await)).await
 }
 
@@ -610,4 +623,34 @@ async fn a_gate_that_cannot_pass_is_said_in_the_plan_and_refused_at_the_start() 
     let accepted = v1::RollbackSpec { gate, ..quick(&taken) };
     assert!(plan(accepted.clone()).await.problems.is_empty());
     operator.good(create(accepted).await);
+}
+
+#[tokio::test]
+async fn who_asks_for_changes_sees_what_who_does_not_sees() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let request = v1::CreateCheckpointRequest::default();
+    let name = operator.good(operator.checkpoints().create_checkpoint(request).await).name;
+    let whole = v1::WatchCheckpointRequest { name: name.clone(), changes_only: false };
+    let parts = v1::WatchCheckpointRequest { name, changes_only: true };
+    let whole = operator.good(operator.checkpoints().watch_checkpoint(whole).await);
+    let parts = operator.good(operator.checkpoints().watch_checkpoint(parts).await);
+    let (whole, parts) = tokio::join!(last(whole), put_together(parts));
+    assert_eq!((whole.part, whole.state()), (None, checkpoint::State::Complete));
+    assert_eq!(parts.last(), Some(&whole));
+
+    deploy_bad_release(&agents);
+    let name = start(&operator, quick(&whole)).await.name;
+    let whole = v1::WatchRollbackRequest { name: name.clone(), changes_only: false };
+    let parts = v1::WatchRollbackRequest { name: name.clone(), changes_only: true };
+    let whole = operator.good(operator.rollbacks().watch_rollback(whole).await);
+    let stream = operator.good(operator.rollbacks().watch_rollback(parts.clone()).await);
+    let (whole, wholes) = tokio::join!(last(whole), put_together(stream));
+    assert_eq!((whole.part, whole.outcome()), (None, rollback::Outcome::Succeeded));
+    assert_eq!(wholes.last(), Some(&whole));
+    // Of one that is over there is the whole, and nothing more.
+    let late = put_together(operator.good(operator.rollbacks().watch_rollback(parts).await)).await;
+    assert_eq!(late, [whole]);
+    let checkpoint = v1::WatchCheckpointRequest { name: name.replace("rollbacks/", ""), changes_only: true };
+    let failure = operator.refused(operator.checkpoints().watch_checkpoint(checkpoint).await);
+    assert_eq!(failure.reason, Reason::CheckpointNotFound);
 }

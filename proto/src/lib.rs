@@ -33,6 +33,7 @@ pub mod agent {
 pub mod bounds;
 pub mod convert;
 pub mod notes;
+pub mod watch;
 
 /// All descriptors, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

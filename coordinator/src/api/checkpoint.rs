@@ -12,7 +12,7 @@ use rfs_rollout::{Person, PersonAction};
 use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
-use super::watch::{Answers, answers};
+use super::watch::{Answers, Feeds, answers, changes};
 use super::{invalid, page_after, read, show, store_failure};
 use crate::driver::{OperationError, Operations, View};
 use crate::store::{ListQuery, OperationKind, Store};
@@ -23,12 +23,13 @@ const PAGE: Size = Size { default: 50, most: 1000 };
 pub struct Checkpoints {
     operations: Operations,
     store: Arc<dyn Store>,
+    feeds: Feeds<Checkpoint>,
 }
 
 impl Checkpoints {
     /// Answers from `operations`, and from what the store keeps of the hosts' snapshots.
     pub fn new(operations: Operations, store: Arc<dyn Store>) -> Self {
-        Self { operations, store }
+        Self { operations, store, feeds: Feeds::default() }
     }
 
     async fn shown(&self, id: CheckpointId) -> Result<Checkpoint, Failure> {
@@ -147,11 +148,16 @@ impl CheckpointService for Checkpoints {
         &self,
         request: Request<v1::WatchCheckpointRequest>,
     ) -> Result<Response<Self::WatchCheckpointStream>, Status> {
-        let id = convert::checkpoint_id("name", &request.get_ref().name).map_err(invalid)?;
-        self.shown(id).await?;
-        let watching = self.operations.watch(id.into()).await.map_err(Failure::from)?;
-        let views = answers(watching.ok_or_else(|| unknown(id))?, shown);
+        let request = request.into_inner();
+        let id = convert::checkpoint_id("name", &request.name).map_err(invalid)?;
+        let followed = self.operations.follow(id.into()).await.map_err(Failure::from)?;
+        let followed = followed.filter(|followed| followed.first.checkpoint().is_some());
+        let followed = followed.ok_or_else(|| unknown(id))?;
         let store = self.store.clone();
+        if request.changes_only {
+            return Ok(Response::new(changes(followed, &self.feeds, Some(store))));
+        }
+        let views = answers(followed.views(), shown);
         let shown = views.then(move |answer| {
             let store = store.clone();
             async move { Ok(as_it_is_now(&*store, id, answer?).await?) }

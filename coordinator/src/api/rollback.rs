@@ -15,7 +15,7 @@ use rfs_rollout::{Person, PersonAction, Plan, RollbackRequest, Source};
 use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
-use super::watch::{Answers, answers};
+use super::watch::{Answers, Feeds, answers, changes};
 use super::{invalid, page_after, read, show};
 use crate::driver::{Operations, View};
 use crate::hub::Hub;
@@ -41,12 +41,13 @@ const TOLD: usize = 1000;
 pub struct Rollbacks {
     operations: Operations,
     hub: Hub,
+    feeds: Feeds<Rollback>,
 }
 
 impl Rollbacks {
     /// Answers from `operations`, and asks hosts through `hub` what they would do.
     pub fn new(operations: Operations, hub: Hub) -> Self {
-        Self { operations, hub }
+        Self { operations, hub, feeds: Feeds::default() }
     }
 
     async fn shown(&self, id: RollbackId) -> Result<Rollback, Failure> {
@@ -271,10 +272,15 @@ impl RollbackService for Rollbacks {
         &self,
         request: Request<v1::WatchRollbackRequest>,
     ) -> Result<Response<Self::WatchRollbackStream>, Status> {
-        let id = convert::rollback_id("name", &request.get_ref().name).map_err(invalid)?;
-        self.shown(id).await?;
-        let watching = self.operations.watch(id.into()).await.map_err(Failure::from)?;
-        Ok(Response::new(answers(watching.ok_or_else(|| unknown(id))?, shown)))
+        let request = request.into_inner();
+        let id = convert::rollback_id("name", &request.name).map_err(invalid)?;
+        let followed = self.operations.follow(id.into()).await.map_err(Failure::from)?;
+        let followed = followed.filter(|followed| followed.first.rollback().is_some());
+        let followed = followed.ok_or_else(|| unknown(id))?;
+        Ok(Response::new(match request.changes_only {
+            true => changes(followed, &self.feeds, None),
+            false => answers(followed.views(), shown),
+        }))
     }
 
     async fn list_rollback_events(

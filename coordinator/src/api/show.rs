@@ -25,11 +25,16 @@ type Far = BTreeMap<HostId, Progress>;
 
 /// A checkpoint with its snapshots.
 pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
-    let snapshots = checkpoint.hosts.iter().map(|(host, record)| snapshot(checkpoint, host, record));
+    let snapshots =
+        checkpoint.hosts.iter().map(|(host, record)| snapshot(checkpoint.created_at, host, record));
+    v1::Checkpoint { snapshots: snapshots.collect(), ..checkpoint_head(checkpoint) }
+}
+
+/// A checkpoint without its snapshots.
+pub(super) fn checkpoint_head(checkpoint: &Checkpoint) -> v1::Checkpoint {
     v1::Checkpoint {
         name: convert::checkpoint_name(checkpoint.id),
         create_time: Some(to_wire_time(checkpoint.created_at)),
-        snapshots: snapshots.collect(),
         health: Some(health_count(checkpoint.health())),
         host_count: u32::try_from(checkpoint.hosts.len()).unwrap_or(u32::MAX),
         update_time: Some(to_wire_time(checkpoint.last_at)),
@@ -58,7 +63,8 @@ pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
     Some(shown)
 }
 
-/// Shows a checkpoint without the snapshots that hosts have dropped, each with since when.
+/// Shows a checkpoint without the snapshots that hosts have dropped, each with since when. What was complete is not any more
+/// when there are such.
 pub(super) fn without_dropped(shown: &mut v1::Checkpoint, dropped: &BTreeMap<HostId, Timestamp>) {
     if !dropped.is_empty() {
         shown.state = wire_checkpoint::State::Incomplete.into();
@@ -132,7 +138,8 @@ fn asked_checkpoint(request: &CheckpointRequest) -> v1::Checkpoint {
     }
 }
 
-fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) -> v1::HostSnapshot {
+/// A host's part of the checkpoint that began at `began`. Two equal records are shown alike.
+pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::HostRecord) -> v1::HostSnapshot {
     let state = match record.phase {
         checkpoint::HostPhase::Preparing => host_snapshot::State::Preparing,
         checkpoint::HostPhase::Prepared => host_snapshot::State::Prepared,
@@ -143,7 +150,7 @@ fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) 
         checkpoint::HostPhase::Abandoning | checkpoint::HostPhase::Failed => host_snapshot::State::Failed,
     };
     let captured = record.captured.as_ref();
-    let took = captured.and(record.settled_at).map(|at| at.since(whole.created_at));
+    let took = captured.and(record.settled_at).map(|at| at.since(began));
     v1::HostSnapshot {
         host: host.to_string(),
         state: state.into(),
@@ -165,9 +172,16 @@ fn snapshot(whole: &Checkpoint, host: &HostId, record: &checkpoint::HostRecord) 
 pub(super) fn rollback(rollback: &Rollback, far: &Far) -> v1::Rollback {
     let waves = rollback.plan.waves.iter().zip(0..);
     v1::Rollback {
+        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far)).collect(),
+        ..rollback_head(rollback)
+    }
+}
+
+/// A rollback without its waves.
+pub(super) fn rollback_head(rollback: &Rollback) -> v1::Rollback {
+    v1::Rollback {
         name: convert::rollback_name(rollback.id),
         create_time: Some(to_wire_time(rollback.created_at)),
-        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far)).collect(),
         update_time: Some(to_wire_time(rollback.last_at)),
         left_out: left_out(&rollback.plan),
         ..rollback_at(&rollback.request, &rollback.phase)
@@ -257,6 +271,16 @@ fn cause(phase: &rollback::Phase) -> Option<v1::Failure> {
 }
 
 fn wave(rollback: &Rollback, index: WaveIndex, far: &Far) -> v1::Wave {
+    let planned = &rollback.plan.waves[index.get()];
+    let hosts = planned.hosts.iter().filter_map(|host| Some((host, rollback.hosts.get(host)?)));
+    v1::Wave {
+        hosts: hosts.map(|(host, record)| progress(host, record, far.get(host))).collect(),
+        ..wave_head(rollback, index)
+    }
+}
+
+/// A wave without its hosts.
+pub(super) fn wave_head(rollback: &Rollback, index: WaveIndex) -> v1::Wave {
     let (planned, record) = (&rollback.plan.waves[index.get()], &rollback.waves[index.get()]);
     let state = match rollback.wave_state(index) {
         WaveState::Pending => v1::wave::State::Pending,
@@ -265,12 +289,11 @@ fn wave(rollback: &Rollback, index: WaveIndex, far: &Far) -> v1::Wave {
         WaveState::Passed => v1::wave::State::Passed,
         WaveState::Failed => v1::wave::State::Failed,
     };
-    let hosts = planned.hosts.iter().filter_map(|host| Some((host, rollback.hosts.get(host)?)));
     v1::Wave {
         index: index.0 + 1,
         canary: planned.canary,
         state: state.into(),
-        hosts: hosts.map(|(host, record)| progress(host, record, far.get(host))).collect(),
+        hosts: Vec::new(),
         start_time: record.started_at.map(to_wire_time),
         verdict_time: record.passed_at.or(record.failed_at).map(to_wire_time),
         waits_for: waits_for(rollback, index),
@@ -280,13 +303,20 @@ fn wave(rollback: &Rollback, index: WaveIndex, far: &Far) -> v1::Wave {
 /// What the gate of the wave that runs waits for.
 fn waits_for(rollback: &Rollback, index: WaveIndex) -> String {
     let runs = matches!(rollback.phase, rollback::Phase::Running { direction: Direction::Forward });
-    match rollback.present_gate().filter(|_| runs && rollback.wave == Some(index)) {
+    // The gate looks at every host, so only the one that is shown is asked.
+    let shown = runs && rollback.wave == Some(index);
+    match shown.then(|| rollback.present_gate()).flatten() {
         Some(Gate::Hold(hold)) => hold.to_string(),
         Some(Gate::Pass | Gate::TooManyFailed { .. } | Gate::TooFewHealthy { .. }) | None => String::new(),
     }
 }
 
-fn progress(host: &HostId, record: &rollback::HostRecord, far: Option<&Progress>) -> v1::HostProgress {
+/// A host of a rollback. What is equal is shown alike.
+pub(super) fn progress(
+    host: &HostId,
+    record: &rollback::HostRecord,
+    far: Option<&Progress>,
+) -> v1::HostProgress {
     use rollback::HostPhase as P;
     let state = match record.phase {
         P::Untouched if record.attempt == 1 => host_progress::State::Untouched,

@@ -190,7 +190,7 @@ async fn start(
         }
         return Ok(Exit::Done);
     }
-    let request = v1::WatchCheckpointRequest { name: name.clone() };
+    let request = v1::WatchCheckpointRequest { name: name.clone(), changes_only: true };
     let open = async || client.checkpoints().watch_checkpoint(request.clone()).await;
     let next = format!("rfs checkpoint show {short}");
     let (_, exit) = watch(client, output, Shown::LastDocument, &next, open).await?;

@@ -13,6 +13,7 @@ mod screen;
 use rfs_link::Exit;
 use rfs_model::Timestamp;
 use rfs_proto::convert::from_wire_time;
+use rfs_proto::watch::InParts;
 
 use crate::duration::show_duration;
 
@@ -23,7 +24,7 @@ pub(super) use screen::Screen;
 pub(super) use standing::{Standing, names, standing_lines};
 
 /// Something that the coordinator streams until it is over.
-pub(super) trait Watched: prost::Name + Default + 'static {
+pub(super) trait Watched: prost::Name + InParts + Clone + 'static {
     /// The whole of it as it is `now`, in at most `height` lines where that can be, most important first.
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String>;
 

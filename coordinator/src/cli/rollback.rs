@@ -307,7 +307,7 @@ async fn follow_started(
 
 async fn follow(client: &Client, output: &mut Output, shown: Shown, name: String) -> Result<Exit, CliError> {
     let next = format!("rfs rollback watch {}", id(&name));
-    let request = v1::WatchRollbackRequest { name };
+    let request = v1::WatchRollbackRequest { name, changes_only: true };
     let open = async || client.rollbacks().watch_rollback(request.clone()).await;
     let (_, exit) = watch(client, output, shown, &next, open).await?;
     Ok(exit)

@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat};
 use rfs_link::{Exit, Failure};
 use rfs_model::time::SystemClock;
 use rfs_model::{Clock as _, Reason};
+use rfs_proto::watch::Held;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
@@ -78,6 +79,7 @@ async fn follow<W: Watched>(
         Ok(answer) => answer.into_inner(),
         Err(status) => return Ok(Some(status)),
     };
+    let mut held = Held::default();
     loop {
         let next = tokio::select! {
             next = stream.message() => next,
@@ -87,15 +89,16 @@ async fn follow<W: Watched>(
                 continue;
             }
         };
-        let new = match next {
-            Ok(Some(new)) => new,
+        let message = match next {
+            Ok(Some(message)) => message,
             Ok(None) => return Ok(None),
             Err(status) => return Ok(Some(status)),
         };
         *lost = Lost::default();
-        view.show(&new, last.as_ref())?;
+        let Some(new) = held.take(message) else { continue };
+        view.show(new, last.as_ref())?;
         let over = new.verdict().is_some();
-        *last = Some(new);
+        *last = Some(new.clone());
         if over {
             return Ok(None);
         }

@@ -23,7 +23,7 @@ use super::inbox::{Asked, Mailbox};
 use super::run::drive;
 use super::settings::Settings;
 use super::view::{Head, Summary, View};
-use super::watch::watching;
+use super::watch::Followed;
 use super::{log, source};
 use crate::store::{ListQuery, OperationKind, OperationRow, Page, Position, Store, StoreError, StoredEvent};
 
@@ -210,13 +210,18 @@ impl Operations {
         &self,
         operation: OperationId,
     ) -> Result<Option<impl Stream<Item = View> + Send + use<>>, OperationError> {
-        let Some(view) = self.get(operation).await? else { return Ok(None) };
+        Ok(self.follow(operation).await?.map(Followed::views))
+    }
+
+    /// An operation as it stands, and what shows its changes; none if there is no such operation.
+    pub(crate) async fn follow(&self, operation: OperationId) -> Result<Option<Followed>, OperationError> {
+        let Some(first) = self.get(operation).await? else { return Ok(None) };
         let live = match self.shared.directory.find(operation) {
-            _ if view.operation.finished() => None,
+            _ if first.operation.finished() => None,
             Some(mailbox) => Some(mailbox.view()),
             None => Some(self.shared.drive(operation).view()),
         };
-        Ok(Some(watching(view, live)))
+        Ok(Some(Followed { first, live }))
     }
 
     /// A part of a rollback's history. Reads no more of it than that.

@@ -9,16 +9,23 @@ use tokio::sync::watch;
 use super::view::View;
 
 /// The shortest time between two views that one watcher is shown.
-const PACE: Duration = Duration::from_millis(50);
+pub(crate) const PACE: Duration = Duration::from_millis(50);
 
-/// `first`, then each change that `live` shows, until there is an outcome. Views that a slow watcher misses are not kept.
-pub(super) fn watching(
-    first: View,
-    live: Option<watch::Receiver<Option<View>>>,
-) -> impl Stream<Item = View> + Send + use<> {
-    unfold(Watching { next: Some(first), live }, async |mut watching| {
-        Some((watching.next().await?, watching))
-    })
+/// An operation that somebody follows.
+pub(crate) struct Followed {
+    /// As it stands.
+    pub(crate) first: View,
+    /// Where its driver shows it; none if it has an outcome. It may show nothing yet, and ends with the driver.
+    pub(crate) live: Option<watch::Receiver<Option<View>>>,
+}
+
+impl Followed {
+    /// How it stands, then each change that its driver shows, until there is an outcome. Views that a slow watcher misses are
+    /// not kept.
+    pub(crate) fn views(self) -> impl Stream<Item = View> + Send + use<> {
+        let watching = Watching { next: Some(self.first), live: self.live };
+        unfold(watching, async |mut watching| Some((watching.next().await?, watching)))
+    }
 }
 
 /// What one watcher has yet to be shown.
