@@ -3,11 +3,12 @@
 mod crash;
 mod file;
 mod golden;
+mod replay;
 
 use std::time::Instant;
 
-use tempfile::TempDir;
 use sqlx::Row as _;
+use tempfile::TempDir;
 
 use super::*;
 use crate::store::suite::{append, event, host, keeps_its_contract, new, operation};
