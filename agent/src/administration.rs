@@ -54,7 +54,7 @@ impl Administrator {
     }
 
     fn show(&self, step: StepKind, progress: Option<Progress>) {
-        self.0.board().show(Some(Activity {
+        self.0.board().show_by_hand(Some(Activity {
             operation: None,
             step,
             generation: rfs_model::Generation(0),
@@ -62,6 +62,7 @@ impl Administrator {
             steps_done: progress.map_or(0, |progress| progress.steps_done),
             steps_total: progress.map_or(0, |progress| progress.steps_total),
             since: self.0.clock().now(),
+            waits_for: None,
         }));
     }
 }
@@ -113,7 +114,7 @@ impl Administration for Administrator {
         let ended = self.0.restore(order, &watch);
         // A restore that was not begun has shown nothing, and what is shown is another's.
         if shown.get() {
-            self.0.board().show(None);
+            self.0.board().show_by_hand(None);
         }
         Ok(RestoreView::from(&ended?))
     }

@@ -38,8 +38,6 @@ pub use report::{Outcome, Refusal, Report, ReportSequence};
 pub struct Commander {
     engine: Arc<Engine>,
     queue: SyncSender<Job>,
-    /// The newest operation that was told to stop, for the moment between its command and its start.
-    stopping: Arc<Mutex<Option<OperationId>>>,
     /// What the journal said last, for the time in which it cannot be read.
     known: Mutex<HostState>,
 }
@@ -51,15 +49,14 @@ impl Commander {
     /// Starts the worker. Commands that the journal has and no report for are taken up first.
     pub fn start(engine: Arc<Engine>) -> Result<Arc<Self>, IntakeError> {
         let (queue, commands) = mpsc::sync_channel(QUEUE);
-        let stopping = Arc::<Mutex<Option<OperationId>>>::default();
         let unfinished = engine.journal().pending::<Command>().map_err(failed)?;
         crate::engine::watch(&engine).map_err(|error| IntakeError(error.into()))?;
-        let worker = worker::Worker::new(engine.clone(), stopping.clone());
+        let worker = worker::Worker::new(engine.clone());
         thread::Builder::new()
             .name("commander".into())
             .spawn(move || worker.work(unfinished, &commands))
             .map_err(|error| IntakeError(error.into()))?;
-        Ok(Arc::new(Self { engine, queue, stopping, known: Mutex::default() }))
+        Ok(Arc::new(Self { engine, queue, known: Mutex::default() }))
     }
 
     /// Answers a command that is not taken.
@@ -75,10 +72,13 @@ impl Commander {
         let operation = command.key.operation;
         match command.body.step {
             Step::Cancel => {
-                *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) = Some(operation);
+                self.engine.call_off(operation);
                 self.engine.cancel(operation);
             }
-            Step::Abandon => self.engine.cancel_checkpoint(operation),
+            Step::Abandon => {
+                self.engine.call_off(operation);
+                self.engine.cancel_checkpoint(operation);
+            }
             // It is newer than another operation's checkpoint, which is over then: it need not wait for what that is at.
             Step::Prepare { .. } | Step::Apply { .. } | Step::Revert { .. } => {
                 self.engine.cancel_disowned_checkpoint(Some(operation));

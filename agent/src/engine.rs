@@ -37,10 +37,11 @@ mod receipt;
 mod recover;
 mod room;
 mod run;
+mod turn;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
@@ -61,6 +62,7 @@ use cause::{Cause, refuse, refuse_for};
 use checkpoint::{Checkpoint, Lapsed};
 use collector::Wakes;
 use run::{Found, Goal, Ready, Run, Tally};
+use turn::{Turn, Turns};
 
 pub(crate) use bound::watch;
 pub use capture::Captured;
@@ -72,6 +74,9 @@ pub use health::{LocalHealth, NoLocalHealth, Unhealthy};
 pub use phase::{Direction, Phase, UnknownPhase};
 pub use receipt::{Downtime, Failure, Listed, Receipt, Span};
 pub use run::Asked;
+
+/// What a restore is called while others wait for it.
+const RESTORE: &str = "a restore";
 
 /// The host's engine. Holds the store's lock for as long as it lives.
 pub struct Engine {
@@ -87,8 +92,7 @@ pub struct Engine {
     health: Arc<dyn LocalHealth>,
     /// The snapshot that the host was last brought to.
     brought: Mutex<Option<SnapshotId>>,
-    /// Held by whatever works on the host.
-    work: Mutex<()>,
+    turns: Turns,
     /// The restore that runs, and how it is stopped.
     current: Mutex<Option<(OperationId, Cancel)>>,
     /// The checkpoint that owns the host between its steps.
@@ -172,7 +176,7 @@ impl Engine {
             wall,
             health,
             brought: Mutex::default(),
-            work: Mutex::default(),
+            turns: Turns::default(),
             current: Mutex::default(),
             checkpoint: Mutex::default(),
             lapsed: Mutex::default(),
@@ -271,7 +275,10 @@ impl Engine {
 
     /// Restores. An error means that nothing was begun; a restore that was begun always has a receipt.
     pub fn restore(&self, order: Order, watch: &dyn Fn(Progress)) -> Result<Receipt, Refusal> {
-        let _alone = self.alone()?;
+        let _turn = match order.command {
+            Some(_) => self.await_turn(RESTORE, order.operation, order.until)?,
+            None => self.turns.take(RESTORE)?,
+        };
         self.is_free_for(order.operation)?;
         // The end of an earlier restore may have failed to be written.
         recover::recover(self, watch)?;
@@ -304,6 +311,10 @@ impl Engine {
 
         let cancel = Cancel::at(order.until);
         self.set_current(Some((order.operation, cancel.clone())));
+        // It may have been called off before there was anything to stop.
+        if self.turns.is_called_off(order.operation) {
+            cancel.cancel();
+        }
         self.stop_collection();
         let run = Run {
             engine: self,
@@ -387,17 +398,29 @@ impl Engine {
         Ok(())
     }
 
-    /// Owns the host, or says that someone else does.
-    fn alone(&self) -> Result<MutexGuard<'_, ()>, Refusal> {
-        match self.work.try_lock() {
-            Ok(alone) => Ok(alone),
-            Err(TryLockError::Poisoned(alone)) => Ok(alone.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(refuse(
-                Reason::HostBusy,
-                "the host is at work on something else",
-                "see what with: rfs-agent status",
-            )),
-        }
+    /// Waits until the host is free for a command, and shows what it waits for.
+    fn await_turn(
+        &self,
+        work: &'static str,
+        operation: OperationId,
+        until: Instant,
+    ) -> Result<Turn<'_>, Refusal> {
+        let turn = self.turns.wait(work, operation, until, |other| {
+            tracing::info!(%operation, work, waits_for = other, "the host is at work");
+            self.board.wait_for(Some(other));
+        });
+        self.board.wait_for(None);
+        turn
+    }
+
+    /// The operation is to stop: what of it has not begun does not begin. Holds until [`Self::called_off`].
+    pub fn call_off(&self, operation: OperationId) {
+        self.turns.call_off(operation);
+    }
+
+    /// The command that called the operation off is answered.
+    pub fn called_off(&self, operation: OperationId) {
+        self.turns.answered(operation);
     }
 
     /// Refuses while another operation's checkpoint owns the host.

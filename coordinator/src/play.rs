@@ -78,6 +78,8 @@ impl Play {
             reason: "before release 2".into(),
             requester: "operator/alice".into(),
             timeout: CheckpointRequest::DEFAULT_TIMEOUT,
+            quiesce_timeout: None,
+            allow_missing: None,
         };
         let (id, hosts) = (CheckpointId::from_uuid(Uuid::from_u128(1)), admitted(hosts));
         let created = Box::new(checkpoint::Created { id, request, hosts });

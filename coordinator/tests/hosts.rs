@@ -348,7 +348,7 @@ async fn listed(operator: &Operator, show_forgotten: bool) -> Vec<v1::Host> {
 async fn checkpoint(operator: &Operator) -> v1::Checkpoint {
     let request = v1::CreateCheckpointRequest::default();
     let mut checkpoint = operator.good(operator.checkpoints().create_checkpoint(request).await);
-    let request = v1::WatchCheckpointRequest { name: checkpoint.name.clone() };
+    let request = v1::WatchCheckpointRequest { name: checkpoint.name.clone(), changes_only: false };
     let mut watch = operator.good(operator.checkpoints().watch_checkpoint(request).await);
     loop {
         match watch.message().await.expect("an open stream") {

@@ -74,6 +74,19 @@ pub struct Activity {
     pub steps_total: u64,
     /// Since when this phase, or this step, has been going on.
     pub since: Timestamp,
+    /// What the host is at work on meanwhile, such as "a capture": this begins when that has ended.
+    pub waits_for: Option<String>,
+}
+
+impl Activity {
+    /// How far it is, or what it waits for; empty when neither is known.
+    pub fn at(&self) -> String {
+        match (&self.waits_for, self.phase) {
+            (Some(work), _) => format!("waiting for {work}"),
+            (None, Some(phase)) => phase.to_string(),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 /// Why the host holds still.

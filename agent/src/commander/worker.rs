@@ -1,8 +1,8 @@
 //! The one worker that takes a host's steps.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,6 @@ type Stored = StoredCommand<Command>;
 /// Takes commands in the order of their arrival.
 pub(super) struct Worker {
     engine: Arc<Engine>,
-    stopping: Arc<Mutex<Option<OperationId>>>,
     /// Reports that the journal could not take yet, oldest first.
     unstored: VecDeque<(CommandKey, Outcome)>,
 }
@@ -31,8 +30,8 @@ pub(super) struct Worker {
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Worker {
-    pub(super) fn new(engine: Arc<Engine>, stopping: Arc<Mutex<Option<OperationId>>>) -> Self {
-        Self { engine, stopping, unstored: VecDeque::new() }
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, unstored: VecDeque::new() }
     }
 
     /// Works until nobody can send any more.
@@ -146,6 +145,9 @@ impl Worker {
             }
             Step::Cancel => self.cancelled(operation),
         };
+        if matches!(command.body.step, Step::Cancel | Step::Abandon) {
+            self.engine.called_off(operation);
+        }
         self.engine.board().show(None);
         outcome
     }
@@ -183,15 +185,7 @@ impl Worker {
             force: false,
             choices: Choices::default(),
         };
-        let watch = |progress| {
-            self.show(command, Some(progress));
-            // A cancellation that came between the command and its start found nothing to stop.
-            if *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) == Some(operation)
-                && self.is_cancelled(command).unwrap_or(false)
-            {
-                self.engine.cancel(operation);
-            }
-        };
+        let watch = |progress| self.show(command, Some(progress));
         match self.engine.restore(order, &watch) {
             Ok(receipt) => Outcome::Restored(Box::new(receipt)),
             Err(refusal) => Outcome::Refused(refusal),
@@ -239,6 +233,7 @@ impl Worker {
             steps_done: progress.map_or(0, |progress| progress.steps_done),
             steps_total: progress.map_or(0, |progress| progress.steps_total),
             since: self.engine.clock().now(),
+            waits_for: None,
         }));
     }
 

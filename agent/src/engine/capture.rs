@@ -52,7 +52,7 @@ impl Engine {
         operation: OperationId,
         cancel: &Cancel,
     ) -> Result<Captured, Refusal> {
-        let _alone = self.alone()?;
+        let _turn = self.turns.take("a capture")?;
         self.is_free_for(operation)?;
         let chosen = self.chosen(components)?;
         check(&chosen)?;

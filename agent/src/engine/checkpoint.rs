@@ -58,6 +58,9 @@ impl From<Instant> for Allowed {
     }
 }
 
+/// What a step of a checkpoint is called while others wait for it.
+const CHECKPOINT: &str = "a checkpoint";
+
 /// Why a snapshot was made that only makes a later one short.
 const STORED_AHEAD: &str = "stored ahead of a cut";
 
@@ -75,7 +78,7 @@ impl Engine {
         allowed: impl Into<Allowed>,
     ) -> Result<(), Refusal> {
         let Allowed { until, quiet } = allowed.into();
-        let alone = self.alone()?;
+        let turn = self.await_turn(CHECKPOINT, operation, until)?;
         if let Some(held) = self.inconsistent()? {
             return Err(refuse_held(&held));
         }
@@ -89,6 +92,10 @@ impl Engine {
             Checkpoint { operation, components, until, cancel: cancel.clone(), quiet, is_cut: false, ahead };
         *self.lapsed() = None;
         self.set_checkpoint(Some(checkpoint.clone()));
+        // It may have been called off before there was anything to stop.
+        if self.turns.is_called_off(operation) {
+            cancel.cancel();
+        }
         self.stop_collection();
         // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
         let ahead = || self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel);
@@ -105,7 +112,7 @@ impl Engine {
             Err(_) => {}
         }
         let quiesced = self.quiesce(&chosen, operation, quiet, &cancel);
-        drop(alone);
+        drop(turn);
         if let Some(lapsed) = self.lapsed_of(operation) {
             return Err(self.refused_for(lapsed));
         }
@@ -123,13 +130,14 @@ impl Engine {
         reason: &str,
         allowed: impl Into<Allowed>,
     ) -> Result<Captured, Refusal> {
-        let alone = self.alone()?;
-        let checkpoint = self.own_checkpoint(operation, allowed.into())?;
+        let allowed = allowed.into();
+        let turn = self.await_turn(CHECKPOINT, operation, allowed.until)?;
+        let checkpoint = self.own_checkpoint(operation, allowed)?;
         let chosen = self.chosen(&checkpoint.components)?;
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
         let is_whole = cut.is_ok() && self.is_cut(operation);
         self.forget_stored_ahead();
-        drop(alone);
+        drop(turn);
         match (cut, self.lapsed_of(operation)) {
             (Ok(mut captured), _) if is_whole => {
                 captured.measure.stored.0 += checkpoint.ahead.0;

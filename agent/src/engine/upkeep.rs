@@ -91,7 +91,7 @@ impl Engine {
 
     /// Sets aside what is damaged, and takes what was lost from the live files where they still have it.
     pub fn repair(&self, cancel: &Cancel) -> Result<RepairReport, Refusal> {
-        let _alone = self.alone()?;
+        let _turn = self.turns.take("a repair of its snapshots")?;
         self.is_free_for(OperationId::from_uuid(Uuid::nil()))?;
         self.stop_collection();
         let live: Vec<FilesSpec> = self

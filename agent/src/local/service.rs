@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::contract::{Administration, Progress, RestoreOrder};
-use crate::commander::{Intake, Refusal};
+use crate::commander::{Activity, Intake, Refusal};
 use crate::health::HostHealth;
 use crate::session::{About, LinkState};
 use crate::wire;
@@ -112,7 +112,6 @@ impl LocalService for LocalHost {
             Some(operation) => format!("{} of {operation}", activity.step),
             None => format!("{} by an administrator", activity.step),
         });
-        let phase = state.activity.as_ref().and_then(|activity| activity.phase);
         Ok(Response::new(local::Status {
             host: self.about.host.to_string(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,7 +119,7 @@ impl LocalService for LocalHost {
             link: link.to_string(),
             generation: state.generation.0,
             operation: operation.unwrap_or_default(),
-            phase: phase.map(|phase| phase.to_string()).unwrap_or_default(),
+            phase: state.activity.as_ref().map(Activity::at).unwrap_or_default(),
             inconsistent: state.inconsistent.is_some(),
             last_restore: match state.inconsistent {
                 Some(stuck) => format!("INCONSISTENT since {}: {}", stuck.since, stuck.message),

@@ -57,7 +57,7 @@ impl Conversation<'_> {
         let progress = state.activity.and_then(|activity| {
             Some(link::Progress {
                 key: Some(wire::command_key(&activity)?),
-                phase: activity.phase.map(|phase| phase.to_string()).unwrap_or_default(),
+                phase: activity.at(),
                 steps_done: activity.steps_done,
                 steps_total: activity.steps_total,
             })

@@ -338,3 +338,86 @@ fn a_journal_that_cannot_be_read_does_not_make_a_host_consistent() {
     journal.execute_batch("ALTER TABLE hold RENAME TO away; ALTER TABLE fence RENAME TO lost").expect("gone");
     assert_eq!(commander.state(), known, "it is as it was known last");
 }
+
+/// Something that an administrator began, which goes on until it is let go.
+struct ByHand {
+    bed: Bed,
+    engine: Arc<Engine>,
+    commander: Arc<Commander>,
+    good: SnapshotId,
+    captures: std::thread::JoinHandle<()>,
+}
+
+impl ByHand {
+    fn new() -> Self {
+        let mut bed = Bed::new();
+        bed.site_keys = "quiesce = \"until test -e ROOT/go; do sleep 0.05; done\"\nresume = \"true\"".into();
+        bed.write("go", "");
+        let engine = bed.engine();
+        let good = capture(&engine).info.id;
+        let commander = Commander::start(engine.clone()).expect("starts");
+        bed.deploy("v2");
+        std::fs::remove_file(bed.path("go")).expect("it was there");
+        let held = engine.clone();
+        let captures = std::thread::spawn(move || drop(capture(&held)));
+        let by_hand = Self { bed, engine, commander, good, captures };
+        until("the capture is at work", || {
+            let busy = by_hand.engine.repair(&rfs_store::Cancel::new());
+            busy.is_err_and(|refusal| refusal.message.contains("a capture"))
+        });
+        by_hand
+    }
+
+    /// Sends the command, and returns once it is known to wait.
+    fn waits(&self, command: &Command) {
+        self.commander.receive(command.clone()).expect("takes it");
+        until("it waits", || {
+            let activity = self.commander.state().activity;
+            activity.is_some_and(|activity| activity.at() == "waiting for a capture")
+        });
+    }
+
+    fn let_go(self) -> Bed {
+        self.bed.write("go", "");
+        self.captures.join().expect("the capture ends well");
+        self.bed
+    }
+}
+
+#[test]
+fn a_host_that_is_at_work_on_something_of_its_own_has_not_failed() {
+    let by_hand = ByHand::new();
+    let commander = by_hand.commander.clone();
+    let apply = command(operation(1), 1, apply(by_hand.good));
+    by_hand.waits(&apply);
+    let bed = by_hand.let_go();
+    assert_eq!(standing(&answer(&commander, &apply)), Standing::Target);
+    assert_eq!(bed.read("site/index.html"), "v1");
+
+    let by_hand = ByHand::new();
+    let commander = by_hand.commander.clone();
+    let prepare = command(operation(1), 1, Step::Prepare { selection: Selection::default() });
+    by_hand.waits(&prepare);
+    by_hand.let_go();
+    assert!(matches!(answer(&commander, &prepare).outcome, Outcome::Prepared));
+}
+
+#[test]
+fn what_waits_for_the_host_can_be_called_off() {
+    for (step, stop) in
+        [(None, Step::Cancel), (Some(Step::Prepare { selection: Selection::default() }), Step::Abandon)]
+    {
+        let by_hand = ByHand::new();
+        let waits = command(operation(1), 1, step.unwrap_or_else(|| apply(by_hand.good)));
+        by_hand.waits(&waits);
+        // Both are answered while the host is still at work.
+        let stopped = ask(&by_hand.commander, &command(operation(1), 1, stop));
+        assert_eq!(refused(&answer(&by_hand.commander, &waits)), Reason::Cancelled);
+        assert!(matches!(
+            stopped.outcome,
+            Outcome::Cancelled { standing: Standing::Before, backup: None, .. } | Outcome::Abandoned
+        ));
+        let bed = by_hand.let_go();
+        assert_eq!(bed.read("site/index.html"), "v2", "nothing was begun");
+    }
+}

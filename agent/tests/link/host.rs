@@ -89,6 +89,7 @@ impl Played {
             steps_done,
             steps_total: 10,
             since: Timestamp(0),
+            waits_for: None,
         });
         self.wake();
     }

@@ -93,26 +93,10 @@ async fn connect(path: &Path) -> Result<SqliteStore, Box<dyn Error + Send + Sync
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY);
-    let writer = open_writer(&options).await?;
+    let writer = pool(1).connect_with(options.clone()).await?;
     file::upgrade(&mut *writer.acquire().await?).await?;
     let readers = pool(READERS).connect_with(options.read_only(true)).await?;
     Ok(SqliteStore { writer, readers })
-}
-
-/// Of several that make a new file at once, one sets its mode, and the others are told that it is locked without a wait.
-async fn open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
-    const LOCKED: &str = "5";
-    let begun = Instant::now();
-    loop {
-        match pool(1).connect_with(options.clone()).await {
-            Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(LOCKED) && begun.elapsed() < BUSY =>
-            {
-                tokio::time::sleep(AGAIN).await;
-            }
-            opened => return opened,
-        }
-    }
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {

@@ -231,7 +231,7 @@ impl Operator {
 
     /// Watches a rollback to its end; gives how many messages and bytes that took, and how large the largest was.
     pub(super) async fn watch(&mut self, name: &str) -> Result<(u64, u64, usize)> {
-        let request = v1::WatchRollbackRequest { name: name.to_owned() };
+        let request = v1::WatchRollbackRequest { name: name.to_owned(), changes_only: true };
         let mut stream = self.rollbacks.watch_rollback(request).await?.into_inner();
         let (mut messages, mut bytes, mut largest) = (0, 0, 0);
         while let Some(message) = stream.message().await? {
