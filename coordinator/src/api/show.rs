@@ -92,7 +92,7 @@ fn without(
             continue;
         };
         snapshot.set_state(host_snapshot::State::Failed);
-        snapshot.failure = Some(failure(&why(&host, *at)));
+        snapshot.failure = Some(failure_of(&host, &why(&host, *at)));
         shown.missing_count += 1;
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::Hos
         new_bytes: captured.map_or(0, |captured| captured.new_bytes.0),
         entries: captured.map_or(0, |captured| captured.entries),
         duration: took.map(to_wire_duration),
-        failure: record.failure.as_ref().map(failure),
+        failure: record.failure.as_ref().map(|told| failure_of(host, told)),
         health: v1::Health::from(record.health).into(),
         evidence: record.evidence.clone(),
         finish_time: record.settled_at.map(to_wire_time),
@@ -357,7 +357,7 @@ pub(super) fn progress(
             .collect(),
         steps: receipt.map_or(0, |receipt| receipt.steps),
         bytes: receipt.map_or(0, |receipt| receipt.bytes.0),
-        failure: record.failure.as_ref().map(failure),
+        failure: record.failure.as_ref().map(|told| failure_of(host, told)),
         phase: far.filter(|_| record.phase.at_work()).map(|far| far.phase.clone()).unwrap_or_default(),
     }
 }
@@ -367,6 +367,15 @@ fn failure(failure: &Failure) -> v1::Failure {
     let told = rfs_link::Failure::new(failure.reason, failure.message.clone());
     let next = if failure.next.is_empty() { told.next_step() } else { &failure.next };
     convert::failure(failure.reason, &failure.message, next)
+}
+
+/// A failure of one host. What is to be done about it is to be typed, and so names the host.
+fn failure_of(host: &HostId, told: &Failure) -> v1::Failure {
+    let mut shown = failure(told);
+    if told.next.is_empty() {
+        shown.next = shown.next.replace("NAME", host.as_str());
+    }
+    shown
 }
 
 /// The hosts that a plan leaves out, with the reason.

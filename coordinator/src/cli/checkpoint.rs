@@ -16,7 +16,7 @@ use super::error::CliError;
 use super::host::{Hosts, label};
 use super::names;
 use super::output::Output;
-use super::progress::{checkpoint_state, counts, missing_lines, note_lines};
+use super::progress::{checkpoint_state, counts, note_lines, remedy_lines};
 use super::rollback::Amount;
 use super::table::Table;
 use super::watch::{Shown, watch};
@@ -333,7 +333,7 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
         ]);
     }
     output.table(&table)?;
-    for line in missing_lines(checkpoint).into_iter().chain(note_lines(checkpoint)) {
+    for line in remedy_lines(checkpoint).into_iter().chain(note_lines(checkpoint)) {
         output.line(line)?;
     }
     Ok(Exit::Done)

@@ -17,7 +17,7 @@ use rfs_proto::watch::InParts;
 
 use crate::duration::show_duration;
 
-pub(super) use checkpoint::{checkpoint_state, missing_lines, note_lines};
+pub(super) use checkpoint::{checkpoint_state, note_lines, remedy_lines};
 pub(super) use health::counts;
 pub(super) use rollback::outcome_lines;
 pub(super) use screen::Screen;

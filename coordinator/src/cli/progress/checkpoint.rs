@@ -1,5 +1,7 @@
 //! A checkpoint as people watch it.
 
+use std::collections::BTreeSet;
+
 use rfs_link::Exit;
 use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
@@ -12,6 +14,9 @@ use crate::duration::show_wire;
 
 /// How many notes of all hosts are printed before they are cut short.
 const NOTES: usize = 40;
+
+/// How many sentences on what to do about missing hosts are printed before they are cut short.
+const REMEDIES: usize = 10;
 
 impl Watched for v1::Checkpoint {
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
@@ -109,18 +114,33 @@ pub(in crate::cli) fn checkpoint_state(checkpoint: &v1::Checkpoint) -> String {
     }
 }
 
-/// The hosts of which an ended checkpoint has no snapshot, each with why, and how to forget those that may be gone for good.
-pub(in crate::cli) fn missing_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
-    let missing = || checkpoint.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Failed);
+/// The hosts of which an ended checkpoint has no snapshot, each with why, and what to do about them.
+fn missing_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
     let line = |host: &v1::HostSnapshot| {
         let why = host.failure.as_ref().map_or("not captured", |failure| failure.message.as_str());
         format!("  {}: {why}", host.host)
     };
-    let forget = |host: &v1::HostSnapshot| {
-        let next = host.failure.as_ref().map(|failure| failure.next.as_str())?;
-        next.contains("rfs host forget").then(|| format!("  {} {next}", paint::label("next:")))
-    };
-    missing().flat_map(|host| [Some(line(host)), forget(host)]).flatten().collect()
+    missing(checkpoint).map(line).chain(remedy_lines(checkpoint)).collect()
+}
+
+/// What to do about the hosts of which an ended checkpoint has no snapshot: each sentence once.
+pub(in crate::cli) fn remedy_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
+    let remedies = missing(checkpoint).filter_map(|host| Some(host.failure.as_ref()?.next.as_str()));
+    let mut known = BTreeSet::new();
+    let mut lines: Vec<String> = remedies
+        .filter(|next| !next.is_empty() && known.insert(*next))
+        .map(|next| format!("  {} {next}", paint::label("next:")))
+        .collect();
+    if lines.len() > REMEDIES {
+        let all = format!("rfs checkpoint show {} --output json", id(&checkpoint.name));
+        let more = lines.split_off(REMEDIES).len();
+        lines.push(format!("  … and {more} more; all of them: {all}"));
+    }
+    lines
+}
+
+fn missing(checkpoint: &v1::Checkpoint) -> impl Iterator<Item = &v1::HostSnapshot> {
+    checkpoint.snapshots.iter().filter(|host| host.state() == host_snapshot::State::Failed)
 }
 
 /// What hosts had to say of what they captured, such as a path that is not there: each sentence once, with its hosts.
