@@ -288,12 +288,13 @@ pub enum OnFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnreachable {
-    /// It has failed.
+    /// It has failed. On the way back: it stays at its target, and the rollback ends REVERT_FAILED.
     #[default]
     Fail,
     /// Its wave waits for it.
     Wait,
-    /// It is left out, fenced by its generation, and brought in line when it is back.
+    /// It is left out, fenced by its generation, and brought in line when it is back. On the way back: it is left behind at its
+    /// target, and goes back when it is back, also after the outcome REVERT_FAILED.
     Skip,
 }
 

@@ -65,9 +65,13 @@
 //!   as the last waves had, each until it has passed; once more than `max_failed` have failed so, none. The outcome stays. A host
 //!   that waits for its turn then is owned by nobody.
 //! - **Everything ends.** A pause ends after `max_pause`, and hosts are waited for `max_duration` after the outcome.
-//! - **The way back** runs in the reverse of the label order; a host lost on the way is asked where it stands first.
+//! - **The way back** goes wave by wave, the last one first, and looks at no health. A host that was lost is asked where it
+//!   stands first. Its wave waits for a host that is out of reach as the policy says, and as long: then it is still at its
+//!   target, and the outcome is REVERT_FAILED. Where the policy leaves hosts out, it goes back when it is back, also after the
+//!   outcome: one host first, then as many at once as the last waves had, until one could not.
 
 mod advance;
+mod back;
 mod budget;
 mod decide;
 mod event;

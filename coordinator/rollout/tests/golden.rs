@@ -235,6 +235,7 @@ fn samples() -> Vec<Event> {
         RollbackEvent::Promoted { at, by: by() },
         RollbackEvent::Aborted { at, by: by() },
         RollbackEvent::RevertStarted { at, cause: cause() },
+        RollbackEvent::HostAsked { at, host: web(), generation, deadline },
         RollbackEvent::HostReverting { at, host: web(), generation, deadline },
         RollbackEvent::HostReverted { at, host: web() },
         RollbackEvent::Finished { at, outcome: rollback::Outcome::NeedsOperator, cause: Some(failure()) },
@@ -369,6 +370,7 @@ fn no_event_is_without_a_line() {
         RollbackEvent::HostGranted { .. } => 40,
         RollbackEvent::Withdrawn { .. } => 41,
         RollbackEvent::HostForgotten { .. } => 42,
+        RollbackEvent::HostAsked { .. } => 44,
     };
     let number = |event: &Event| match event {
         Event::Rollback(event) => rollback(event),
@@ -386,5 +388,5 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::Closed { .. }) => 43,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
-    assert_eq!(seen, (0..=43).collect());
+    assert_eq!(seen, (0..=44).collect());
 }

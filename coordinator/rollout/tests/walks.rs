@@ -2,7 +2,7 @@
 //! coordinators that are away, clones, clocks that step, and stores that are put back.
 //!
 //! After every step the invariants of [`oracle`] are asserted. A failing walk prints its seed and its history;
-//! `RFS_WALK_SEED=n` replays that one alone, `RFS_LONG=1` walks a hundred times as many.
+//! `RFS_WALK_SEED=n` replays that one alone, `RFS_LONG=1` walks a hundred times as many, `RFS_WALKS=n` so many.
 
 #[path = "walks/agent.rs"]
 mod agent;
@@ -40,7 +40,8 @@ fn no_walk_breaks_an_invariant() {
         println!("{}", world.history());
         return;
     }
-    let walks = if env::var_os("RFS_LONG").is_some() { 100 * WALKS } else { WALKS };
+    let walks = env::var("RFS_WALKS").ok().and_then(|walks| walks.parse().ok());
+    let walks = walks.unwrap_or(if env::var_os("RFS_LONG").is_some() { 100 * WALKS } else { WALKS });
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut steps = 0;
     for seed in 0..walks {
@@ -172,6 +173,11 @@ fn an_answer_that_is_history_is_caught() {
 #[test]
 fn a_command_that_is_sent_before_hosts_were_compared_is_caught() {
     catches(Fault::SendsBeforeComparing, "O12");
+}
+
+#[test]
+fn a_way_back_without_waves_is_caught() {
+    catches(Fault::GoesBackAtOnce, "I3");
 }
 
 #[test]

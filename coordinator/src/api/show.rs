@@ -300,8 +300,11 @@ pub(super) fn wave_head(rollback: &Rollback, index: WaveIndex) -> v1::Wave {
     }
 }
 
-/// What the gate of the wave that runs waits for.
+/// What the wave that runs, or goes back, waits for.
 fn waits_for(rollback: &Rollback, index: WaveIndex) -> String {
+    if let Some(back) = rollback.waits_on_the_way_back(index) {
+        return back;
+    }
     let runs = matches!(rollback.phase, rollback::Phase::Running { direction: Direction::Forward });
     // The gate looks at every host, so only the one that is shown is asked.
     let shown = runs && rollback.wave == Some(index);

@@ -1,4 +1,4 @@
-//! What follows: deadlines, starts, verdicts, the next wave, the way back, the end.
+//! What follows: deadlines, starts, verdicts, the next wave, the end. The way back is in [`super::back`].
 
 use rfs_model::{HostId, Reason, Timestamp};
 
@@ -236,47 +236,6 @@ impl<'d> Draft<'d> {
         self.finish(Outcome::Partial, Some(Failure::new(reason.unwrap_or(otherwise), text)));
     }
 
-    fn back(&mut self, cause: &Cause) {
-        let at = self.now;
-        let deadline = at.plus(self.state.request.policy.max_rollback_time);
-        let group = |host: &HostRecord| self.state.plan.waves[host.wave.get()].order_group;
-        let left = |host: &&HostRecord| host.phase.at_work() || host.at_target();
-        let Some(turn) = self.state.hosts.values().filter(left).map(group).max() else {
-            return self.finish_back(cause);
-        };
-        let mut next: Vec<(&HostId, &HostRecord)> =
-            self.state.hosts.iter().filter(|(_, host)| host.at_target() && group(host) == turn).collect();
-        // Those that can hear it go first; the others hold a budget until their deadline.
-        next.sort_by_key(|(_, host)| !host.connected);
-        let mut ledger = Ledger::of(self.state);
-        let mut events = Vec::new();
-        for (name, host) in next {
-            let name_of = name.clone();
-            if host.backup.is_none() {
-                events.push(RollbackEvent::HostReverted { at, host: name_of });
-            } else if ledger.admit(name, host, Counting::AtWork) {
-                let generation = StepKind::Revert.generation(host.generation);
-                events.push(RollbackEvent::HostReverting { at, host: name_of, generation, deadline });
-            }
-        }
-        for event in events {
-            self.emit(event);
-        }
-    }
-
-    fn finish_back(&mut self, cause: &Cause) {
-        // While two machines speak for a name, nobody knows where the one stands that was told.
-        let stuck = |host: &&HostRecord| {
-            let unknown = host.contested.is_some() && host.was_told();
-            unknown || matches!(host.phase, HostPhase::RevertFailed | HostPhase::Lost)
-        };
-        let outcome = match self.state.hosts.values().find(stuck) {
-            Some(_) => Outcome::RevertFailed,
-            None => Outcome::Reverted,
-        };
-        self.finish(outcome, Some(cause.failure.clone()));
-    }
-
     fn aborting(&mut self, by: &str) {
         if self.state.at_work().is_none() {
             self.finish(Outcome::Aborted, Some(Failure::new(Reason::Cancelled, format!("aborted by {by}"))));
@@ -284,7 +243,7 @@ impl<'d> Draft<'d> {
     }
 
     /// A host at neither state outweighs every other outcome.
-    fn finish(&mut self, outcome: Outcome, cause: Option<Failure>) {
+    pub(super) fn finish(&mut self, outcome: Outcome, cause: Option<Failure>) {
         let at = self.now;
         let inconsistent: Vec<HostId> = self
             .state
@@ -318,7 +277,7 @@ impl<'d> Draft<'d> {
 
     /// Hosts that were left out, or are tried again after the outcome, are brought in line: the first of them alone, then
     /// never more at once that are not known to be healthy than the last waves had, within the budgets. One that cannot start
-    /// now is left to others meanwhile.
+    /// now is left to others meanwhile. Hosts that were left behind go back in the same way, and no health is looked at.
     fn converge(&mut self) {
         let late = || self.state.hosts.values().filter(|host| host.late);
         let failed = late().filter(|host| host.phase.failed()).count();
@@ -330,9 +289,15 @@ impl<'d> Draft<'d> {
         let at_it =
             |host: &&HostRecord| host.pending() && !host.phase.waits() && host.phase != HostPhase::Skipped;
         let unproven = late().filter(at_it).count();
-        let proven = late().any(|host| matches!(host.phase, HostPhase::Passed { .. }));
+        let proven = late().any(|host| matches!(host.phase, HostPhase::Passed { .. } | HostPhase::Reverted));
         let width = if proven { self.state.batch(unproven + waiting + left_out) } else { 1 };
-        self.start(HostRecord::is_granted, width.saturating_sub(unproven));
+        let counting = if self.state.goes_back() {
+            self.start_back(HostRecord::is_granted, width.saturating_sub(unproven));
+            Counting::AtWork
+        } else {
+            self.start(HostRecord::is_granted, width.saturating_sub(unproven));
+            Counting::Unavailable
+        };
         let at = self.now;
         self.leave_out(|draft, (name, host)| {
             let unheard = draft.state.unheard_until(name, host).is_some_and(|until| until > at);
@@ -343,7 +308,7 @@ impl<'d> Draft<'d> {
             host.phase == HostPhase::Skipped
                 && host.connected
                 && self.state.unheard_until(name, host).is_none_or(|until| until <= at)
-                && ledger.admit(name, host, Counting::Unavailable)
+                && ledger.admit(name, host, counting)
         });
         let most = width.saturating_sub(unproven + waiting);
         let back: Vec<HostId> = back.take(most).map(|(name, _)| name.clone()).collect();

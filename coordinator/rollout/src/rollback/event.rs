@@ -121,6 +121,8 @@ pub enum RollbackEvent {
     Aborted { at: Timestamp, by: String },
     /// The changed hosts go back.
     RevertStarted { at: Timestamp, cause: Cause },
+    /// A host that was lost is told to say where it stands, before the way back can go on there.
+    HostAsked { at: Timestamp, host: HostId, generation: Generation, deadline: Timestamp },
     /// A host is told to go back to its backup.
     HostReverting { at: Timestamp, host: HostId, generation: Generation, deadline: Timestamp },
     /// A host needs no command to be back: nothing had been changed on it.
@@ -167,6 +169,7 @@ impl RollbackEvent {
             | Self::Promoted { at, .. }
             | Self::Aborted { at, .. }
             | Self::RevertStarted { at, .. }
+            | Self::HostAsked { at, .. }
             | Self::HostReverting { at, .. }
             | Self::HostReverted { at, .. }
             | Self::Finished { at, .. } => *at,
@@ -241,6 +244,9 @@ impl fmt::Display for RollbackEvent {
             Self::Promoted { by, .. } => write!(f, "promoted by {by}"),
             Self::Aborted { by, .. } => write!(f, "aborted by {by}"),
             Self::RevertStarted { cause, .. } => write!(f, "going back: {cause}"),
+            Self::HostAsked { host, deadline, generation, .. } => {
+                write!(f, "{host}: told to say where it stands by {deadline} (generation {generation})")
+            }
             Self::HostReverting { host, deadline, generation, .. } => {
                 write!(f, "{host}: told to go back to its backup by {deadline} (generation {generation})")
             }

@@ -181,15 +181,31 @@ impl Rollback {
                 self.host(at, host, |host| host.phase = HostPhase::Passed { doubtful_since: None });
             }
             RollbackEvent::HostFailed { host, failure, .. } => {
+                let goes_back = self.goes_back();
                 self.host(at, host, |host| {
-                    host.phase =
-                        if host.phase.at_target() { HostPhase::Unhealthy } else { host.fallback.clone() };
+                    if goes_back && host.phase == HostPhase::Lost {
+                        // It is not waited for any more, and may still be asked.
+                        host.fallback = HostPhase::RevertFailed;
+                    }
+                    host.phase = match &host.phase {
+                        phase if phase.at_target() && goes_back => HostPhase::RevertFailed,
+                        phase if phase.at_target() => HostPhase::Unhealthy,
+                        HostPhase::Lost => HostPhase::Lost,
+                        _ => host.fallback.clone(),
+                    };
                     host.failure = Some(failure.clone());
                 });
             }
             RollbackEvent::HostLost { host, .. } => self.host(at, host, |host| host.lose(at)),
             RollbackEvent::HostSkipped { host, .. } => {
-                self.host(at, host, |host| host.phase = HostPhase::Skipped);
+                let goes_back = self.goes_back();
+                self.host(at, host, |host| {
+                    if host.phase.at_target() && goes_back {
+                        host.fallback = HostPhase::RevertFailed;
+                        host.failure = Some(host.left_at_target());
+                    }
+                    host.phase = HostPhase::Skipped;
+                });
             }
             RollbackEvent::Retried { hosts, .. } => {
                 self.resume(at);
@@ -235,8 +251,14 @@ impl Rollback {
                     }
                 }
             }
+            RollbackEvent::HostAsked { host, deadline, .. } => {
+                self.host(at, host, |host| host.stop(*deadline));
+            }
             RollbackEvent::HostReverting { host, deadline, .. } => {
                 self.host(at, host, |host| {
+                    if host.is_left_behind() {
+                        host.failure = None;
+                    }
                     host.told = StepKind::Revert.generation(host.generation);
                     host.phase = HostPhase::Reverting { deadline: *deadline };
                 });
@@ -280,15 +302,13 @@ impl Rollback {
             RollbackEvent::RevertStarted { cause, .. } => {
                 self.phase = Phase::Running { direction: Direction::Back(cause.clone()) };
                 self.progress_at = at;
+                // Hosts that are out of reach are waited for as long as the policy says from now on.
+                self.bounded_from = at;
                 self.call_back();
-                let deadline = at.plus(self.request.policy.max_rollback_time);
-                for host in self.hosts.values_mut().filter(|host| host.may_be_asked()) {
-                    host.stop(deadline);
-                }
             }
             RollbackEvent::Finished { outcome, cause, .. } => {
                 self.phase = Phase::Finished { outcome: *outcome, cause: cause.clone(), at };
-                if *outcome != Outcome::Partial {
+                if !matches!(outcome, Outcome::Partial | Outcome::RevertFailed) {
                     self.leave_skipped();
                     self.leave_retried();
                 }
@@ -346,7 +366,7 @@ impl Rollback {
 
     fn leave_skipped(&mut self) {
         for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
-            host.phase = HostPhase::Untouched;
+            host.phase = if host.is_left_behind() { HostPhase::RevertFailed } else { HostPhase::Untouched };
         }
     }
 }

@@ -234,7 +234,7 @@ pub struct HostRecord {
     pub again_at: Timestamp,
     /// Whether its generations are for the present attempt.
     pub granted: bool,
-    /// Where it stands if the present attempt has no effect.
+    /// Where it stands if the present attempt has no effect, or once the way back does not wait for it any more.
     pub fallback: HostPhase,
     /// Whether this attempt is made after the rollback had its outcome.
     pub late: bool,
@@ -276,7 +276,7 @@ pub struct HealthRecord {
 pub enum HostPhase {
     /// Not started.
     Untouched,
-    /// Left out because it was not reachable; brought in line when it is back.
+    /// Left out because it was not reachable; brought in line when it is back. On the way back: left behind at its target.
     Skipped,
     /// Left out, and it does not come in line any more: another operation changes it since, the rollback is undone, or it was
     /// waited for long enough.
@@ -452,7 +452,9 @@ impl Rollback {
     /// What an undo of this rollback would bring back: the backup of each host that is at its target, or could not be
     /// brought back from there.
     pub fn backups(&self) -> BTreeMap<HostId, SnapshotId> {
-        let changed = |host: &HostRecord| host.at_target() || host.phase == HostPhase::RevertFailed;
+        let changed = |host: &HostRecord| {
+            host.at_target() || host.phase == HostPhase::RevertFailed || host.is_left_behind()
+        };
         let changed = self.hosts.iter().filter(|(_, host)| changed(host));
         changed.filter_map(|(name, host)| Some((name.clone(), host.backup?))).collect()
     }

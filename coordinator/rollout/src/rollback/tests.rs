@@ -1,6 +1,7 @@
 //! What a rollback does in each case.
 
 mod again;
+mod back;
 mod play;
 
 use play::{Play, check};
@@ -461,59 +462,6 @@ fn a_host_that_refuses_is_as_it_was_unless_it_says_that_it_is_at_neither_state()
     check(
         "a b failure=continue; held a; ok b; wait 10",
         "a INCONSISTENT, b passed | NEEDS_OPERATOR: a: holds still",
-    );
-}
-
-#[test]
-fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
-    let why = "wave 1: 1 failed and 0 may: a: start failed";
-    check(
-        "a b c sizes=3 failure=revert; ok b; back a",
-        &format!("a unchanged, b reverting, c cancelling | going back: {why}"),
-    );
-    check(
-        "a b c sizes=3 failure=revert; ok b; back a; undone b; ok c",
-        &format!("a unchanged, b reverted, c reverting | going back: {why}"),
-    );
-    check(
-        "a b c sizes=3 failure=revert; ok b; back a; undone b; stopped c",
-        &format!("a unchanged, b reverted, c unchanged | REVERTED: {}", &why[8..]),
-    );
-    check(
-        "a b failure=revert sizes=2; ok b; wait 360",
-        "a cancelling, b reverting | going back: wave 1: 1 failed and 0 may: a: not heard of past its deadline",
-    );
-    check(
-        "a b failure=revert sizes=2; ok b; wait 360; undone b; ok a; undone a",
-        "a reverted, b reverted | REVERTED: 1 failed and 0 may: a: not heard of past its deadline",
-    );
-    check(
-        "a b failure=revert sizes=2; ok b; wait 360; undone b; wait 360",
-        "a lost, b reverted | REVERT_FAILED: 1 failed and 0 may: a: not heard of past its deadline",
-    );
-}
-
-#[test]
-fn the_way_back_runs_against_the_order_and_within_the_budget_of_hosts_at_work() {
-    let bad = "ok d; wait 10; ok w; wait 10; ok x; wait 10; bad x";
-    let why = "wave 3: 1 failed and 0 may: x: unhealthy again after it had passed: 503";
-    let script = format!("d:db w:web x:web y:zeb order=db>web>zeb sizes=9 budget=1 failure=revert; {bad}");
-    check(&script, &format!("d passed, w passed, x unhealthy, y cancelling | going back: {why}"));
-    check(
-        &format!("{script}; stopped y"),
-        &format!("d passed, w reverting, x unhealthy, y unchanged | going back: {why}"),
-    );
-    check(
-        &format!("{script}; stopped y; undone w; undone x"),
-        &format!("d reverting, w reverted, x reverted, y unchanged | going back: {why}"),
-    );
-}
-
-#[test]
-fn a_host_on_which_nothing_had_to_change_needs_no_way_back() {
-    check(
-        "a b failure=revert; noop a; wait 10; back b",
-        "a reverted, b unchanged | REVERTED: 1 failed and 0 may: b: start failed",
     );
 }
 

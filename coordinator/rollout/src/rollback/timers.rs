@@ -209,7 +209,7 @@ impl Rollback {
 
     /// By when every host is back that can be, since the coordinator listens: as long as a policy takes to give one up, and
     /// never less than agents may wait between two attempts to connect.
-    fn all_back_by(&self) -> Timestamp {
+    pub(super) fn all_back_by(&self) -> Timestamp {
         self.listening_since.plus(self.request.policy.unreachable_after.max(RETURN))
     }
 
@@ -219,7 +219,7 @@ impl Rollback {
         let watched = !self.request.policy.gate.ignore_health;
         let unheard = host.health.health == Health::Unknown && host.health.measured_at.is_none();
         let in_budget = || self.plan.groups.iter().any(|group| group.hosts.contains(name));
-        let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped);
+        let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped) && !self.goes_back();
         let by = host.connection_since.plus(self.request.policy.unreachable_after).max(self.all_back_by());
         (waits && host.connected && watched && unheard && in_budget()).then_some(by)
     }
@@ -306,7 +306,8 @@ impl Rollback {
             forward && (self.hosts.values().any(|host| host.phase.waits()) || self.unseen().is_some());
         let start_by = waiting.then(|| self.start_by());
         let pause = self.paused_until();
-        [hosts, start_by, self.budget_by(), self.unheard_by(), pause].into_iter().flatten().min()
+        let behind = self.next_left_behind();
+        [hosts, start_by, self.budget_by(), self.unheard_by(), pause, behind].into_iter().flatten().min()
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     OldAnswersCount,
     /// Commands leave before the hosts were compared with a history that is gone on with.
     SendsBeforeComparing,
+    /// Hosts of an earlier wave go back together with those of the last one.
+    GoesBackAtOnce,
     /// A rollback whose last gate a person passed is a success.
     PromotedIsGreen,
 }

@@ -223,7 +223,8 @@ impl Oracle {
         }
         // One that waits for another attempt stands where the last one has put it.
         let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped);
-        let stands = if waits && host.attempt > 1 { &host.fallback } else { &host.phase };
+        let stands =
+            if waits && (host.attempt > 1 || host.is_left_behind()) { &host.fallback } else { &host.phase };
         let wrong = match *stands {
             HostPhase::Applied { .. } | HostPhase::Passed { .. } | HostPhase::Unhealthy => {
                 !truth.at(name, host.target)
@@ -315,6 +316,10 @@ impl Oracle {
                 self.given.insert((host.clone(), *generation));
                 self.since.insert(host.clone(), now);
             }
+            RollbackEvent::HostAsked { host, generation, .. } => {
+                self.told.insert(host.clone(), *generation);
+                self.since.insert(host.clone(), now);
+            }
             RollbackEvent::HostGranted { host, generation, .. } => {
                 self.told.insert(host.clone(), Generation(generation.0 - 1));
             }
@@ -346,7 +351,9 @@ impl Oracle {
         let truth = Truth { machines, seats, now };
         let before = match event {
             Event::Rollback(
-                RollbackEvent::HostFailed { host, .. } | RollbackEvent::HostLost { host, .. },
+                RollbackEvent::HostFailed { host, .. }
+                | RollbackEvent::HostLost { host, .. }
+                | RollbackEvent::HostReverting { host, .. },
             ) => self.host(host),
             _ => None,
         };
@@ -375,6 +382,16 @@ impl Oracle {
                     return Some(format!("I3: {host} of wave {wave} starts before its wave"));
                 }
                 budgets(rollback, host, self.back_at, truth)
+            }
+            RollbackEvent::HostReverting { host, .. } if self.undone => {
+                Some(format!("I6: {host} goes back, and what it does is undone"))
+            }
+            RollbackEvent::HostReverting { host, .. } if !before.as_ref()?.is_left_behind() => {
+                let wave = rollback.hosts[host].wave;
+                let later =
+                    |host: &HostRecord| host.wave > wave && (host.phase.at_work() || host.phase.at_target());
+                let (name, _) = rollback.hosts.iter().find(|(_, host)| later(host))?;
+                Some(format!("I3: {host} of wave {wave} goes back before {name} of a later one has"))
             }
             RollbackEvent::HostPassed { host, .. } => {
                 let well = gate.ignore_health || truth.good_for(host, gate.min_healthy_time);
@@ -421,17 +438,18 @@ impl Oracle {
             return Some(format!("O12: two machines speak for {host}, and it fails as {}", failure.reason));
         }
         let unheard = before.health.health == Health::Unknown;
+        let goes_back = matches!(rollback.phase, Phase::Running { direction: Direction::Back(_) });
         let just_back = || if unheard { self.just_back(rollback, host, truth) } else { None };
         match before.phase {
-            HostPhase::Untouched if failure.reason == Reason::HostUnreachable => {
-                self.unreachable(rollback, host, truth)
-            }
-            HostPhase::Applied { .. } => {
+            _ if failure.reason == Reason::HostUnreachable => self.unreachable(rollback, host, truth),
+            HostPhase::Applied { .. } if !goes_back => {
                 let limit = rollback.request.policy.gate.healthy_deadline;
                 let too_soon = self.too_soon(host, limit, truth);
                 too_soon.or_else(just_back).or_else(|| self.blameless(host, truth))
             }
-            HostPhase::Passed { .. } => just_back().or_else(|| self.blameless(host, truth)),
+            HostPhase::Applied { .. } | HostPhase::Passed { .. } => {
+                just_back().or_else(|| self.blameless(host, truth))
+            }
             _ => None,
         }
     }

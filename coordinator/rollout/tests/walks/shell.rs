@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::rollback::{Outcome, RETURN, RollbackEvent};
-use rfs_rollout::{Command, Connected, Draft, Event, GENERATIONS, Operation, Reading, Report, Work};
+use rfs_rollout::rollback::{HostRecord, Outcome, RETURN, RollbackEvent};
+use rfs_rollout::{
+    Command, Connected, Draft, Event, GENERATIONS, Operation, Reading, Report, StepKind, Work,
+};
 
 use super::fault::Fault;
 use super::hub::{Session, Welcome};
@@ -292,7 +294,10 @@ impl World {
         self.coordinator.reserve = reserve;
     }
 
-    fn store(&mut self, events: Vec<Event>) {
+    fn store(&mut self, mut events: Vec<Event>) {
+        if self.fault == Some(Fault::GoesBackAtOnce) {
+            self.send_back_another(&mut events);
+        }
         let mut operation = self.operation.clone();
         for mut event in events {
             if self.fault == Some(Fault::PromotedIsGreen)
@@ -309,6 +314,27 @@ impl World {
             self.fail_if(broken);
         }
         self.operation = operation;
+    }
+
+    /// Where a host goes back, one of an earlier wave goes back, too.
+    fn send_back_another(&self, events: &mut Vec<Event>) {
+        let back = events.iter().find_map(|event| match event {
+            Event::Rollback(event @ RollbackEvent::HostReverting { host, .. }) => Some((event.clone(), host)),
+            _ => None,
+        });
+        let Some((RollbackEvent::HostReverting { at, deadline, .. }, first)) = back else { return };
+        let rollback = self.rollback();
+        let earlier = |host: &HostRecord| {
+            host.wave < rollback.hosts[first].wave && host.phase.at_target() && host.backup.is_some()
+        };
+        let Some((name, host)) = rollback.hosts.iter().find(|(_, host)| earlier(host)) else { return };
+        let generation = StepKind::Revert.generation(host.generation);
+        events.push(Event::Rollback(RollbackEvent::HostReverting {
+            at,
+            host: name.clone(),
+            generation,
+            deadline,
+        }));
     }
 
     fn send(&mut self) {

@@ -100,6 +100,7 @@ impl HostRecord {
         self.restore = None;
         self.heard_late = None;
         let stood = self.phase.at_target()
+            || self.is_left_behind()
             || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
         // One that answered that it is as it was may have spoken for another one that was told to change.
         let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
@@ -238,7 +239,7 @@ impl HostRecord {
 
     /// Whether it was not heard of, and may yet say where it stands. Another machine, and one that has obeyed newer commands,
     /// could only speak of something else.
-    pub(super) fn may_be_asked(&self) -> bool {
+    pub(in crate::rollback) fn may_be_asked(&self) -> bool {
         let silent =
             |failure: &Failure| matches!(failure.reason, Reason::DeadlineExceeded | Reason::HostConflict);
         self.phase == HostPhase::Lost && self.failure.as_ref().is_none_or(silent)

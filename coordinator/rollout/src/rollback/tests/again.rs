@@ -46,6 +46,15 @@ fn once_a_rollback_is_undone_no_host_comes_in_line_with_it() {
 }
 
 #[test]
+fn an_undo_of_some_hosts_withdraws_only_those() {
+    let left = "a b! c! sizes=3 unreachable=skip; wait 20; ok a; wait 10";
+    let partial = "PARTIAL: 2 of 3 hosts: b: left out; c: left out";
+    check(&format!("{left}; undo b"), &format!("a passed, b superseded, c skipped | {partial}"));
+    check(&format!("{left}; undo b; on b c"), &format!("a passed, b superseded, c applying | {partial}"));
+    check(&format!("{left}; undo"), &format!("a passed, b superseded, c superseded | {partial}"));
+}
+
+#[test]
 fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
     let paused = "a b; back a; wait 5";
     check(&format!("{paused}; resume"), "a unchanged, b applying | running");
