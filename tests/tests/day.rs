@@ -124,7 +124,7 @@ impl Day {
         let start =
             "rollback start --checkpoint latest --wave 1 --min-healthy 300ms --healthy-deadline 5s --yes";
         self.hears(start, 5, &["is paused", "web-1", "rfs rollback", "abort"]);
-        assert_eq!(state_of(&self.bed.rollback(), "web-2"), "PENDING", "{}", brief(&self.bed.rollback()));
+        assert_eq!(state_of(&self.bed.rollback(), "web-2"), "UNTOUCHED", "{}", brief(&self.bed.rollback()));
         self.hears("rollback abort latest", 0, &["rfs rollback watch"]);
         self.hears("rollback watch latest", 1, &["ABORTED"]);
         assert_eq!(digest(&self.bed.hosts[0].site_files()), at_work, "it is as it was before the rollback");
@@ -151,7 +151,7 @@ impl Day {
             self.hears("rollback watch latest", 5, &["is paused", "web-3", "rfs rollback retry"]);
             let rollback = self.bed.rollback();
             assert_eq!(state_of(&rollback, "web-2"), "PASSED", "{}", brief(&rollback));
-            assert_eq!(state_of(&rollback, "web-4"), "PENDING", "{}", brief(&rollback));
+            assert_eq!(state_of(&rollback, "web-4"), "UNTOUCHED", "{}", brief(&rollback));
             flaps.store(false, Ordering::Relaxed);
         });
 

@@ -88,7 +88,7 @@ pub use state::{
     Cause, Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
     WaveState,
 };
-pub use timers::RETURN;
+pub use timers::{COMPARING, RETURN};
 
 #[cfg(test)]
 mod tests;

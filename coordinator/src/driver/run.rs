@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::rollback::RETURN;
+use rfs_rollout::rollback::COMPARING;
 use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -31,9 +31,6 @@ pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 /// How long a driver may be late to look at the clock before it takes it that nobody listened meanwhile: the process was
 /// stopped, the machine was, or the store did not answer.
 pub const STOOD_STILL: Duration = Duration::from_secs(5);
-/// How long the hosts of an operation that is gone on with are waited for before any of them is told anything. A store that
-/// was put back to an older copy is found by what hosts say when they come back.
-pub const COMPARING: Duration = RETURN;
 /// How long a history must rest before a driver that met another one takes it for gone.
 pub const RIVAL_REST: Duration = Duration::from_secs(10);
 
@@ -47,6 +44,8 @@ const SHOW_PROGRESS: Duration = Duration::from_millis(200);
 const HEARD: Duration = Duration::from_millis(1500);
 /// How often hosts are looked at that pass once they were measured again.
 const HEAR_AGAIN: Duration = Duration::from_millis(250);
+/// How often hosts are looked at that were not heard since the coordinator listens again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// When generations are asked for again that could not be had.
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 /// When a deadline is looked at again that brought nothing about.
@@ -129,12 +128,14 @@ struct Driver {
 struct Unheard {
     from: Timestamp,
     hosts: BTreeSet<HostId>,
+    /// When all of them are looked at next. That a host comes back, or is another than it was, is told.
+    look_at: Timestamp,
 }
 
 /// Hosts that were there by the history, and are waited for.
 #[derive(Debug)]
 struct Comparing {
-    until: Instant,
+    until: Timestamp,
     hosts: BTreeSet<HostId>,
 }
 
@@ -154,6 +155,8 @@ struct Wake {
     idle: bool,
     /// Hosts that are looked at until they were measured again, each from when on.
     hear: BTreeMap<HostId, Timestamp>,
+    /// When they are looked at next.
+    hear_at: Timestamp,
     /// Hosts for which generations are to be reserved.
     reserve: BTreeSet<HostId>,
     /// Until when they could not be had.
@@ -242,10 +245,7 @@ impl Driver {
                     self.read_on().await.ok()?;
                 }
                 let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
-                batch.look.append(&mut self.unheard.hosts.clone());
-                let now = self.shared.clock.now();
-                let hear = self.wake.hear.iter().filter(|(_, from)| **from <= now);
-                batch.look.extend(hear.map(|(host, _)| host.clone()));
+                batch.look.append(&mut self.to_be_heard());
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
                 batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
@@ -272,21 +272,38 @@ impl Driver {
 
     /// Only what was heard from then on counts; every host is looked at until it was.
     fn listen_from(&mut self, from: Timestamp) -> Command {
-        self.unheard = Unheard { from, hosts: self.hosts.iter().cloned().collect() };
+        self.unheard = Unheard { from, hosts: self.hosts.iter().cloned().collect(), look_at: from };
         Command::Listening { from }
     }
 
-    /// Sends nothing until the hosts that were there by the history are back, for a while.
+    /// Hosts that are looked at although nobody told of them, since nobody tells of health that is what it was.
+    fn to_be_heard(&mut self) -> BTreeSet<HostId> {
+        let now = self.shared.clock.now();
+        let mut hosts = BTreeSet::new();
+        if self.unheard.look_at <= now {
+            self.unheard.look_at = now.plus(LISTEN_AGAIN);
+            hosts.clone_from(&self.unheard.hosts);
+        }
+        if self.wake.hear_at <= now {
+            self.wake.hear_at = now.plus(HEAR_AGAIN);
+            let hear = self.wake.hear.iter().filter(|(_, from)| **from <= now);
+            hosts.extend(hear.map(|(host, _)| host.clone()));
+        }
+        hosts
+    }
+
+    /// Sends nothing until the hosts that were there by the history are back, for a moment.
     fn compare_first(&mut self) {
         let hosts = view::connected(&self.operation);
-        self.comparing = Some(Comparing { until: Instant::now() + COMPARING, hosts });
+        self.comparing = Some(Comparing { until: self.shared.clock.now().plus(COMPARING), hosts });
     }
 
     /// Whether hosts are still waited for that were there by the history.
     fn is_comparing(&mut self) -> bool {
-        let Some(comparing) = &self.comparing else { return false };
+        let Some(comparing) = &mut self.comparing else { return false };
         let back = |host: &HostId| self.seen.get(host).is_some_and(|seen| seen.session.is_some());
-        let over = Instant::now() >= comparing.until || comparing.hosts.iter().all(back);
+        comparing.hosts.retain(|host| !back(host));
+        let over = comparing.until <= self.shared.clock.now() || comparing.hosts.is_empty();
         if over {
             self.comparing = None;
         }
@@ -304,14 +321,13 @@ impl Driver {
             now + if idle { TICK_AGAIN } else { wait.clamp(Duration::from_millis(1), LOOK_AT_CLOCK) }
         });
         let send_again = self.wake.send_again.then(|| now + SEND_AGAIN);
-        let compared = self.comparing.as_ref().map(|comparing| comparing.until);
-        let unheard = (!self.unheard.hosts.is_empty()).then(|| now + LOOK_AT_CLOCK);
-        let hear = self
-            .wake
-            .hear
-            .values()
-            .min()
-            .map(|from| now + from.since(self.shared.clock.now()).clamp(HEAR_AGAIN, LOOK_AT_CLOCK));
+        let by_clock = |at: Timestamp| {
+            let wait = at.since(self.shared.clock.now());
+            now + wait.clamp(Duration::from_millis(1), LOOK_AT_CLOCK)
+        };
+        let compared = self.comparing.as_ref().map(|comparing| by_clock(comparing.until));
+        let unheard = (!self.unheard.hosts.is_empty()).then(|| by_clock(self.unheard.look_at));
+        let hear = self.wake.hear.values().min().map(|from| by_clock((*from).max(self.wake.hear_at)));
         let asks = !self.wake.reserve.is_empty() || !self.wake.given.is_empty();
         let reserve = self.wake.reserve_at.filter(|_| asks);
         [due, send_again, self.wake.show, compared, unheard, hear, reserve].into_iter().flatten().min()

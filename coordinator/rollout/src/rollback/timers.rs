@@ -13,6 +13,11 @@ use crate::request::OnUnreachable;
 /// more where it is told to.
 pub const RETURN: Duration = Duration::from_secs(20);
 
+/// For how long a coordinator that goes on with a rollback tells no host anything while hosts that were there are not back:
+/// what they say shows whether its store was put back to an older copy. One that comes later delays nobody. It is compared
+/// with the history before it is told anything itself, and until it is heard no gate and no budget takes it for well.
+pub const COMPARING: Duration = Duration::from_secs(1);
+
 /// What is due for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Due {

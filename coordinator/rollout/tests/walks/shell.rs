@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::rollback::{HostRecord, Outcome, RETURN, RollbackEvent};
+use rfs_rollout::rollback::{COMPARING, HostRecord, Outcome, RollbackEvent};
 use rfs_rollout::{
     Command, Connected, Draft, Event, GENERATIONS, Operation, Reading, Report, StepKind, Work,
 };
@@ -426,7 +426,7 @@ impl World {
         let waits = waits.map(|(name, _)| name.clone()).collect();
         self.coordinator = Coordinator {
             sessions: self.coordinator.sessions,
-            comparing: Some((waits, self.now.plus(RETURN))),
+            comparing: Some((waits, self.now.plus(COMPARING))),
             offset: self.stepped_clock(),
             ..Coordinator::default()
         };
