@@ -45,7 +45,7 @@ impl Day {
         let (config, go) = (bed.hosts[3].path().join("agent.toml"), bed.hosts[3].path().join("go"));
         let text = fs::read_to_string(&config).expect("a configuration");
         let hooks = format!(
-            "kind = \"files\"\nquiesce = \"until test -e {}; do sleep 0.05; done\"\nresume = \"true\"\n",
+            "kind = \"files\"\nquiesce_timeout = \"2m\"\nquiesce = \"until test -e {}; do sleep 0.05; done\"\nresume = \"true\"\n",
             go.display()
         );
         fs::write(&config, text.replacen("kind = \"files\"\n", &hooks, 1)).expect("written");
@@ -125,8 +125,8 @@ impl Day {
             "rollback start --checkpoint latest --wave 1 --min-healthy 300ms --healthy-deadline 5s --yes";
         self.hears(start, 5, &["is paused", "web-1", "rfs rollback", "abort"]);
         assert_eq!(state_of(&self.bed.rollback(), "web-2"), "UNTOUCHED", "{}", brief(&self.bed.rollback()));
-        self.hears("rollback abort latest", 0, &["rfs rollback watch"]);
-        self.hears("rollback watch latest", 1, &["ABORTED"]);
+        self.hears("rollback abort latest", 0, &["leaves web-1 changed", "ABORTED", "rfs rollback undo"]);
+        self.hears("rollback undo latest --yes", 0, &["SUCCEEDED"]);
         assert_eq!(digest(&self.bed.hosts[0].site_files()), at_work, "it is as it was before the rollback");
     }
 

@@ -101,6 +101,18 @@ pub(super) fn progress_word(state: host_progress::State) -> String {
     lower(state.as_str_name())
 }
 
+/// A host's state in a rollback; of one at work, with what its agent is at, such as "applying stage".
+pub(super) fn progress(host: &v1::HostProgress) -> String {
+    use host_progress::State as S;
+    let state = progress_state(host.state());
+    match host.state() {
+        S::Applying | S::Reverting if !host.phase.is_empty() => {
+            format!("{state} {}", paint::faint(&host.phase))
+        }
+        _ => state,
+    }
+}
+
 /// A host's state in a rollback, in its colour.
 pub(super) fn progress_state(state: host_progress::State) -> String {
     use host_progress::State as S;

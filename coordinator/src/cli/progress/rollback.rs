@@ -109,7 +109,7 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
                 rollback::Outcome::Aborted | rollback::Outcome::Partial | rollback::Outcome::Reverted => {
                     Some(match standing.any_changed() && rollback.undo_of.is_empty() {
                         true => format!(
-                            "bring {} back to what they were: rfs rollback undo {short}; details: rfs rollback show {short}",
+                            "undo it on {}: rfs rollback undo {short}; details: rfs rollback show {short}",
                             standing.all_changed()
                         ),
                         false => format!("rfs rollback show {short}"),

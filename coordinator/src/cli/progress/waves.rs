@@ -146,12 +146,6 @@ impl Pace {
 }
 
 fn row(host: &v1::HostProgress, pace: Pace) -> [String; 5] {
-    let state = match host.state() {
-        host_progress::State::Applying | host_progress::State::Reverting if !host.phase.is_empty() => {
-            format!("{} {}", words::progress_state(host.state()), paint::faint(&host.phase))
-        }
-        state => words::progress_state(state),
-    };
     let down = host.downtime.map(|down| format!("down {}", show_wire(down))).unwrap_or_default();
     let why = match &host.failure {
         Some(failure) => paint::bad(&failure.message),
@@ -159,7 +153,7 @@ fn row(host: &v1::HostProgress, pace: Pace) -> [String; 5] {
         None if watched(host.state()) => paint::faint(&host.evidence),
         None => String::new(),
     };
-    [format!("  {}", host.host), state, words::health(host.health()), down, why]
+    [format!("  {}", host.host), words::progress(host), words::health(host.health()), down, why]
 }
 
 pub(super) fn watched(state: host_progress::State) -> bool {

@@ -116,7 +116,7 @@ fn hosts(rollback: &v1::Rollback) -> Table {
             table.row([
                 format!("{number}{}", if wave.canary { " canary" } else { "" }),
                 host.host.clone(),
-                words::progress_state(host.state()),
+                words::progress(host),
                 words::health(host.health()),
                 host.steps.to_string(),
                 host.downtime.map(show_wire).unwrap_or_default(),

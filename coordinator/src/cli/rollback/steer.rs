@@ -269,7 +269,7 @@ mod tests {
                 "rollbacks/r ABORTED",
                 "  at the checkpoint  a",
                 "  not started        b",
-                "next: bring a back to what they were: rfs rollback undo r; details: rfs rollback show r",
+                "next: undo it on a: rfs rollback undo r; details: rfs rollback show r",
             ]
         );
     }
