@@ -89,6 +89,17 @@ impl fmt::Display for WaveIndex {
     }
 }
 
+/// The place of a group in its plan, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupIndex(pub u32);
+
+impl GroupIndex {
+    /// The place in [`Plan::groups`].
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Hosts that share a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetGroup {
@@ -130,11 +141,25 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Plan {
-    /// The wave of each host.
-    pub fn wave_of(&self) -> BTreeMap<HostId, WaveIndex> {
-        let numbered = self.waves.iter().zip(0..);
-        numbered.flat_map(|(wave, i)| wave.hosts.iter().map(move |h| (h.clone(), WaveIndex(i)))).collect()
+    /// The wave of each host, and its place within that, counted from 0.
+    pub(crate) fn turn_of(&self) -> BTreeMap<&HostId, (WaveIndex, u32)> {
+        let turns = |(wave, index)| {
+            let Wave { hosts, .. }: &Wave = wave;
+            hosts.iter().zip(0..).map(move |(host, place)| (host, (WaveIndex(index), place)))
+        };
+        self.waves.iter().zip(0..).flat_map(turns).collect()
     }
+}
+
+/// The groups that each host is in; one that is in none is not named.
+pub(crate) fn groups_of(groups: &[BudgetGroup]) -> BTreeMap<&HostId, Vec<GroupIndex>> {
+    let mut of: BTreeMap<&HostId, Vec<GroupIndex>> = BTreeMap::new();
+    for (group, index) in groups.iter().zip(0..) {
+        for host in &group.hosts {
+            of.entry(host).or_default().push(GroupIndex(index));
+        }
+    }
+    of
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rfs_model::{HostId, SnapshotId};
 
-use super::{BudgetGroup, PlanError, Wave};
+use super::{BudgetGroup, GroupIndex, PlanError, Wave, groups_of};
 use crate::fleet::FleetView;
 use crate::request::{Budget, Canary, Waves};
 
@@ -95,20 +95,16 @@ fn split(canary: &Canary, hosts: Vec<HostId>, fleet: &FleetView) -> (Vec<HostId>
 /// Sorts hosts by name, then lets the first budget's groups take turns.
 fn in_turns(mut hosts: Vec<HostId>, groups: &[BudgetGroup]) -> Vec<HostId> {
     hosts.sort_by_cached_key(|host| natural(host.as_str()));
-    let mut queues: Vec<(Option<usize>, VecDeque<HostId>)> = Vec::new();
-    let mut queue_of: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    let groups = groups_of(groups);
+    let mut queues: BTreeMap<Option<GroupIndex>, VecDeque<HostId>> = BTreeMap::new();
     for host in hosts {
-        let group = groups.iter().position(|group| group.hosts.contains(&host));
-        let queue = *queue_of.entry(group).or_insert_with(|| {
-            queues.push((group, VecDeque::new()));
-            queues.len() - 1
-        });
-        queues[queue].1.push_back(host);
+        let first = groups.get(&host).and_then(|groups| groups.first().copied());
+        queues.entry(first).or_default().push_back(host);
     }
-    queues.sort_by_key(|(group, _)| *group);
     let mut turns = Vec::new();
-    while queues.iter().any(|(_, queue)| !queue.is_empty()) {
-        turns.extend(queues.iter_mut().filter_map(|(_, queue)| queue.pop_front()));
+    while !queues.is_empty() {
+        turns.extend(queues.values_mut().filter_map(VecDeque::pop_front));
+        queues.retain(|_, queue| !queue.is_empty());
     }
     turns
 }

@@ -101,19 +101,24 @@ impl<'d> Draft<'d> {
     fn start(&mut self, may: impl Fn(&HostRecord) -> bool, most: usize) {
         let at = self.now;
         let deadline = at.plus(self.state.request.policy.max_rollback_time);
+        let may = |host: &HostRecord| {
+            let begun = || self.state.waves[host.wave.get()].started_at.is_some();
+            let unheard = || self.state.unheard_until(host).is_some_and(|until| until > at);
+            may(host) && host.connected && begun() && !unheard()
+        };
+        // Mostly none may, and then nothing is to be counted.
+        let ready: Vec<(&HostId, &HostRecord)> =
+            self.state.hosts.iter().filter(|(_, host)| may(host)).collect();
+        if ready.is_empty() || most == 0 {
+            return;
+        }
         let mut ledger = Ledger::of(self.state);
+        let mut ready: Vec<(&HostId, &HostRecord)> =
+            ready.into_iter().filter(|(_, host)| ledger.admits(host, Counting::Unavailable)).collect();
+        ready.sort_by_key(|(_, host)| (host.wave, host.place));
         let mut started = Vec::new();
-        let begun =
-            self.state.plan.waves.iter().zip(&self.state.waves).filter(|(_, wave)| wave.started_at.is_some());
-        for name in begun.flat_map(|(wave, _)| &wave.hosts) {
-            let Some(host) = self.state.hosts.get(name) else { continue };
-            let unheard = self.state.unheard_until(name, host).is_some_and(|until| until > at);
-            if started.len() < most
-                && may(host)
-                && host.connected
-                && !unheard
-                && ledger.admit(name, host, Counting::Unavailable)
-            {
+        for (name, host) in ready {
+            if started.len() < most && ledger.admit(host, Counting::Unavailable) {
                 started.push((name.clone(), StepKind::Apply.generation(host.generation)));
             }
         }
@@ -299,17 +304,23 @@ impl<'d> Draft<'d> {
             Counting::Unavailable
         };
         let at = self.now;
-        self.leave_out(|draft, (name, host)| {
-            let unheard = draft.state.unheard_until(name, host).is_some_and(|until| until > at);
+        self.leave_out(|draft, (_, host)| {
+            let unheard = draft.state.unheard_until(host).is_some_and(|until| until > at);
             !host.connected || (host.is_granted() && !unheard)
         });
+        let is_back = |host: &HostRecord| {
+            let heard = || self.state.unheard_until(host).is_none_or(|until| until <= at);
+            host.phase == HostPhase::Skipped && host.connected && heard()
+        };
+        if !self.state.hosts.values().any(is_back) {
+            return;
+        }
         let mut ledger = Ledger::of(self.state);
-        let back = self.state.hosts.iter().filter(|(name, host)| {
-            host.phase == HostPhase::Skipped
-                && host.connected
-                && self.state.unheard_until(name, host).is_none_or(|until| until <= at)
-                && ledger.admit(name, host, counting)
-        });
+        let back = self
+            .state
+            .hosts
+            .iter()
+            .filter(|(_, host)| is_back(host) && ledger.admit(host, counting));
         let most = width.saturating_sub(unproven + waiting);
         let back: Vec<HostId> = back.take(most).map(|(name, _)| name.clone()).collect();
         for host in back {

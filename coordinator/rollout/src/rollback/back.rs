@@ -44,7 +44,7 @@ impl Draft<'_> {
                 && may(host)
                 && host.connected
                 && host.backup.is_some()
-                && ledger.admit(name, host, Counting::AtWork)
+                && ledger.admit(host, Counting::AtWork)
             {
                 started.push((name.clone(), StepKind::Revert.generation(host.generation)));
             }

@@ -31,41 +31,44 @@ pub(super) enum Counting {
 impl<'r> Ledger<'r> {
     pub(super) fn of(rollback: &'r Rollback) -> Self {
         let mut counts = vec![Count::default(); rollback.plan.groups.len()];
-        for (group, count) in rollback.plan.groups.iter().zip(&mut counts) {
-            for (name, host) in group.hosts.iter().filter_map(|name| rollback.hosts.get_key_value(name)) {
-                count.at_work += u32::from(host.phase.at_work());
-                count.unproven += u32::from(host.phase.at_work() || rollback.unproven(name, host));
-                count.unavailable += u32::from(rollback.unavailable(host));
+        for (name, host) in rollback.hosts.iter().filter(|(_, host)| host.is_in_budget()) {
+            let at_work = host.phase.at_work();
+            let unproven = at_work || rollback.unproven(name, host);
+            let unavailable = rollback.unavailable(host);
+            for group in host.groups.iter() {
+                let count = &mut counts[group.get()];
+                count.at_work += u32::from(at_work);
+                count.unproven += u32::from(unproven);
+                count.unavailable += u32::from(unavailable);
             }
         }
         Self { rollback, counts }
     }
 
     /// Whether the host may start; if so, it is counted as at work from now on.
-    pub(super) fn admit(&mut self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
-        let free = self.admits(name, host, counting);
+    pub(super) fn admit(&mut self, host: &HostRecord, counting: Counting) -> bool {
+        let free = self.admits(host, counting);
         if free {
             let already = self.rollback.unavailable(host);
-            for (group, count) in self.rollback.plan.groups.iter().zip(&mut self.counts) {
-                if group.hosts.contains(name) {
-                    count.at_work += 1;
-                    count.unproven += 1;
-                    count.unavailable += u32::from(!already);
-                }
+            for group in host.groups.iter() {
+                let count = &mut self.counts[group.get()];
+                count.at_work += 1;
+                count.unproven += 1;
+                count.unavailable += u32::from(!already);
             }
         }
         free
     }
 
     /// Whether the host may start.
-    pub(super) fn admits(&self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
+    pub(super) fn admits(&self, host: &HostRecord, counting: Counting) -> bool {
         let already = self.rollback.unavailable(host);
-        let groups = self.rollback.plan.groups.iter().zip(&self.counts);
-        groups.filter(|(group, _)| group.hosts.contains(name)).all(|(group, count)| match counting {
-            Counting::Unavailable => {
-                count.unproven < group.limit && (already || count.unavailable < group.limit)
+        host.groups.iter().all(|group| {
+            let (limit, count) = (self.rollback.plan.groups[group.get()].limit, &self.counts[group.get()]);
+            match counting {
+                Counting::Unavailable => count.unproven < limit && (already || count.unavailable < limit),
+                Counting::AtWork => count.at_work < limit,
             }
-            Counting::AtWork => count.at_work < group.limit,
         })
     }
 }

@@ -2,6 +2,8 @@
 
 mod host;
 
+use std::sync::Arc;
+
 use rfs_model::{Generation, Health, HostId, Reason, Timestamp};
 
 use super::event::{Created, RollbackEvent};
@@ -10,16 +12,21 @@ use super::state::{
     Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
 };
 use crate::host::{Failure, StepKind};
+use crate::plan::groups_of;
 use crate::request::OnFailure;
 
 impl Rollback {
     /// The rollback right after its creation.
     pub(crate) fn begin(at: Timestamp, created: &Created) -> Self {
-        let wave_of = created.plan.wave_of();
+        let turn_of = created.plan.turn_of();
+        let groups_of = groups_of(&created.plan.groups);
         let hosts = created.hosts.iter().filter_map(|(name, admission)| {
             let presence = &admission.presence;
+            let (wave, place) = *turn_of.get(name)?;
             let record = HostRecord {
-                wave: *wave_of.get(name)?,
+                wave,
+                place,
+                groups: groups_of.get(name).map_or_else(Default::default, |groups| groups.as_slice().into()),
                 target: *created.plan.targets.get(name)?,
                 generation: admission.generation,
                 told: Generation(admission.generation.0.saturating_sub(1)),
@@ -57,7 +64,7 @@ impl Rollback {
         Self {
             id: created.id,
             request: created.request.clone(),
-            plan: created.plan.clone(),
+            plan: Arc::new(created.plan.clone()),
             created_at: at,
             last_at: at,
             listening_since: Timestamp(i64::MIN),

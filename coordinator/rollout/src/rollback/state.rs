@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use rfs_model::{
     CheckpointId, Generation, Health, HostId, InstanceId, RestoreNumber, RollbackId, SnapshotId, Timestamp,
@@ -9,7 +10,7 @@ use rfs_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Failure, Restored};
-use crate::plan::{Plan, WaveIndex};
+use crate::plan::{GroupIndex, Plan, WaveIndex};
 use crate::request::{RollbackRequest, Source};
 
 /// A rollback.
@@ -20,7 +21,7 @@ pub struct Rollback {
     /// What was asked.
     pub request: RollbackRequest,
     /// What is to be done.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// When it was created.
     pub created_at: Timestamp,
     /// The time of its last event.
@@ -202,6 +203,10 @@ pub enum WaveState {
 pub struct HostRecord {
     /// The wave in which it changes.
     pub wave: WaveIndex,
+    /// Its place within the wave, counted from 0.
+    pub place: u32,
+    /// The budgets that it is counted in.
+    pub groups: Arc<[GroupIndex]>,
     /// Its target.
     pub target: SnapshotId,
     /// The first of the generations reserved for it.
@@ -371,6 +376,11 @@ impl HostPhase {
 }
 
 impl HostRecord {
+    /// Whether a budget counts it.
+    pub(super) fn is_in_budget(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// Whether it has said that it is at the target, and nothing later; also while it waits to be tried again there.
     pub fn at_target(&self) -> bool {
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;

@@ -1,5 +1,6 @@
 //! What is due for a host, and when: the one place that both acts on time and sets the alarm for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rfs_model::{Health, HostId, Reason, Timestamp};
@@ -7,6 +8,7 @@ use rfs_model::{Health, HostId, Reason, Timestamp};
 use super::budget::{Counting, Ledger};
 use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
 use crate::host::Failure;
+use crate::plan::GroupIndex;
 use crate::request::OnUnreachable;
 
 /// How long an agent that lost its connection may take to be back: it waits for up to 10 s between two attempts, and up to 10 s
@@ -220,13 +222,12 @@ impl Rollback {
 
     /// Until when a host that could start waits for its health to be heard: nobody has said how it is since it, or the
     /// coordinator, came back. It may be well, and a budget must not take it for one that is down anyway.
-    pub(super) fn unheard_until(&self, name: &HostId, host: &HostRecord) -> Option<Timestamp> {
+    pub(super) fn unheard_until(&self, host: &HostRecord) -> Option<Timestamp> {
         let watched = !self.request.policy.gate.ignore_health;
         let unheard = host.health.health == Health::Unknown && host.health.measured_at.is_none();
-        let in_budget = || self.plan.groups.iter().any(|group| group.hosts.contains(name));
         let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped) && !self.goes_back();
-        let by = host.connection_since.plus(self.request.policy.unreachable_after).max(self.all_back_by());
-        (waits && host.connected && watched && unheard && in_budget()).then_some(by)
+        let by = || host.connection_since.plus(self.request.policy.unreachable_after).max(self.all_back_by());
+        (waits && host.connected && watched && unheard && host.is_in_budget()).then(by)
     }
 
     /// When hosts that have not started may wait no longer.
@@ -240,13 +241,12 @@ impl Rollback {
     /// for is not held for good.
     pub(super) fn held(&self) -> impl Iterator<Item = &HostId> {
         let may_start = |host: &HostRecord| host.phase.waits() && self.turn(host).is_some();
-        let awaited =
-            |name: &HostId| self.hosts.get(name).is_some_and(|host| may_start(host) && !host.connected);
-        let waits = self.request.policy.on_unreachable == OnUnreachable::Wait;
-        let awaiting: Vec<_> =
-            self.plan.groups.iter().filter(|group| waits && group.hosts.iter().any(awaited)).collect();
-        let held = self.hosts.iter().filter(move |(name, host)| {
-            may_start(host) && host.connected && !awaiting.iter().any(|group| group.hosts.contains(*name))
+        let awaits = self.request.policy.on_unreachable == OnUnreachable::Wait;
+        let awaited = self.hosts.values().filter(|host| awaits && !host.connected && may_start(host));
+        let awaiting: BTreeSet<GroupIndex> = awaited.flat_map(|host| host.groups.iter().copied()).collect();
+        let held = self.hosts.iter().filter(move |(_, host)| {
+            let shares = || host.groups.iter().any(|group| awaiting.contains(group));
+            host.connected && may_start(host) && !shares()
         });
         held.map(|(name, _)| name)
     }
@@ -275,7 +275,7 @@ impl Rollback {
         }
         let since = self.progress_at.max(self.listening_since);
         let by = since.plus(self.request.policy.gate.healthy_deadline);
-        let heard_by = |name: &HostId| self.unheard_until(name, self.hosts.get(name)?);
+        let heard_by = |name: &HostId| self.unheard_until(self.hosts.get(name)?);
         self.held().map(|name| heard_by(name).unwrap_or(by).max(by)).max()
     }
 
@@ -291,21 +291,17 @@ impl Rollback {
         };
         let mut unheard = self
             .hosts
-            .iter()
-            .filter(|(_, host)| may_start(host))
-            .filter_map(|(name, host)| Some((name, host, self.unheard_until(name, host)?)))
+            .values()
+            .filter(|host| may_start(host))
+            .filter_map(|host| Some((host, self.unheard_until(host)?)))
             .peekable();
         unheard.peek()?;
         let ledger = Ledger::of(self);
-        unheard
-            .filter(|(name, host, _)| ledger.admits(name, host, Counting::Unavailable))
-            .map(|(.., until)| until)
-            .min()
+        unheard.filter(|(host, _)| ledger.admits(host, Counting::Unavailable)).map(|(_, until)| until).min()
     }
 
-    /// When something is next due.
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        let hosts = self.hosts.values().filter_map(|host| self.due(host).map(|(time, _)| time)).min();
+    /// When something is next due: for a host, at `hosts`.
+    pub(super) fn wake_at(&self, hosts: Option<Timestamp>) -> Option<Timestamp> {
         let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
         let waiting =
             forward && (self.hosts.values().any(|host| host.phase.waits()) || self.unseen().is_some());

@@ -1,6 +1,6 @@
 //! What should be in flight for a rollback.
 
-use rfs_model::HostId;
+use rfs_model::{HostId, Timestamp};
 
 use super::state::{HostPhase, HostRecord, Rollback};
 use crate::host::{HostCommand, Step};
@@ -9,14 +9,20 @@ use crate::operation::Work;
 impl Rollback {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self) -> Work {
-        let commands = self.hosts.iter().filter_map(|(name, host)| self.command(name, host));
-        let hear = self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.unconfirmed(host)?)));
-        let again = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| host.phase == HostPhase::Again && host.connected && !host.waits_for_answer());
-        let reserve = again.map(|(name, _)| name.clone()).collect();
-        Work { commands: commands.collect(), hear: hear.collect(), reserve, wake_at: self.wake_at() }
+        let mut work = Work::default();
+        let mut due: Option<Timestamp> = None;
+        for (name, host) in &self.hosts {
+            work.commands.extend(self.command(name, host));
+            work.hear.extend(self.unconfirmed(host).map(|from| (name.clone(), from)));
+            if host.phase == HostPhase::Again && host.connected && !host.waits_for_answer() {
+                work.reserve.insert(name.clone());
+            }
+            if let Some((time, _)) = self.due(host) {
+                due = Some(due.map_or(time, |due| due.min(time)));
+            }
+        }
+        work.wake_at = self.wake_at(due);
+        work
     }
 
     fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {
