@@ -209,7 +209,7 @@ impl HostRecord {
         let is_back = || {
             let unreachable = |failure: &Failure| failure.reason == Reason::HostUnreachable;
             let given_up = self.phase == HostPhase::Lost && self.fallback == HostPhase::RevertFailed;
-            given_up && self.connected && self.failure.as_ref().is_some_and(unreachable)
+            given_up && !self.overtaken && self.connected && self.failure.as_ref().is_some_and(unreachable)
         };
         self.contested.is_none() && !is_asked && (self.may_be_asked() || is_back())
     }

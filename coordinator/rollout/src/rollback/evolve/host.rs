@@ -242,7 +242,7 @@ impl HostRecord {
     pub(in crate::rollback) fn may_be_asked(&self) -> bool {
         let silent =
             |failure: &Failure| matches!(failure.reason, Reason::DeadlineExceeded | Reason::HostConflict);
-        self.phase == HostPhase::Lost && self.failure.as_ref().is_none_or(silent)
+        self.phase == HostPhase::Lost && !self.overtaken && self.failure.as_ref().is_none_or(silent)
     }
 
     /// Whether it was ever told to change.
