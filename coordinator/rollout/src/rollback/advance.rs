@@ -316,11 +316,7 @@ impl<'d> Draft<'d> {
             return;
         }
         let mut ledger = Ledger::of(self.state);
-        let back = self
-            .state
-            .hosts
-            .iter()
-            .filter(|(_, host)| is_back(host) && ledger.admit(host, counting));
+        let back = self.state.hosts.iter().filter(|(_, host)| is_back(host) && ledger.admit(host, counting));
         let most = width.saturating_sub(unproven + waiting);
         let back: Vec<HostId> = back.take(most).map(|(name, _)| name.clone()).collect();
         for host in back {

@@ -32,6 +32,8 @@ pub(crate) struct Agent {
     pub(crate) content: Option<SnapshotId>,
     pub(crate) before: SnapshotId,
     pub(crate) highest: Generation,
+    /// Its newest session: what was sent in an older one and has not arrived never does.
+    pub(crate) session: u64,
     /// How many restores have ended, and which was the last one that it was told to make.
     pub(crate) restores: u64,
     pub(crate) told_restore: u64,
@@ -96,6 +98,7 @@ impl Agent {
             content: Some(before),
             before,
             highest: Generation(0),
+            session: 0,
             restores: 0,
             told_restore: 0,
             disturbed_at: now,
@@ -170,28 +173,47 @@ impl Agent {
 
     /// A command has arrived; it has until `deadline`.
     pub(crate) fn receive(&mut self, command: HostCommand, deadline: Timestamp, now: Timestamp) {
-        if self.busy_until > now {
-            return self.waiting.push_back((command, deadline));
-        }
         let generation = command.generation;
         if self.journal.contains_key(&generation) {
             self.outbox.insert(generation);
             return;
         }
-        if self.work.as_ref().is_some_and(|work| work.command.generation == generation) {
+        let is_known = |known: &HostCommand| known.generation == generation;
+        if self.work.as_ref().is_some_and(|work| is_known(&work.command))
+            || self.waiting.iter().any(|(waiting, _)| is_known(waiting))
+        {
             return;
         }
         if generation < self.highest && self.fault != Some(Fault::HostTakesOlderGenerations) {
             let failure = Failure::new(Reason::StaleGeneration, "an older generation");
             return self.answer(&command, Answer::Refused(failure));
         }
+        // It is in the journal from here on, whatever it has to wait for.
         self.highest = self.highest.max(generation);
-        match &command.step {
-            Step::Apply { snapshot, .. } => self.begin(*snapshot, command, deadline),
-            Step::Revert { backup, .. } => self.begin(*backup, command, deadline),
-            Step::Cancel => self.cancel(&command, now),
-            Step::Prepare { .. } | Step::Cut { .. } | Step::Finish | Step::Abandon => {
-                unreachable!("a rollback sends none of these")
+        if command.step.kind() == StepKind::Cancel {
+            while let Some((waiting, _)) = self.waiting.pop_front() {
+                self.answer(&waiting, Answer::Refused(Failure::new(Reason::Cancelled, "not begun")));
+            }
+            return self.cancel(&command, now);
+        }
+        self.waiting.push_back((command, deadline));
+        self.take_up(now);
+    }
+
+    /// Begins what waits, if the host is free for it.
+    fn take_up(&mut self, now: Timestamp) {
+        while self.busy_until <= now && self.work.is_none() {
+            let Some((command, deadline)) = self.waiting.pop_front() else { return };
+            match &command.step {
+                _ if deadline <= now => {
+                    let failure = Failure::new(Reason::DeadlineExceeded, "not begun by its deadline");
+                    self.answer(&command, Answer::Refused(failure));
+                }
+                Step::Apply { snapshot, .. } => self.begin(*snapshot, command, deadline),
+                Step::Revert { backup, .. } => self.begin(*backup, command, deadline),
+                Step::Cancel | Step::Prepare { .. } | Step::Cut { .. } | Step::Finish | Step::Abandon => {
+                    unreachable!("nobody waits for these, or a rollback sends none of them")
+                }
             }
         }
     }
@@ -225,9 +247,7 @@ impl Agent {
         if !self.up || self.frozen || self.gone || self.busy_until > now {
             return;
         }
-        while let Some((command, deadline)) = self.waiting.pop_front() {
-            self.receive(command, deadline, now);
-        }
+        self.take_up(now);
         self.measure(now);
         let Some(work) = &mut self.work else { return };
         if work.deadline <= now || dice.percent(6) {
@@ -255,7 +275,8 @@ impl Agent {
         self.measure(now);
         self.up = false;
         self.note_quiet(now);
-        self.waiting.clear();
+        // What it was busy with dies with it; what waits is in the journal.
+        self.busy_until = now;
         self.monitor.restart(now, self.restores);
     }
 

@@ -233,7 +233,9 @@ impl Oracle {
                 // What it was before another attempt may have come from a history that is lost.
                 let is_foreign =
                     |(of, _): &(Generation, Generation)| !self.given.contains(&(name.clone(), *of));
-                let foreign = host.attempt > 1 && agent.effects.iter().any(is_foreign);
+                // An earlier attempt may have been another machine's, and this one has come back with what it did before.
+                let another = || truth.seat(name).machines.len() > 1;
+                let foreign = host.attempt > 1 && (another() || agent.effects.iter().any(is_foreign));
                 !foreign && !truth.at(name, agent.before)
             }
             HostPhase::Reverted => !truth.at(name, agent.before) && !is_at_backup(host, agent),

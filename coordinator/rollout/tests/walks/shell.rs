@@ -34,6 +34,8 @@ impl World {
         }
         let host = agent.host.clone();
         self.coordinator.sessions += 1;
+        self.machines[machine].session = self.coordinator.sessions;
+        let agent = &self.machines[machine];
         let session = Session {
             number: self.coordinator.sessions,
             machine,
@@ -355,7 +357,7 @@ impl World {
                 let broken = self.oracle.sends(&self.log, &host, &command).or_else(|| self.too_early(&host));
                 self.fail_if(broken);
                 let timeout = command.deadline.since(at);
-                self.down.push(Down { machine, command, timeout });
+                self.down.push(Down { machine, session: number, command, timeout });
             }
         }
         self.coordinator.commands = commands;

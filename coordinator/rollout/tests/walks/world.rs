@@ -91,6 +91,7 @@ pub(super) struct Coordinator {
 #[derive(Clone)]
 pub(super) struct Down {
     pub(super) machine: usize,
+    pub(super) session: u64,
     pub(super) command: HostCommand,
     /// How long the host has, from when it gets it.
     pub(super) timeout: Duration,
@@ -344,11 +345,14 @@ impl World {
             return;
         }
         let at = self.dice.below(self.down.len());
-        let Down { machine, command, timeout } =
-            if self.dice.percent(15) { self.down[at].clone() } else { self.down.swap_remove(at) };
-        let (now, agent) = (self.now, &mut self.machines[machine]);
-        if agent.reaches() {
-            agent.receive(command, now.plus(timeout), now);
+        let down = if self.dice.percent(15) { self.down[at].clone() } else { self.down.swap_remove(at) };
+        self.arrive(down);
+    }
+
+    fn arrive(&mut self, down: Down) {
+        let (now, agent) = (self.now, &mut self.machines[down.machine]);
+        if agent.reaches() && agent.session == down.session {
+            agent.receive(down.command, now.plus(down.timeout), now);
         }
     }
 
@@ -672,11 +676,8 @@ impl World {
             for machine in 0..self.machines.len() {
                 self.work(machine);
             }
-            while let Some(Down { machine, command, timeout }) = self.down.pop() {
-                let now = self.now;
-                if self.machines[machine].reaches() {
-                    self.machines[machine].receive(command, now.plus(timeout), now);
-                }
+            while let Some(down) = self.down.pop() {
+                self.arrive(down);
             }
             self.collect_reports();
             for (machine, report) in std::mem::take(&mut self.up) {
