@@ -71,20 +71,15 @@ impl Commander {
     fn take(&self, command: StoredCommand<Command>, until: Instant) -> Result<(), IntakeError> {
         let operation = command.key.operation;
         match command.body.step {
-            Step::Cancel => {
-                self.engine.call_off(operation);
-                self.engine.cancel(operation);
-            }
-            Step::Abandon => {
-                self.engine.call_off(operation);
-                self.engine.cancel_checkpoint(operation);
-            }
+            Step::Cancel => drop(self.engine.cancel(operation)),
+            Step::Abandon => self.engine.cancel_checkpoint(operation),
             // It is newer than another operation's checkpoint, which is over then: it need not wait for what that is at.
             Step::Prepare { .. } | Step::Apply { .. } | Step::Revert { .. } => {
                 self.engine.cancel_disowned_checkpoint(Some(operation));
             }
             Step::Cut | Step::Finish => {}
         }
+        self.engine.look_again();
         let key = command.key.clone();
         match self.queue.try_send(Job::Command { command: Box::new(command), until }) {
             Ok(()) => Ok(()),

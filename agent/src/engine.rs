@@ -46,11 +46,11 @@ use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
 use rfs_model::time::SharedClock;
-use rfs_model::{HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId};
-use rfs_store::journal::{Journal, JournalError, NewRun};
+use rfs_model::{Generation, HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId};
+use rfs_store::journal::{Journal, JournalError, NewRun, StoredCommand};
 use rfs_store::{Cancel, Snapshot, Store, StoreError, StoreOptions};
 
-use crate::commander::{Inconsistent, Refusal, Selection};
+use crate::commander::{Command, Inconsistent, Refusal, Selection, Step};
 use crate::component::choices::Choices;
 use crate::component::{self, Component, store_reason};
 use crate::config::Config;
@@ -276,7 +276,7 @@ impl Engine {
     /// Restores. An error means that nothing was begun; a restore that was begun always has a receipt.
     pub fn restore(&self, order: Order, watch: &dyn Fn(Progress)) -> Result<Receipt, Refusal> {
         let _turn = match order.command {
-            Some(_) => self.await_turn(RESTORE, order.operation, order.until)?,
+            Some(by) => self.await_turn(RESTORE, order.operation, Some(by.generation), order.until)?,
             None => self.turns.take(RESTORE)?,
         };
         self.is_free_for(order.operation)?;
@@ -312,7 +312,7 @@ impl Engine {
         let cancel = Cancel::at(order.until);
         self.set_current(Some((order.operation, cancel.clone())));
         // It may have been called off before there was anything to stop.
-        if self.turns.is_called_off(order.operation) {
+        if self.overruled(order.operation, new.body.command.map(|by| by.generation)).is_some() {
             cancel.cancel();
         }
         self.stop_collection();
@@ -403,24 +403,46 @@ impl Engine {
         &self,
         work: &'static str,
         operation: OperationId,
+        generation: Option<Generation>,
         until: Instant,
     ) -> Result<Turn<'_>, Refusal> {
-        let turn = self.turns.wait(work, operation, until, |other| {
+        let told = |other| {
             tracing::info!(%operation, work, waits_for = other, "the host is at work");
             self.board.wait_for(Some(other));
-        });
+        };
+        let turn = self.turns.wait(work, until, || self.overruled(operation, generation), told);
         self.board.wait_for(None);
         turn
     }
 
-    /// The operation is to stop: what of it has not begun does not begin. Holds until [`Self::called_off`].
-    pub fn call_off(&self, operation: OperationId) {
-        self.turns.call_off(operation);
+    /// Why a command that has not begun must not begin: it was called off, or the host has a newer one. The journal has both
+    /// before anybody is told of them.
+    fn overruled(&self, operation: OperationId, generation: Option<Generation>) -> Option<Refusal> {
+        let generation = generation?;
+        let unread = |error| Some(Cause::Journal(error).refusal());
+        let commands = match self.journal.commands_of::<Command>(operation) {
+            Ok(commands) => commands,
+            Err(error) => return unread(error),
+        };
+        let calls_off = |command: &StoredCommand<Command>| {
+            matches!(command.body.step, Step::Cancel | Step::Abandon) && command.key.generation >= generation
+        };
+        if commands.iter().any(calls_off) {
+            return Some(refuse_for(Reason::Cancelled, "it was cancelled before it was begun"));
+        }
+        match self.journal.generation() {
+            Ok(newest) if newest > generation => {
+                let message = format!("generation {newest} came before it was begun");
+                Some(refuse_for(Reason::StaleGeneration, message))
+            }
+            Ok(_) => None,
+            Err(error) => unread(error),
+        }
     }
 
-    /// The command that called the operation off is answered.
-    pub fn called_off(&self, operation: OperationId) {
-        self.turns.answered(operation);
+    /// A command has arrived: what waits may be overruled.
+    pub fn look_again(&self) {
+        self.turns.look_again();
     }
 
     /// Refuses while another operation's checkpoint owns the host.

@@ -45,7 +45,8 @@ impl Day {
         let (config, go) = (bed.hosts[3].path().join("agent.toml"), bed.hosts[3].path().join("go"));
         let text = fs::read_to_string(&config).expect("a configuration");
         let hooks = format!(
-            "kind = \"files\"\nquiesce_timeout = \"2m\"\nquiesce = \"until test -e {}; do sleep 0.05; done\"\nresume = \"true\"\n",
+            "kind = \"files\"\nquiesce_timeout = \"2m\"\nquiesce = \"touch {}; until test -e {}; do sleep 0.05; done\"\nresume = \"true\"\n",
+            bed.hosts[3].path().join("held").display(),
             go.display()
         );
         fs::write(&config, text.replacen("kind = \"files\"\n", &hooks, 1)).expect("written");
@@ -169,14 +170,15 @@ impl Day {
     /// Begins `rfs-agent capture` on web-4, which goes on until the file `go` is there.
     fn keep_busy(&self) -> Running {
         let host = &self.bed.hosts[3];
-        fs::remove_file(host.path().join("go")).expect("it was there");
+        for file in ["go", "held"] {
+            fs::remove_file(host.path().join(file)).expect("it was there");
+        }
         let capture = host.rfs_agent_command(["capture", "--reason", "before I try something"]);
         let running = Running::start("rfs-agent capture", capture, &host.path().join("capture.log"));
-        within(SOON, "the capture is at work", || {
-            // A second one is told so.
-            let said = host.rfs_agent(["snapshots", "repair"]);
-            said.err.contains("at work on a capture").then_some(())
-        });
+        within(SOON, "the capture is at work", || host.path().join("held").exists().then_some(()));
+        // A second one is told so.
+        let said = host.rfs_agent(["capture", "--reason", "me too"]);
+        assert!(said.code != 0 && said.err.contains("at work on a capture"), "{said:?}");
         running
     }
 

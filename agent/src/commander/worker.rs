@@ -11,9 +11,9 @@ use rfs_model::{OperationId, Reason, RestoreNumber, SnapshotId, Standing};
 use rfs_proto::notes::bounded;
 use rfs_store::journal::{CommandKey, JournalError, StoredCommand};
 
-use super::{Activity, Command, Job, Outcome, Refusal, Selection, Step, StepKind};
+use super::{Activity, Command, Job, Outcome, Refusal, Selection, Step};
 use crate::component::choices::Choices;
-use crate::engine::cause::{refuse, refuse_for};
+use crate::engine::cause::refuse;
 use crate::engine::{Allowed, Asked, Engine, Order, Receipt, after};
 use crate::local::Progress;
 
@@ -113,7 +113,7 @@ impl Worker {
 
     fn execute(&self, command: &Stored, until: Instant) -> Outcome {
         let Command { operation, ref reason, quiesce_timeout: quiet, .. } = command.body;
-        let allowed = Allowed { until, quiet };
+        let allowed = Allowed { until, quiet, generation: Some(command.key.generation) };
         self.show(command, None);
         let outcome = match &command.body.step {
             Step::Prepare { selection } => match self.engine.prepare(operation, selection, allowed) {
@@ -145,9 +145,6 @@ impl Worker {
             }
             Step::Cancel => self.cancelled(operation),
         };
-        if matches!(command.body.step, Step::Cancel | Step::Abandon) {
-            self.engine.called_off(operation);
-        }
         self.engine.board().show(None);
         outcome
     }
@@ -160,16 +157,6 @@ impl Worker {
         until: Instant,
     ) -> Outcome {
         let operation = command.key.operation;
-        match self.is_cancelled(command) {
-            Err(error) => return Outcome::Refused(unread(&error)),
-            Ok(true) => {
-                return Outcome::Refused(refuse_for(
-                    Reason::Cancelled,
-                    "it was cancelled before it was begun",
-                ));
-            }
-            Ok(false) => {}
-        }
         // Its command is the newer one, or it would not have been taken.
         if let Err(refusal) = self.engine.give_up_other_checkpoint(operation) {
             return Outcome::Refused(refusal);
@@ -190,14 +177,6 @@ impl Worker {
             Ok(receipt) => Outcome::Restored(Box::new(receipt)),
             Err(refusal) => Outcome::Refused(refusal),
         }
-    }
-
-    /// Whether the operation has been told to stop, by a command that is not older than this one.
-    fn is_cancelled(&self, command: &Stored) -> Result<bool, JournalError> {
-        let commands = self.engine.journal().commands_of::<Command>(command.key.operation)?;
-        Ok(commands.iter().any(|other| {
-            other.body.step.kind() == StepKind::Cancel && other.key.generation >= command.key.generation
-        }))
     }
 
     /// The end of the restore that this command asked for, if it has ended.

@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rfs_model::{ByteCount, ComponentName, OperationId, Reason};
+use rfs_model::{ByteCount, ComponentName, Generation, OperationId, Reason};
+use rfs_store::journal::Quiet;
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
@@ -50,11 +51,13 @@ pub struct Allowed {
     pub until: Instant,
     /// Counted from when it is made quiet, and again from the cut.
     pub quiet: Duration,
+    /// The command's generation: a newer one overrules it before it has begun; none where nobody commands.
+    pub generation: Option<Generation>,
 }
 
 impl From<Instant> for Allowed {
     fn from(until: Instant) -> Self {
-        Self { until, quiet: QUIESCE_TIMEOUT }
+        Self { until, quiet: QUIESCE_TIMEOUT, generation: None }
     }
 }
 
@@ -77,8 +80,8 @@ impl Engine {
         selection: &Selection,
         allowed: impl Into<Allowed>,
     ) -> Result<(), Refusal> {
-        let Allowed { until, quiet } = allowed.into();
-        let turn = self.await_turn(CHECKPOINT, operation, until)?;
+        let Allowed { until, quiet, generation } = allowed.into();
+        let turn = self.await_turn(CHECKPOINT, operation, generation, until)?;
         if let Some(held) = self.inconsistent()? {
             return Err(refuse_held(&held));
         }
@@ -93,7 +96,7 @@ impl Engine {
         *self.lapsed() = None;
         self.set_checkpoint(Some(checkpoint.clone()));
         // It may have been called off before there was anything to stop.
-        if self.turns.is_called_off(operation) {
+        if self.overruled(operation, generation).is_some() {
             cancel.cancel();
         }
         self.stop_collection();
@@ -131,7 +134,7 @@ impl Engine {
         allowed: impl Into<Allowed>,
     ) -> Result<Captured, Refusal> {
         let allowed = allowed.into();
-        let turn = self.await_turn(CHECKPOINT, operation, allowed.until)?;
+        let turn = self.await_turn(CHECKPOINT, operation, allowed.generation, allowed.until)?;
         let checkpoint = self.own_checkpoint(operation, allowed)?;
         let chosen = self.chosen(&checkpoint.components)?;
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
@@ -239,14 +242,19 @@ impl Engine {
     }
 
     fn give_up(&self, operation: OperationId) -> Result<(), Refusal> {
-        let _mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
+        let mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
         self.collector.wake();
+        // What was never prepared has nothing to resume, and waits for nobody's hooks.
+        let is_quiet = |quiet: Vec<Quiet>| quiet.iter().any(|quiet| quiet.operation == operation);
+        if mine.is_none() && !self.journal.all_quiet().map(is_quiet).unwrap_or(true) {
+            return Ok(());
+        }
         self.resume(operation)
     }
 
     /// The operation's checkpoint, from now on with the time that is allowed.
     fn own_checkpoint(&self, operation: OperationId, allowed: Allowed) -> Result<Checkpoint, Refusal> {
-        let Allowed { until, quiet } = allowed;
+        let Allowed { until, quiet, .. } = allowed;
         let mut held = self.checkpoint();
         let Some(checkpoint) = held.as_mut().filter(|checkpoint| checkpoint.operation == operation) else {
             drop(held);

@@ -2,24 +2,22 @@
 //!
 //! ```text
 //! by hand:   taken ─▶ HOST_BUSY
-//! commanded: taken ─▶ waits ─▶ its turn, or called off, or its time is up
+//! commanded: taken ─▶ waits ─▶ its turn, or overruled, or its time is up
 //! ```
 //!
 //! What is commanded waits, because nothing has begun: a host that is at work on something short has not failed. While it
 //! waits, nobody else gets a turn, so that work by hand, however often it is repeated, keeps no command from the host.
 
-use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rfs_model::{OperationId, Reason};
-use rfs_store::{Cancel, Stopped};
+use rfs_model::Reason;
 
 use super::cause::refuse;
 use crate::commander::Refusal;
 
 /// What to do about a host that is at work.
-const LOOK: &str = "see what with: rfs-agent status";
+const WAIT: &str = "wait until that has ended, and try again";
 
 /// Who works on the host, and who waits for it.
 #[derive(Default)]
@@ -34,8 +32,8 @@ struct State {
     taken: Option<&'static str>,
     /// Whether a command waits.
     awaited: bool,
-    /// Operations that were told to stop, until the command that told it is answered.
-    called_off: BTreeSet<OperationId>,
+    /// Grows with each call of [`Turns::look_again`].
+    news: u64,
 }
 
 /// The host, for whoever holds this.
@@ -53,40 +51,44 @@ impl Turns {
                 return Ok(Turn(self));
             }
         };
-        Err(refuse(Reason::HostBusy, message, LOOK))
+        Err(refuse(Reason::HostBusy, message, WAIT))
     }
 
-    /// Takes the host for `work` once it is free; `told` is called with what is waited for. Only one waits at a time.
+    /// Takes the host for `work` once it is free, by `until`, and unless it is `overruled` before; `told` is called with what is
+    /// waited for. Only one waits at a time. What overrules it is followed by [`Self::look_again`].
     pub(super) fn wait(
         &self,
         work: &'static str,
-        operation: OperationId,
         until: Instant,
+        overruled: impl Fn() -> Option<Refusal>,
         told: impl Fn(&'static str),
     ) -> Result<Turn<'_>, Refusal> {
-        let time = Cancel::at(until);
         let mut known = None;
         let mut state = self.state();
         state.awaited = true;
         let turn = loop {
-            let stopped = match state.called_off.contains(&operation) {
-                true => Err(Stopped::Cancelled),
-                false => time.check(),
-            };
-            match (state.taken, stopped) {
-                (None, Ok(())) => {
+            let news = state.news;
+            drop(state);
+            let overruled = overruled();
+            state = self.state();
+            if let Some(refusal) = overruled {
+                break Err(refusal);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            match state.taken {
+                _ if state.news != news => {}
+                taken if left.is_zero() => break Err(late(taken.or(known))),
+                None => {
                     state.taken = Some(work);
                     break Ok(Turn(self));
                 }
-                (taken, Err(stopped)) => break Err(unbegun(stopped, taken.or(known))),
-                (Some(taken), Ok(())) if known != Some(taken) => {
+                Some(taken) if known != Some(taken) => {
                     known = Some(taken);
                     drop(state);
                     told(taken);
                     state = self.state();
                 }
-                (Some(_), Ok(())) => {
-                    let left = until.saturating_duration_since(Instant::now());
+                Some(_) => {
                     let waited = self.changed.wait_timeout(state, left);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
@@ -96,20 +98,10 @@ impl Turns {
         turn
     }
 
-    /// The operation is to stop: what of it waits, or has not begun, does not begin.
-    pub(super) fn call_off(&self, operation: OperationId) {
-        self.state().called_off.insert(operation);
+    /// Who waits looks again whether it is overruled.
+    pub(super) fn look_again(&self) {
+        self.state().news += 1;
         self.changed.notify_all();
-    }
-
-    /// Whether the operation is to stop.
-    pub(super) fn is_called_off(&self, operation: OperationId) -> bool {
-        self.state().called_off.contains(&operation)
-    }
-
-    /// Whoever called the operation off is answered: what comes now is newer.
-    pub(super) fn answered(&self, operation: OperationId) {
-        self.state().called_off.remove(&operation);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,54 +116,46 @@ impl Drop for Turn<'_> {
     }
 }
 
-fn unbegun(stopped: Stopped, waited_for: Option<&'static str>) -> Refusal {
-    match (stopped, waited_for) {
-        (Stopped::Cancelled, _) => {
-            refuse(Reason::Cancelled, "it was cancelled before it was begun", "nothing is to be done")
-        }
-        (Stopped::DeadlinePassed, Some(work)) => {
-            let message = format!("its time was up while the host was at work on {work}; nothing was begun");
-            refuse(
-                Reason::DeadlineExceeded,
-                message,
-                "see on the host, with rfs-agent status, whether that goes on; then try again",
-            )
-        }
-        (Stopped::DeadlinePassed, None) => {
-            refuse(Reason::DeadlineExceeded, "its time was up before it was begun", "try again")
-        }
-    }
+fn late(waited_for: Option<&'static str>) -> Refusal {
+    let Some(work) = waited_for else {
+        return refuse(Reason::DeadlineExceeded, "its time was up before it was begun", "try again");
+    };
+    let message = format!("its time was up while the host was at work on {work}; nothing was begun");
+    refuse(
+        Reason::DeadlineExceeded,
+        message,
+        "end that on the host, or wait until it has ended; then try again",
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::thread;
     use std::time::Duration;
 
-    use uuid::Uuid;
-
     use super::*;
-
-    fn operation(number: u128) -> OperationId {
-        OperationId::from_uuid(Uuid::from_u128(number))
-    }
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
     }
 
-    /// A turn that waits, on its own thread, and says what it waits for.
+    fn nothing() -> Option<Refusal> {
+        None
+    }
+
+    /// A command on its own thread, which is known to wait.
     fn waiting<'s, T: Send + 's>(
         scope: &'s thread::Scope<'s, '_>,
         turns: &'s Turns,
-        until: Instant,
+        overruled: impl Fn() -> Option<Refusal> + Send + 's,
         then: impl FnOnce(Result<Turn<'_>, Refusal>) -> T + Send + 's,
     ) -> thread::ScopedJoinHandle<'s, T> {
         let (sender, receiver) = mpsc::channel();
         let waits = scope.spawn(move || {
             let told = |work| sender.send(work).expect("somebody listens");
-            then(turns.wait("a restore", operation(1), until, told))
+            then(turns.wait("a restore", soon(), overruled, told))
         });
         assert_eq!(receiver.recv(), Ok("a capture"));
         waits
@@ -194,7 +178,7 @@ mod tests {
         let turn = turns.take("a capture").expect("it is free");
         thread::scope(|scope| {
             let (go, went) = mpsc::channel::<()>();
-            let waits = waiting(scope, &turns, soon(), move |turn| {
+            let waits = waiting(scope, &turns, nothing, move |turn| {
                 let held = turn.map(|_held| went.recv()).map_err(|refusal| refusal.reason);
                 held.expect("its turn comes").expect("it is let go");
             });
@@ -208,20 +192,24 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_waits_can_be_called_off_and_that_holds_until_it_is_answered() {
+    fn a_command_that_is_overruled_waits_no_longer_and_one_that_was_before_does_not_begin() {
         let turns = Turns::default();
         let turn = turns.take("a capture").expect("it is free");
+        let is_over = AtomicBool::new(false);
+        let overruled = || {
+            let refusal = || refuse(Reason::Cancelled, "somebody has called it off", "");
+            is_over.load(Ordering::SeqCst).then(refusal)
+        };
         thread::scope(|scope| {
             let reason = |turn: Result<Turn<'_>, Refusal>| turn.err().map(|refusal| refusal.reason);
-            let waits = waiting(scope, &turns, soon(), reason);
-            turns.call_off(operation(1));
+            let waits = waiting(scope, &turns, overruled, reason);
+            is_over.store(true, Ordering::SeqCst);
+            turns.look_again();
             assert_eq!(waits.join().expect("it ends"), Some(Reason::Cancelled));
         });
         drop(turn);
-        let again = || turns.wait("a restore", operation(1), soon(), |_| {}).map(drop);
-        assert_eq!(again().expect_err("it is called off").reason, Reason::Cancelled);
-        turns.answered(operation(1));
-        again().expect("what comes after is newer");
+        let again = turns.wait("a restore", soon(), overruled, |_| {}).map(drop);
+        assert_eq!(again.expect_err("it is called off").reason, Reason::Cancelled);
     }
 
     #[test]
@@ -229,12 +217,10 @@ mod tests {
         let turns = Turns::default();
         let _turn = turns.take("a capture").expect("it is free");
         let until = Instant::now() + Duration::from_millis(20);
-        let refusal = turns.wait("a restore", operation(1), until, |_| {}).err().expect("its time is up");
+        let refusal = turns.wait("a restore", until, nothing, |_| {}).err().expect("its time is up");
         assert_eq!(refusal.reason, Reason::DeadlineExceeded);
         assert!(refusal.message.contains("a capture"), "{refusal:?}");
-        assert_eq!(
-            turns.take("a repair").err().map(|refusal| refusal.message),
-            Some("the host is at work on a capture".into())
-        );
+        let next = turns.take("a repair").err().map(|refusal| refusal.message);
+        assert_eq!(next, Some("the host is at work on a capture".into()), "nobody waits any more");
     }
 }

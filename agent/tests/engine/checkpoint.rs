@@ -193,7 +193,7 @@ fn a_snapshot_over_which_the_host_resumed_by_itself_is_none() {
     let engine = bed.engine();
     let _commander = Commander::start(engine.clone()).expect("starts");
     prepare(&engine, 1, soon()).expect("prepares");
-    let allowed = Allowed { until: soon(), quiet: Duration::ZERO };
+    let allowed = Allowed { quiet: Duration::ZERO, ..soon().into() };
     let refusal = engine.cut_checkpoint(operation(1), "x", allowed).expect_err("it was not quiet to the end");
     assert_eq!(refusal.reason, Reason::DeadlineExceeded, "{refusal:?}");
     assert!(refusal.next.contains("--quiesce-timeout"), "{refusal:?}");

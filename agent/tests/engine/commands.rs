@@ -257,7 +257,7 @@ fn an_answer_says_what_the_host_has_obeyed_since() {
 #[test]
 fn a_report_that_the_journal_does_not_take_is_stored_as_soon_as_it_does() {
     let mut bed = Bed::new();
-    bed.site_keys = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
+    bed.site_keys = "quiesce_timeout = \"1m\"\nquiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
     let engine = bed.engine();
     let commander = start(&engine);
     let journal = rusqlite::Connection::open(bed.path("store/journal.sqlite")).expect("opens");
@@ -287,7 +287,7 @@ fn a_report_that_the_journal_does_not_take_is_stored_as_soon_as_it_does() {
 fn what_a_checkpoint_made_quiet_resumes_when_its_coordinator_says_that_it_is_over() {
     for (owner, over) in [(Some(1), false), (Some(2), true), (None, true)] {
         let mut bed = Bed::new();
-        bed.site_keys = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
+        bed.site_keys = "quiesce_timeout = \"1m\"\nquiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"".into();
         let engine = bed.engine();
         let commander = start(&engine);
         let prepare = Step::Prepare { selection: Selection::default() };
@@ -342,7 +342,6 @@ fn a_journal_that_cannot_be_read_does_not_make_a_host_consistent() {
 /// Something that an administrator began, which goes on until it is let go.
 struct ByHand {
     bed: Bed,
-    engine: Arc<Engine>,
     commander: Arc<Commander>,
     good: SnapshotId,
     captures: std::thread::JoinHandle<()>,
@@ -351,20 +350,20 @@ struct ByHand {
 impl ByHand {
     fn new() -> Self {
         let mut bed = Bed::new();
-        bed.site_keys = "quiesce = \"until test -e ROOT/go; do sleep 0.05; done\"\nresume = \"true\"".into();
+        bed.site_keys =
+            "quiesce = \"touch ROOT/held; until test -e ROOT/go; do sleep 0.05; done\"\nresume = \"true\""
+                .into();
         bed.write("go", "");
         let engine = bed.engine();
         let good = capture(&engine).info.id;
         let commander = Commander::start(engine.clone()).expect("starts");
         bed.deploy("v2");
         std::fs::remove_file(bed.path("go")).expect("it was there");
+        std::fs::remove_file(bed.path("held")).expect("it was there");
         let held = engine.clone();
         let captures = std::thread::spawn(move || drop(capture(&held)));
-        let by_hand = Self { bed, engine, commander, good, captures };
-        until("the capture is at work", || {
-            let busy = by_hand.engine.repair(&rfs_store::Cancel::new());
-            busy.is_err_and(|refusal| refusal.message.contains("a capture"))
-        });
+        let by_hand = Self { bed, commander, good, captures };
+        until("the capture is at work", || by_hand.bed.path("held").exists());
         by_hand
     }
 
@@ -398,8 +397,9 @@ fn a_host_that_is_at_work_on_something_of_its_own_has_not_failed() {
     let commander = by_hand.commander.clone();
     let prepare = command(operation(1), 1, Step::Prepare { selection: Selection::default() });
     by_hand.waits(&prepare);
-    by_hand.let_go();
-    assert!(matches!(answer(&commander, &prepare).outcome, Outcome::Prepared));
+    let _bed = by_hand.let_go();
+    let prepared = answer(&commander, &prepare).outcome;
+    assert!(matches!(prepared, Outcome::Prepared), "{prepared:?}");
 }
 
 #[test]

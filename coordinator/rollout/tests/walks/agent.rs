@@ -191,13 +191,19 @@ impl Agent {
         // It is in the journal from here on, whatever it has to wait for.
         self.highest = self.highest.max(generation);
         if command.step.kind() == StepKind::Cancel {
-            while let Some((waiting, _)) = self.waiting.pop_front() {
-                self.answer(&waiting, Answer::Refused(Failure::new(Reason::Cancelled, "not begun")));
-            }
+            self.overrule(Reason::Cancelled);
             return self.cancel(&command, now);
         }
+        self.overrule(Reason::StaleGeneration);
         self.waiting.push_back((command, deadline));
         self.take_up(now);
+    }
+
+    /// What waits and is older than what has come does not begin.
+    fn overrule(&mut self, reason: Reason) {
+        while let Some((waiting, _)) = self.waiting.pop_front() {
+            self.answer(&waiting, Answer::Refused(Failure::new(reason, "not begun")));
+        }
     }
 
     /// Begins what waits, if the host is free for it.
