@@ -27,6 +27,9 @@
 //! Decisions that the promises leave open
 //! - A rollback owns its hosts until its outcome; hosts that it left out are taken again when they are back, unless another
 //!   operation has meant to change them since.
+//! - An undo of a rollback that runs aborts it, waits for [`ENDING`] at most, and begins then. Where no host was changed there is
+//!   nothing to begin, and hosts that wait are withdrawn. An undo that would take away what later rollbacks did must be meant;
+//!   undoing the newest first never asks.
 //! - A checkpoint whose selector is empty is asked of every host that was seen and not forgotten.
 //! - A decision of a person that could not be stored within [`operations::PATIENCE`] is answered with an error that says so;
 //!   it still counts if the store takes it later.
@@ -59,6 +62,10 @@ pub mod operations;
 
 mod create;
 
+mod later;
+
+mod undo;
+
 mod latest;
 
 mod log;
@@ -66,9 +73,11 @@ mod log;
 mod watch;
 
 pub use error::OperationError;
-pub use operations::{Operations, Summaries};
+pub use later::Later;
+pub use operations::{Operations, PlannedRollback, Summaries};
 pub use settings::Settings;
 pub(crate) use source::dropped_snapshot;
+pub use undo::{ENDING, Undoable};
 pub use view::{CheckpointHead, Head, RollbackHead, Summary, View};
 pub(crate) use watch::{Followed, PACE};
 

@@ -148,6 +148,93 @@ async fn a_fleet_is_checkpointed_and_rolled_back_wave_by_wave_and_the_rollback_i
     assert_eq!(listed, [(undone.name.as_str(), succeeded), (ended.name.as_str(), succeeded)]);
 }
 
+/// An undo that looks at no health: it goes back to a release that is not well.
+fn undo_of(rollback: &v1::Rollback, request_id: &str) -> v1::UndoRollbackRequest {
+    let gate = Some(v1::GatePolicy { ignore_health: Some(true), ..Default::default() });
+    let spec = Some(v1::RollbackSpec { gate, ..Default::default() });
+    let (name, request_id) = (rollback.name.clone(), request_id.to_owned());
+    v1::UndoRollbackRequest { name, request_id, spec, ..Default::default() }
+}
+
+#[tokio::test]
+async fn an_undo_of_a_rollback_that_runs_ends_it_first() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    agents[0].state().sick = vec![1, 9];
+    let mut spec = quick(&taken);
+    spec.waves = Some(v1::WavePolicy { sizes: vec![count(1)], ..Default::default() });
+    let running = start(&operator, spec).await;
+    let request = v1::GetRollbackRequest { name: running.name.clone() };
+    let get = async || operator.good(operator.rollbacks().get_rollback(request.clone()).await);
+    let is_applied = |now: &v1::Rollback| now.waves[0].hosts[0].state() == host_progress::State::Applied;
+    until("its first host is at the target", async || Some(get().await).filter(is_applied)).await;
+    let planning = v1::PlanRollbackRequest { undo: running.name.clone(), ..Default::default() };
+    let planned = operator.good(operator.rollbacks().plan_rollback(planning).await);
+    assert_eq!(planned.waves.len(), 1, "what is changed by now would be brought back: {planned:?}");
+    assert_eq!(get().await.state(), rollback::State::Running, "a plan ends nothing");
+
+    let undo = undo_of(&running, "undo-7");
+    let begun = operator.good(operator.rollbacks().undo_rollback(undo.clone()).await);
+    assert_eq!(begun.undo_of, running.name);
+    assert_eq!(get().await.outcome(), rollback::Outcome::Aborted);
+    // A caller that did not hear the answer may ask again.
+    let again = operator.good(operator.rollbacks().undo_rollback(undo.clone()).await);
+    assert_eq!(again.name, begun.name);
+    assert_eq!(ended(&operator, &begun).await.outcome(), rollback::Outcome::Succeeded);
+    let again = operator.good(operator.rollbacks().undo_rollback(undo).await);
+    assert_eq!(again.name, begun.name);
+    assert!(agents.iter().all(|agent| agent.state().value == 9));
+}
+
+#[tokio::test]
+async fn an_undo_where_no_host_was_changed_answers_with_the_rollback_itself() {
+    let (_fleet, operator, mut agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    agents.clear();
+    well(&operator, 0).await;
+    let mut spec = quick(&taken);
+    spec.set_strategy(rollback_spec::Strategy::Immediate);
+    spec.set_on_unreachable(rollback_spec::UnreachableAction::Skip);
+    spec.unreachable_after = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let left_out = ended(&operator, &start(&operator, spec).await).await;
+    assert_eq!(left_out.outcome(), rollback::Outcome::Partial, "{left_out:?}");
+    for _ in 0..2 {
+        let answer = operator.rollbacks().undo_rollback(undo_of(&left_out, "undo-8")).await;
+        let answer = operator.good(answer);
+        assert_eq!(answer.name, left_out.name);
+        let mut hosts = answer.waves.iter().flat_map(|wave| &wave.hosts);
+        assert!(hosts.all(|host| host.state() == host_progress::State::Superseded), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_undo_over_a_later_rollback_is_refused_unless_it_is_meant() {
+    let (_fleet, operator, agents) = small_fleet().await;
+    let taken = checkpoint(&operator).await;
+    deploy_bad_release(&agents);
+    let first = ended(&operator, &start(&operator, quick(&taken)).await).await;
+    deploy_bad_release(&agents);
+    let later = v1::RollbackSpec { selector: only(&["web-1", "web-2"]), ..quick(&taken) };
+    let later = ended(&operator, &start(&operator, later).await).await;
+    assert_eq!(later.outcome(), rollback::Outcome::Succeeded, "{later:?}");
+
+    let planning = v1::PlanRollbackRequest { undo: first.name.clone(), ..Default::default() };
+    let planned = operator.good(operator.rollbacks().plan_rollback(planning).await);
+    let names = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect();
+    let expected = v1::LaterRollback { rollback: later.name.clone(), hosts: names(&["web-1", "web-2"]) };
+    assert_eq!(planned.later, [expected]);
+    let undo = undo_of(&first, "undo-9");
+    let failure = operator.refused(operator.rollbacks().undo_rollback(undo.clone()).await);
+    assert_eq!(failure.reason, Reason::ChangedLater, "{failure:?}");
+    assert!(failure.message.ends_with("changed web-1, web-2"), "{failure:?}");
+    assert!(failure.next_step().contains("over_later"), "{failure:?}");
+    let meant = v1::UndoRollbackRequest { over_later: true, ..undo };
+    let begun = operator.good(operator.rollbacks().undo_rollback(meant).await);
+    assert_eq!(begun.undo_of, first.name);
+    assert_eq!(ended(&operator, &begun).await.outcome(), rollback::Outcome::Succeeded);
+}
+
 #[tokio::test]
 async fn a_coordinator_that_restarts_in_the_middle_goes_on_and_repeats_nothing() {
     let (mut fleet, operator, agents) = small_fleet().await;

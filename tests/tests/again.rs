@@ -19,6 +19,9 @@ fn no_host_is_left_behind() {
         ("a host that failed is tried again after the end", a_rollback_that_is_over),
         ("a host that was left out comes in line, whatever checkpoint was taken meanwhile", a_host_left_out),
         ("nobody waits for a host that was left out once that is withdrawn", a_withdrawn_host),
+        ("a rollback that runs is ended and undone by one command", an_undo_of_one_that_runs),
+        ("an undo where no host was changed says so, and waits for nobody", an_undo_of_nothing),
+        ("an undo of one that is not the last says what goes with it, and asks", an_undo_of_an_older_one),
     ]);
 }
 
@@ -136,4 +139,71 @@ fn a_withdrawn_host() {
     bed.checkpoint();
     assert_eq!(state_of(&bed.rollback(), "web-2"), "SUPERSEDED");
     assert_eq!(at_checkpoint(&bed, &checkpoint), [true, false, true]);
+}
+
+fn an_undo_of_one_that_runs() {
+    let (bed, checkpoint) = broken_fleet();
+    let slow = ["--wave", "1", "--healthy-deadline", "1h", "--no-wait", "--max-pause", "2h"];
+    let started = bed.rfs(
+        ["rollback", "start", "--checkpoint", "latest", "--min-healthy", "30m", "--yes"].iter().chain(&slow),
+    );
+    assert_says(&started, 0, &["has started"]);
+    await_state(&bed, "web-1", "APPLIED");
+    let first = bed.rollback()["name"].as_str().expect("a name").to_owned();
+    let first = first.strip_prefix("rollbacks/").unwrap_or(&first);
+    assert_eq!(at_checkpoint(&bed, &checkpoint), [true, false, false]);
+    assert_says(&bed.rfs(["rollback", "pause", first]), 0, &["ends by itself after 2h00"]);
+    assert_says(&bed.rfs(["rollback", "resume", first]), 0, &["goes on"]);
+    // It is said before what it does, and nobody who does not answer has said yes.
+    assert_says(&bed.rfs(["rollback", "undo", first]), 2, &["nobody to ask", "--plan"]);
+    assert_says(
+        &bed.rfs(["rollback", "undo", first, "--plan"]),
+        0,
+        &["first; does not start web-2, web-3; brings web-1 back", "wave 1  1 host: web-1"],
+    );
+    let undo = ["rollback", "undo", first, "--yes", "--ignore-health"];
+    assert_says(&bed.rfs(undo), 0, &["undo: ends rollbacks/", "does not start web-2, web-3", "SUCCEEDED"]);
+    assert_eq!(at_checkpoint(&bed, &checkpoint), [false, false, false]);
+    let undone = bed.rfs(["rollback", "show", first, "--output", "json"]).json().expect("a document");
+    assert_eq!(undone["outcome"], "ABORTED", "{}", brief(&undone));
+}
+
+fn an_undo_of_nothing() {
+    let (mut bed, checkpoint) = broken_fleet();
+    for (index, host) in ["web-1", "web-2", "web-3"].iter().enumerate() {
+        bed.hosts[index].kill_agent();
+        bed.await_host(host, SOON, "gone", |host| host["connected"] == false);
+    }
+    let skip = ["--strategy", "immediate", "--on-unreachable", "skip", "--unreachable-after", "1s"];
+    assert_says(&start(&bed, &skip), 1, &["PARTIAL", "left out", "web-1, web-2, web-3"]);
+    assert_says(
+        &bed.rfs(["rollback", "undo", "latest", "--yes"]),
+        0,
+        &["no longer waits for web-1, web-2, web-3", "no host is to be brought back", "not waited for"],
+    );
+    (0..3).for_each(|index| bed.start_agent(index));
+    bed.await_connected_in_any_health(3);
+    bed.checkpoint();
+    assert_eq!(state_of(&bed.rollback(), "web-2"), "SUPERSEDED");
+    assert_eq!(at_checkpoint(&bed, &checkpoint), [false, false, false]);
+}
+
+fn an_undo_of_an_older_one() {
+    let (bed, checkpoint) = broken_fleet();
+    assert_says(&start(&bed, &[]), 0, &["SUCCEEDED"]);
+    let first = bed.rollback()["name"].as_str().expect("a name").to_owned();
+    let first = first.strip_prefix("rollbacks/").unwrap_or(&first);
+    bed.hosts.iter().for_each(|host| host.release("worse", "broken"));
+    assert_says(&start(&bed, &["--host", "web-1,web-3"]), 0, &["SUCCEEDED"]);
+    let second = bed.rollback()["name"].as_str().expect("a name").to_owned();
+    let says = format!("{second} changed web-1, web-3 later; what it did there goes, too");
+    assert_says(
+        &bed.rfs(["rollback", "undo", first, "--plan"]),
+        0,
+        &[&says, "to undo only that: rfs rollback undo "],
+    );
+    assert_eq!(at_checkpoint(&bed, &checkpoint), [true, false, true], "a plan changes nothing");
+    let undo = ["rollback", "undo", first, "--yes", "--ignore-health"];
+    assert_says(&bed.rfs(undo), 0, &["goes on, although", "changed web-1, web-3", "SUCCEEDED"]);
+    assert_eq!(at_checkpoint(&bed, &checkpoint), [false, false, false]);
 }

@@ -116,6 +116,11 @@ pub enum PersonAction {
     /// End the operation: hosts at work go back to where they were, no other host starts. One that is over and still waits
     /// for hosts that were left out waits no longer.
     Abort,
+    /// Wait no longer for hosts that were left out, once the operation is over; one that is at work goes back.
+    Withdraw {
+        /// Which; none means all of them.
+        hosts: Option<BTreeSet<HostId>>,
+    },
 }
 
 impl fmt::Display for PersonAction {
@@ -126,6 +131,7 @@ impl fmt::Display for PersonAction {
             Self::Retry { .. } => "retry",
             Self::Promote { .. } => "promote",
             Self::Abort => "abort",
+            Self::Withdraw { .. } => "withdraw",
         })
     }
 }

@@ -194,6 +194,7 @@ fn over(before: v1::RollbackSpec, given: v1::RollbackSpec) -> v1::RollbackSpec {
         max_rollback_time: given.max_rollback_time.or(before.max_rollback_time),
         budgets: if given.budgets.is_empty() { before.budgets } else { given.budgets },
         max_duration: given.max_duration.or(before.max_duration),
+        max_pause: given.max_pause.or(before.max_pause),
         // Where the whole is shorter than before, hosts are given no longer than it.
         unreachable_after: given
             .unreachable_after
@@ -315,6 +316,7 @@ fn policy(spec: v1::RollbackSpec, default: &Policy) -> Result<Policy, FieldError
     };
     let (max_duration, unreachable_after) = bounds_of_waiting(&spec, default)?;
     Ok(Policy {
+        max_pause: within("max_pause", spec.max_pause, default.max_pause, LONGEST_ROLLBACK)?,
         max_duration,
         unreachable_after,
         gate: gate(spec.gate.unwrap_or_default())?,
@@ -332,14 +334,6 @@ fn policy(spec: v1::RollbackSpec, default: &Policy) -> Result<Policy, FieldError
 
 /// How long hosts are waited for at most: whatever is asked, it has an end that makes sense.
 fn bounds_of_waiting(spec: &v1::RollbackSpec, default: &Policy) -> Result<(Duration, Duration), FieldError> {
-    let within = |path: &str, given: Option<prost_types::Duration>, default: Duration, most: Duration| {
-        let time = duration_or(path, given, default)?;
-        if time > most {
-            let problem = format!("is too long; it can be {} at most", show_duration(most));
-            return Err(FieldError::new(path, problem));
-        }
-        Ok(time)
-    };
     let max_duration = within("max_duration", spec.max_duration, default.max_duration, LONGEST_ROLLBACK)?;
     let unreachable_after = within(
         "unreachable_after",
@@ -359,7 +353,22 @@ fn bounds_of_waiting(spec: &v1::RollbackSpec, default: &Policy) -> Result<(Durat
     Ok((max_duration, unreachable_after))
 }
 
-/// For how long hosts may wait for their turn.
+/// A duration that is not longer than `most`.
+fn within(
+    path: &str,
+    given: Option<prost_types::Duration>,
+    default: Duration,
+    most: Duration,
+) -> Result<Duration, FieldError> {
+    let time = duration_or(path, given, default)?;
+    if time > most {
+        let problem = format!("is too long; it can be {} at most", show_duration(most));
+        return Err(FieldError::new(path, problem));
+    }
+    Ok(time)
+}
+
+/// For how long hosts may wait for their turn, and a rollback for a person.
 const LONGEST_ROLLBACK: Duration = Duration::from_secs(30 * 24 * 3600);
 /// For how long a host that has no connection may be given the time to come back.
 const LONGEST_UNREACHABLE: Duration = Duration::from_secs(24 * 3600);
@@ -447,6 +456,16 @@ mod tests {
         ] {
             assert_eq!(waits(whole, unreachable), Err(expected.to_owned()));
         }
+        let pause = |max_pause| {
+            let request = read(|spec| spec.max_pause = max_pause);
+            request.map(|request| request.policy.max_pause.as_secs())
+        };
+        assert_eq!(pause(None), Ok(24 * 3600));
+        assert_eq!(pause(seconds(0)), Ok(24 * 3600));
+        assert_eq!(pause(seconds(90)), Ok(90));
+        let long = "max_pause: is too long; it can be 30 days at most".to_owned();
+        assert_eq!(pause(seconds(30 * 86_400 + 1)), Err(long));
+        assert_eq!(pause(seconds(-1)), Err("max_pause: must not be negative".to_owned()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use super::page::{List, Size};
 use super::watch::{Answers, Feeds, answers, changes};
 use super::{invalid, page_after, read, show};
-use crate::driver::{Operations, View};
+use crate::driver::{ENDING, Operations, PlannedRollback, Undoable, View};
 use crate::hub::Hub;
 use crate::store::{ListQuery, OperationKind, Position};
 
@@ -198,7 +198,7 @@ impl RollbackService for Rollbacks {
             self.undo(of, wire.spec, requester).await?
         };
         let planned = self.operations.plan_rollback(&request).await;
-        let (plan, problem) = planned.map_err(|error| error.failure("spec"))?;
+        let PlannedRollback { plan, problem, later } = planned.map_err(|error| error.failure("spec"))?;
         let problem = problem.map(|problem| problem.failure("spec"));
         Ok(Response::new(v1::PlanRollbackResponse {
             waves: show::planned_waves(&plan),
@@ -214,6 +214,7 @@ impl RollbackService for Rollbacks {
                 Source::Checkpoint(_) => String::new(),
             },
             spec: Some(show::spec(&request)),
+            later: later.iter().map(show::later).collect(),
         }))
     }
 
@@ -237,8 +238,26 @@ impl RollbackService for Rollbacks {
         let wire = request.into_inner();
         let of = convert::rollback_id("name", &wire.name).map_err(invalid)?;
         let request_id = read::request_id(&wire.request_id).map_err(invalid)?;
+        let selector = wire.spec.as_ref().and_then(|spec| spec.selector.clone());
+        let selector =
+            convert::selector("selector", selector).map_err(|error| invalid(error.beneath("spec")))?;
+        // What makes no sense ends nothing.
+        self.undo(of, wire.spec.clone(), requester.clone()).await?;
+        let undoable = self.operations.end_for_undo(of, &selector, &requester, ENDING).await;
+        let ended = match undoable.map_err(|error| error.failure("spec"))? {
+            Undoable::Unchanged => return Ok(Response::new(self.shown(of).await?)),
+            Undoable::Changed { ended } => ended,
+        };
         let request = self.undo(of, wire.spec, requester).await?;
-        let id = self.create(request, request_id).await?;
+        let id = self.operations.create_undo(request, request_id, wire.over_later).await;
+        let id = id.map_err(|error| {
+            let mut failure = error.failure("spec");
+            if ended {
+                failure.message =
+                    format!("rollback {of} was ended, but it is not undone: {}", failure.message);
+            }
+            failure
+        })?;
         Ok(Response::new(self.shown(id).await?))
     }
 

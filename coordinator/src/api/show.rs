@@ -16,7 +16,7 @@ use rfs_rollout::{
 };
 
 use crate::driver::fleet::Progress;
-use crate::driver::{CheckpointHead, Head, RollbackHead, Summary, dropped_snapshot};
+use crate::driver::{CheckpointHead, Head, Later, RollbackHead, Summary, dropped_snapshot};
 use crate::hub::wire_selection;
 use crate::store::StoredEvent;
 
@@ -226,6 +226,14 @@ fn rollback_at(request: &RollbackRequest, phase: &rollback::Phase) -> v1::Rollba
             Source::Checkpoint(_) => String::new(),
         },
         ..Default::default()
+    }
+}
+
+/// A later rollback whose changes an undo would take away.
+pub(super) fn later(later: &Later) -> v1::LaterRollback {
+    v1::LaterRollback {
+        rollback: convert::rollback_name(later.rollback),
+        hosts: later.hosts.iter().map(HostId::to_string).collect(),
     }
 }
 
@@ -447,6 +455,7 @@ pub(super) fn spec(request: &RollbackRequest) -> v1::RollbackSpec {
         budgets: budgets.collect(),
         max_duration: Some(to_wire_duration(policy.max_duration)),
         unreachable_after: Some(to_wire_duration(policy.unreachable_after)),
+        max_pause: Some(to_wire_duration(policy.max_pause)),
     }
 }
 

@@ -6,6 +6,7 @@ mod plan;
 mod show;
 mod spec;
 mod steer;
+mod undo;
 mod values;
 
 use std::time::Duration;
@@ -91,7 +92,7 @@ pub(super) enum RollbackCommand {
     /// End it: hosts at work go back to where they were, no other host starts. One that is over and still waits for hosts
     /// waits no longer.
     Abort(Which),
-    /// Bring the changed hosts back to the backups that a rollback took.
+    /// Bring the changed hosts back to the backups that a rollback took; one that still runs is ended first.
     ///
     /// It is done as carefully as the rollback was, with the same waves; only what is given here is changed.
     Undo {
@@ -159,7 +160,7 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
                 starting.consent.possible(output, "an undo", &look)?;
             }
             let client = connection.open().await?;
-            undo(&client, output, &which, &starting, spec, plan).await
+            undo::undo(&client, output, &which, &starting, spec, plan).await
         }
         RollbackCommand::List { limit } => {
             let client = connection.open().await?;
@@ -251,39 +252,6 @@ async fn start(
         let lines = target.map(|target| plan::target_lines(&target, SystemClock.now())).unwrap_or_default();
         lines.iter().try_for_each(|line| output.line(line))?;
     }
-    follow_started(client, output, &started, starting.no_wait).await
-}
-
-async fn undo(
-    client: &Client,
-    output: &mut Output,
-    which: &Which,
-    starting: &Starting,
-    spec: Option<v1::RollbackSpec>,
-    plan_only: bool,
-) -> Result<Exit, CliError> {
-    let name = names::rollback(client, &which.rollback).await?;
-    let request = v1::GetRollbackRequest { name: name.clone() };
-    let undone = client.answer(client.rollbacks().get_rollback(soon(request)).await)?;
-    if plan_only || !starting.consent.yes {
-        let request = v1::PlanRollbackRequest { spec: spec.clone(), undo: name.clone() };
-        let planned = ask_plan(client, request).await?;
-        if plan_only {
-            return plan::show(output, &planned, starting.all_steps);
-        }
-        show_to_be_confirmed(output, &planned, starting.all_steps)?;
-        if !undone.undo_of.is_empty() {
-            output.line(paint::doubt(format!("{} is itself an undo of {}", undone.name, undone.undo_of)))?;
-        }
-        starting.consent.ask(&plan::question(&planned))?;
-    } else {
-        steer::not_by_accident(which.rollback.trim(), &undone)?;
-        if !output.is_json() {
-            output.line(steer::undo_line(&undone))?;
-        }
-    }
-    let request = v1::UndoRollbackRequest { name, request_id: starting.request_id(), spec };
-    let started = client.answer(client.rollbacks().undo_rollback(soon(request)).await)?;
     follow_started(client, output, &started, starting.no_wait).await
 }
 

@@ -7,14 +7,14 @@ use rfs_model::{CheckpointId, Generation, HostId, OperationId, RequestId, Rollba
 use rfs_rollout::fleet::Admission;
 use rfs_rollout::{
     CheckpointRequest, Event, FleetView, GENERATIONS, Operation, PlanError, Presence, RollbackRequest,
-    checkpoint, rollback,
+    Source, checkpoint, rollback,
 };
 use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
 
 use super::error::OperationError;
 use super::operations::{Operations, Shared};
-use super::source::Planned;
+use super::source::{Planned, Stands};
 use super::{log, source, view};
 use crate::store::{Aside, Begin, CreateError, Created, NewOperation, RequestKey};
 
@@ -73,34 +73,54 @@ impl Operations {
 
     /// Begins a rollback, be it to a checkpoint or an undo. The same request id and request again give the first one.
     ///
-    /// That a rollback is undone stands in its own history once the undo is begun: no host comes in line with it any more.
+    /// An undo that would take away what later rollbacks did is refused; see [`Operations::create_undo`].
     pub async fn create_rollback(
         &self,
         request: RollbackRequest,
         request_id: Option<RequestId>,
     ) -> Result<RollbackId, OperationError> {
+        self.create_undo(request, request_id, false).await
+    }
+
+    /// Begins an undo, also over what later rollbacks did if `over_later` says that it is meant.
+    ///
+    /// That a rollback is undone stands in its own history once the undo is begun: no host comes in line with it any more.
+    pub async fn create_undo(
+        &self,
+        request: RollbackRequest,
+        request_id: Option<RequestId>,
+        over_later: bool,
+    ) -> Result<RollbackId, OperationError> {
         let key = request_key(request_id, &request);
         for _ in 1..READINGS {
-            match self.begin_rollback(request.clone(), key.clone()).await {
+            match self.begin_rollback(request.clone(), key.clone(), over_later).await {
                 Err(OperationError::MovedOn(_)) => {}
                 other => return other,
             }
         }
-        self.begin_rollback(request, key).await
+        self.begin_rollback(request, key, over_later).await
     }
 
     async fn begin_rollback(
         &self,
         request: RollbackRequest,
         key: Option<RequestKey>,
+        over_later: bool,
     ) -> Result<RollbackId, OperationError> {
         let targets = self.shared.targets.clone().lock_owned().await;
         if let Some(before) = self.before(key.as_ref()).await? {
             return Ok(before.into());
         }
-        let Planned { plan, undone, impasse } = source::planned(&self.shared, &request).await?;
+        let planned = source::planned(&self.shared, &request, Stands::Over).await?;
+        let Planned { plan, undone, impasse, later } = planned;
         if let Some(impasse) = impasse {
             return Err(impasse.into());
+        }
+        if let Source::Undo(of) = request.source
+            && !later.is_empty()
+            && !over_later
+        {
+            return Err(OperationError::ChangedLater { of, later });
         }
         let now = self.shared.clock.now();
         let id: RollbackId = self.shared.ids.next(now).into();

@@ -5,7 +5,12 @@ use rfs_model::{CheckpointId, HostId, OperationId, Reason, RequestId, RollbackId
 use rfs_rollout::plan::Impasse;
 use rfs_rollout::{PlanError, Refusal};
 
+use super::later::Later;
 use crate::store::{CreateError, StoreError};
+
+fn in_words(later: &[Later]) -> String {
+    later.iter().map(Later::in_words).collect::<Vec<_>>().join("; ")
+}
 
 /// Why something was refused. Nothing was changed, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,22 @@ pub enum OperationError {
     /// A rollback that still runs cannot be undone.
     #[error("rollback {0} still runs")]
     StillRuns(RollbackId),
+    /// A rollback that was to be undone is being ended, and waits for a host.
+    #[error("rollback {of} is being ended, and {host} has not answered yet; it is not undone")]
+    StillEnding {
+        /// The rollback.
+        of: RollbackId,
+        /// The host.
+        host: HostId,
+    },
+    /// An undo would take away what was done after the rollback that it undoes.
+    #[error("an undo of rollback {of} takes away what was done after it: {}", in_words(later))]
+    ChangedLater {
+        /// The rollback that is to be undone.
+        of: RollbackId,
+        /// What was done after it, the newest first.
+        later: Vec<Later>,
+    },
     /// A rollback cannot be undone while a host that it had left out comes in line.
     #[error("rollback {of} is over, but it is bringing {host} in line, which it had left out")]
     StillAtWork {
@@ -165,7 +186,8 @@ impl OperationError {
             Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
             Self::Incomplete { .. } | Self::Aborted(_) | Self::Dropped { .. } => Reason::CheckpointIncomplete,
             Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
-            Self::StillAtWork { .. } => Reason::HostBusy,
+            Self::ChangedLater { .. } => Reason::ChangedLater,
+            Self::StillAtWork { .. } | Self::StillEnding { .. } => Reason::HostBusy,
             Self::WayUnknown { .. } => Reason::StoreRewound,
             Self::InUse { .. } => Reason::CheckpointInUse,
             Self::HostBusy { .. } => Reason::HostBusy,
@@ -195,6 +217,8 @@ impl OperationError {
             Self::NoRollback(_)
             | Self::NoOperation(_)
             | Self::StillRuns(_)
+            | Self::StillEnding { .. }
+            | Self::ChangedLater { .. }
             | Self::StillAtWork { .. }
             | Self::MovedOn(_)
             | Self::NothingToUndo(_)
@@ -223,6 +247,15 @@ impl OperationError {
                 "leave those hosts as they are: --checkpoint {fullest}; or choose fewer hosts with --host or --selector"
             )),
             Self::StillRuns(id) => Some(format!("end it first: rfs rollback abort {id}")),
+            Self::StillEnding { of, .. } => {
+                Some(format!("watch it end: rfs rollback watch {of}; then undo it again: rfs rollback undo {of}"))
+            }
+            Self::ChangedLater { of, later } => later.first().map(|newest| {
+                format!(
+                    "undo the newest first: rfs rollback undo {}; or say that all of it is to go (over_later): rfs rollback undo {of} --yes",
+                    newest.rollback
+                )
+            }),
             Self::StillAtWork { of, .. } => {
                 Some(format!("wait until the host has answered, then undo again: rfs rollback show {of}"))
             }

@@ -20,8 +20,10 @@ use super::error::OperationError;
 use super::fleet::{Fleet, FleetEvent};
 use super::ids::Ids;
 use super::inbox::{Asked, Mailbox};
+use super::later::Later;
 use super::run::drive;
 use super::settings::Settings;
+use super::source::{Planned, Stands};
 use super::view::{Head, Summary, View};
 use super::watch::Followed;
 use super::{log, source};
@@ -36,6 +38,17 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Operations {
     pub(super) shared: Arc<Shared>,
+}
+
+/// What a rollback would do.
+#[derive(Debug)]
+pub struct PlannedRollback {
+    /// Wave by wave.
+    pub plan: Plan,
+    /// Why it would be refused.
+    pub problem: Option<OperationError>,
+    /// Later rollbacks whose changes it would take away.
+    pub later: Vec<Later>,
 }
 
 /// A part of a list of operations.
@@ -124,13 +137,12 @@ impl Operations {
         self.shared.tasks.wait().await;
     }
 
-    /// What a rollback would do, wave by wave, and why it would be refused if it were begun. Nothing is changed.
-    pub async fn plan_rollback(
-        &self,
-        request: &RollbackRequest,
-    ) -> Result<(Plan, Option<OperationError>), OperationError> {
-        let planned = source::planned(&self.shared, request).await?;
-        Ok((planned.plan, planned.impasse.map(Into::into)))
+    /// What a rollback would do, wave by wave, and why it would be refused if it were begun. Nothing is changed. An undo of
+    /// one that runs is planned from where that stands.
+    pub async fn plan_rollback(&self, request: &RollbackRequest) -> Result<PlannedRollback, OperationError> {
+        let planned = source::planned(&self.shared, request, Stands::Anyhow).await?;
+        let Planned { plan, impasse, later, .. } = planned;
+        Ok(PlannedRollback { plan, problem: impasse.map(Into::into), later })
     }
 
     /// Lets a person steer an operation; returns once the decision is stored.

@@ -9,8 +9,9 @@ use rfs_rollout::rollback::Rollback;
 use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names};
 
 use super::error::OperationError;
+use super::later::Later;
 use super::operations::Shared;
-use super::{journal, view};
+use super::{journal, later, view};
 use crate::store::{Aside, HostRow, OperationKind, Position, StoreError};
 
 /// How many missing hosts are named.
@@ -42,17 +43,32 @@ pub(super) struct Planned {
     pub(super) undone: Option<Undone>,
     /// Why it would come to a stop for certain.
     pub(super) impasse: Option<Impasse>,
+    /// Later rollbacks whose changes it would take away, if it is an undo.
+    pub(super) later: Vec<Later>,
+}
+
+/// How a rollback that is to be undone must stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// It is over.
+    Over,
+    /// As it happens to: the undo is not begun, only planned.
+    Anyhow,
 }
 
 /// Plans a rollback over the hosts that are known.
-pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Result<Planned, OperationError> {
+pub(super) async fn planned(
+    shared: &Shared,
+    request: &RollbackRequest,
+    stands: Stands,
+) -> Result<Planned, OperationError> {
     let (targets, mut undone, lacking) = match request.source {
         Source::Checkpoint(id) => {
             let checkpoint = complete(shared, id).await?;
             (checkpoint.snapshots(), None, checkpoint.missing())
         }
         Source::Undo(of) => {
-            let (backups, undone) = backups(shared, of).await?;
+            let (backups, undone) = backups(shared, of, stands).await?;
             (backups, Some(undone), BTreeMap::new())
         }
     };
@@ -76,7 +92,13 @@ pub(super) async fn planned(shared: &Shared, request: &RollbackRequest) -> Resul
         }
     }
     let impasse = impasse(&plan, &request.policy.gate, &fleet);
-    Ok(Planned { plan, undone, impasse })
+    let later = match &undone {
+        Some(Undone { operation: Operation::Rollback(rollback), .. }) => {
+            later::later(shared, rollback, plan.targets.keys().cloned().collect()).await?
+        }
+        Some(_) | None => Vec::new(),
+    };
+    Ok(Planned { plan, undone, impasse, later })
 }
 
 /// After the store was put back to an older copy, a host may have been changed by what its history does not know: an undo that
@@ -177,16 +199,17 @@ fn named(texts: impl ExactSizeIterator<Item = String>) -> String {
 async fn backups(
     shared: &Shared,
     of: RollbackId,
+    stands: Stands,
 ) -> Result<(BTreeMap<HostId, SnapshotId>, Undone), OperationError> {
     let Some((operation, position)) = read(shared, of.into()).await? else {
         return Err(OperationError::NoRollback(of));
     };
     let Operation::Rollback(rollback) = &operation else { return Err(OperationError::NoRollback(of)) };
-    if rollback.outcome().is_none() {
+    if rollback.outcome().is_none() && stands == Stands::Over {
         return Err(OperationError::StillRuns(of));
     }
     // Where it will stand is not known, so neither is whether it is to be brought back.
-    if let Some(host) = rollback.at_work() {
+    if let Some(host) = rollback.at_work().filter(|_| stands == Stands::Over) {
         return Err(OperationError::StillAtWork { of, host: host.clone() });
     }
     let backups = rollback.backups();

@@ -14,6 +14,7 @@ mod people;
 mod rivals;
 mod rollback;
 mod targets;
+mod undo;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

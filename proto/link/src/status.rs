@@ -76,6 +76,11 @@ pub const fn row(reason: Reason) -> Row {
         Reason::WrongState => {
             row(Code::FailedPrecondition, Refused, "look at its present state with: rfs rollback show ID")
         }
+        Reason::ChangedLater => row(
+            Code::FailedPrecondition,
+            Refused,
+            "undo the later rollbacks first, the newest one before the others: rfs rollback undo ID",
+        ),
         Reason::RequestIdReused => {
             row(Code::AlreadyExists, Refused, "use a new request id, or repeat the first request unchanged")
         }

@@ -45,6 +45,8 @@ reasons! {
     RollbackNotFound = "ROLLBACK_NOT_FOUND",
     /// The rollback is not in a state in which that can be done.
     WrongState = "WRONG_STATE",
+    /// Later rollbacks changed the same hosts, and it was not said that what they did is to go, too.
+    ChangedLater = "CHANGED_LATER",
     /// The request id was used before for another request.
     RequestIdReused = "REQUEST_ID_REUSED",
     /// Another operation owns the host.

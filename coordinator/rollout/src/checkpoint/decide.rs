@@ -165,6 +165,7 @@ impl<'d> Draft<'d> {
                 PersonAction::Pause
                 | PersonAction::Resume
                 | PersonAction::Retry { .. }
+                | PersonAction::Withdraw { .. }
                 | PersonAction::Promote { .. },
             ) => Err(Refusal::WrongState { action, state: "a checkpoint is taken; it can only be aborted" }),
         }

@@ -256,7 +256,15 @@ impl Draft<'_> {
         }
         let event = match (&self.state.phase, action) {
             (Phase::Finished { .. }, PersonAction::Abort) if self.state.open() => {
-                RollbackEvent::Withdrawn { at, by }
+                RollbackEvent::Withdrawn { at, by, hosts: None }
+            }
+            (Phase::Finished { .. }, PersonAction::Withdraw { hosts }) => {
+                let concerned = |name: &HostId| hosts.as_ref().is_none_or(|hosts| hosts.contains(name));
+                let mut records = self.state.hosts.iter();
+                if !records.any(|(name, host)| host.pending() && concerned(name)) {
+                    return Ok(());
+                }
+                RollbackEvent::Withdrawn { at, by, hosts: hosts.clone() }
             }
             (Phase::Finished { outcome: Outcome::Partial, .. }, PersonAction::Retry { hosts }) => {
                 match self.to_be_retried(hosts)? {
@@ -273,6 +281,7 @@ impl Draft<'_> {
                 PersonAction::Pause
                 | PersonAction::Resume
                 | PersonAction::Retry { .. }
+                | PersonAction::Withdraw { .. }
                 | PersonAction::Promote { .. },
             ) => {
                 return wrong("it is being aborted");
@@ -287,6 +296,9 @@ impl Draft<'_> {
                 },
                 Direction::Back(_) => return wrong("hosts go back to their backups"),
             },
+            (Phase::Running { .. } | Phase::Paused { .. }, PersonAction::Withdraw { .. }) => {
+                return wrong("it is not over");
+            }
             (Phase::Running { .. }, PersonAction::Resume) => return Ok(()),
             (Phase::Paused { cause: PauseCause::Person(_), .. }, PersonAction::Pause) => return Ok(()),
             (Phase::Running { .. } | Phase::Paused { .. }, PersonAction::Abort) => {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{Cause, Outcome, PauseCause};
 use crate::fleet::Admission;
 use crate::host::{Answer, Failure, StepKind};
+use crate::names::some_names;
 use crate::plan::{Plan, WaveIndex};
 use crate::request::RollbackRequest;
 
@@ -87,7 +88,13 @@ pub enum RollbackEvent {
     /// Generations were reserved for another attempt on a host.
     HostGranted { at: Timestamp, host: HostId, generation: Generation },
     /// Hosts that were left out are not waited for any more.
-    Withdrawn { at: Timestamp, by: String },
+    Withdrawn {
+        at: Timestamp,
+        by: String,
+        /// Which of them; none means all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hosts: Option<BTreeSet<HostId>>,
+    },
     /// Another operation owns a skipped host now.
     HostSuperseded { at: Timestamp, host: HostId },
     /// A person said that a skipped host is gone for good.
@@ -224,8 +231,12 @@ impl fmt::Display for RollbackEvent {
             Self::HostGranted { host, generation, .. } => {
                 write!(f, "{host}: another attempt, from generation {generation} on")
             }
-            Self::Withdrawn { by, .. } => {
+            Self::Withdrawn { by, hosts: None, .. } => {
                 write!(f, "hosts that were left out are not waited for any more: {by}")
+            }
+            Self::Withdrawn { by, hosts: Some(hosts), .. } => {
+                let hosts = some_names(hosts.iter().map(HostId::as_str));
+                write!(f, "not waited for any more: {hosts}: {by}")
             }
             Self::HostSuperseded { host, .. } => write!(f, "{host}: is not brought in line any more"),
             Self::HostForgotten { host, .. } => {

@@ -239,8 +239,10 @@ impl Rollback {
                     host.phase = HostPhase::Untouched;
                 });
             }
-            RollbackEvent::Withdrawn { .. } => {
-                self.hosts.values_mut().filter(|host| host.pending()).for_each(HostRecord::withdraw);
+            RollbackEvent::Withdrawn { hosts, .. } => {
+                let concerned = |name: &HostId| hosts.as_ref().is_none_or(|hosts| hosts.contains(name));
+                let hosts = self.hosts.iter_mut().filter(|(name, host)| host.pending() && concerned(name));
+                hosts.for_each(|(_, host)| host.withdraw());
             }
             RollbackEvent::HostSuperseded { host, .. } => self.host(at, host, HostRecord::give_up),
             RollbackEvent::HostForgotten { host, .. } => {

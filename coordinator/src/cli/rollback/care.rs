@@ -58,6 +58,9 @@ pub(in crate::cli) struct Care {
     /// How long a host without a connection is given before it counts as not reachable [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     unreachable_after: Option<Duration>,
+    /// How long it may be paused before it ends and gives its hosts free [default: 24h].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    max_pause: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,6 +128,7 @@ impl Care {
             max_rollback_time: wire(self.max_time),
             max_duration: wire(self.max_duration),
             unreachable_after: wire(self.unreachable_after),
+            max_pause: wire(self.max_pause),
             budgets: self.budgets.into_iter().map(budget).collect(),
             ..spec
         })

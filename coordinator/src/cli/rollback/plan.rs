@@ -57,7 +57,12 @@ pub(super) fn question(plan: &v1::PlanRollbackResponse) -> String {
         0 => String::new(),
         many => format!("; {} left out", count(many, "host")),
     };
-    format!("roll {hosts} back to {target}{}{without}?", sick.unwrap_or_default())
+    let later: Vec<&str> = plan.later.iter().map(|later| later.rollback.as_str()).collect();
+    let later = match later.as_slice() {
+        [] => String::new(),
+        later => format!("; what {} did goes, too", later.join(", ")),
+    };
+    format!("roll {hosts} back to {target}{}{without}{later}?", sick.unwrap_or_default())
 }
 
 fn was(many: usize) -> String {
@@ -91,6 +96,14 @@ fn lines(plan: &v1::PlanRollbackResponse, all_steps: bool, now: Timestamp) -> Ve
         .fold((0, 0), |(steps, bytes), host| (steps + host.step_count, bytes + host.bytes_to_write));
     let steps = count(usize::try_from(steps).unwrap_or(usize::MAX), "step");
     lines.push(format!("{}: {steps}, {} to write", paint::label("in all"), ByteCount(bytes)));
+    for later in &plan.later {
+        let hosts: Vec<&str> = later.hosts.iter().map(String::as_str).collect();
+        let text = format!("{} changed {} later; what it did there goes, too", later.rollback, range(&hosts));
+        lines.push(paint::bad(text).to_string());
+    }
+    lines.extend(plan.later.first().map(|newest| {
+        format!("{} to undo only that: rfs rollback undo {}", paint::label("or:"), id(&newest.rollback))
+    }));
     for problem in &plan.problems {
         lines.push(format!("{} {}", paint::bad("would be refused:"), problem.message));
         lines.push(format!("{} {}", paint::label("next:"), problem.next));
@@ -345,6 +358,7 @@ mod tests {
                 "add one",
             )],
             undo_of: String::new(),
+            later: Vec::new(),
         };
         let lines = plain(&lines(&plan, false, Timestamp(1_764_000_090_000)));
         assert_eq!(
@@ -381,6 +395,33 @@ mod tests {
         assert_eq!(
             question(&plan),
             "roll 3 hosts back to checkpoints/c, taken 2025-11-24T16:00:00Z; 1 host was ill when it was taken; 2 hosts left out?"
+        );
+    }
+
+    #[test]
+    fn an_undo_of_one_that_is_not_the_last_names_what_goes_with_it() {
+        let later = |rollback: &str, hosts: &[&str]| v1::LaterRollback {
+            rollback: rollback.into(),
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        };
+        let plan = v1::PlanRollbackResponse {
+            waves: vec![wave(1, true, &["web-1", "web-2"])],
+            undo_of: "rollbacks/a".into(),
+            later: vec![later("rollbacks/c", &["web-2"]), later("rollbacks/b", &["web-1", "web-2"])],
+            ..Default::default()
+        };
+        let lines = plain(&lines(&plan, false, Timestamp(0)));
+        assert_eq!(
+            lines[3..],
+            [
+                "rollbacks/c changed web-2 later; what it did there goes, too",
+                "rollbacks/b changed web-1, web-2 later; what it did there goes, too",
+                "or: to undo only that: rfs rollback undo c",
+            ]
+        );
+        assert_eq!(
+            question(&plan),
+            "roll 2 hosts back to what they were before rollbacks/a; what rollbacks/c, rollbacks/b did goes, too?"
         );
     }
 

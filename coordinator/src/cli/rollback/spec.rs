@@ -82,7 +82,7 @@ mod tests {
     fn a_whole_line_becomes_the_spec_that_it_says() {
         let line = "--canary web-1,web-2 --wave 1,25%,50% --order role=db,role=app,role=web --budget zone=1 --budget 10% \
                     --min-healthy 10s --max-failed 2 --on-failure revert --on-unreachable skip --max-time 2m \
-                    --max-duration 2h --unreachable-after 90s \
+                    --max-duration 2h --unreachable-after 90s --max-pause 3h \
                     --host web-1 --selector role=web --component site --path /srv/site --healthy 90%";
         let spec = parse(line).expect("a good line");
         let waves = spec.waves.expect("gradual");
@@ -97,6 +97,7 @@ mod tests {
         assert_eq!(spec.max_rollback_time.map(|time| time.seconds), Some(120));
         assert_eq!(spec.max_duration.map(|time| time.seconds), Some(7200));
         assert_eq!(spec.unreachable_after.map(|time| time.seconds), Some(90));
+        assert_eq!(spec.max_pause.map(|time| time.seconds), Some(10_800));
         assert_eq!(spec.on_failure, i32::from(rollback_spec::FailureAction::Revert));
         let gate = spec.gate.expect("a gate");
         assert_eq!((gate.max_failed, gate.min_healthy_time.map(|time| time.seconds)), (Some(2), Some(10)));

@@ -10,6 +10,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::progress::{Standing, names, outcome_lines, standing_lines};
 use crate::cli::words::{id, paint};
+use crate::duration::show_wire;
 
 /// What a person decides.
 #[derive(Debug, Clone)]
@@ -150,11 +151,14 @@ fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
         return outcome_lines(rollback);
     }
     let short = id(&rollback.name);
+    let bound =
+        rollback.spec.as_ref().and_then(|spec| spec.max_pause).filter(|bound| bound.seconds != 86_400);
+    let bound = bound.map(show_wire);
+    let paused = format!("is paused, and ends by itself after {}", bound.as_deref().unwrap_or("24 h"));
     let (what, next) = match steer {
-        Steer::Pause => (
-            "is paused, and ends by itself after 24 h",
-            format!("rfs rollback resume {short}; or rfs rollback abort {short}"),
-        ),
+        Steer::Pause => {
+            (paused.as_str(), format!("rfs rollback resume {short}; or rfs rollback abort {short}"))
+        }
         Steer::Retry { .. } if rollback.state() == rollback::State::Finished => {
             ("tries hosts again, one first", format!("rfs rollback show {short}"))
         }
@@ -180,7 +184,18 @@ fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
 pub(super) fn undo_line(rollback: &v1::Rollback) -> String {
     let standing = Standing::of(rollback);
     let hosts = if standing.any_changed() { standing.all_changed() } else { "no host".to_owned() };
-    format!("{}: brings {hosts} back to the state before {}", paint::label("undo"), rollback.name)
+    let part = |verb: &str, hosts: &[&str]| (!hosts.is_empty()).then(|| format!("{verb} {}", names(hosts)));
+    let runs = rollback.state() != rollback::State::Finished;
+    let waiting: Vec<&str> = standing.waiting.iter().chain(&standing.left_out).copied().collect();
+    let mut parts = Vec::new();
+    if runs {
+        let stops = [part("stops", &standing.at_work), part("does not start", &standing.untouched)];
+        parts.push(format!("ends {} first", rollback.name));
+        parts.extend(stops.into_iter().flatten());
+    }
+    parts.extend(part("no longer waits for", &waiting));
+    parts.push(format!("brings {hosts} back to the state before {}", rollback.name));
+    format!("{}: {}", paint::label("undo"), parts.join("; "))
 }
 
 /// Whether an undo may begin without a question: after an undo, `latest` names that undo, and a person
@@ -242,7 +257,15 @@ mod tests {
             "retry: tries b again; changes d, e in their waves"
         );
         assert_eq!(said(Steer::Abort), "abort: brings c back; does not start d, e; leaves a, b changed");
-        assert_eq!(plain(undo_line(&running)), "undo: brings a, b back to the state before rollbacks/r");
+        assert_eq!(
+            plain(undo_line(&running)),
+            "undo: ends rollbacks/r first; stops c; does not start d, e; brings a, b back to the state before rollbacks/r"
+        );
+        let over = rollback(rollback::State::Finished, &["PASSED a:PASSED b:SKIPPED"]);
+        assert_eq!(
+            plain(undo_line(&over)),
+            "undo: no longer waits for b; brings a back to the state before rollbacks/r"
+        );
     }
 
     #[test]

@@ -1,0 +1,174 @@
+//! An undo in one act: what still runs is ended, hosts that wait are withdrawn, then the changed hosts can be brought back.
+//!
+//! ```text
+//!  running ─ abort ─▶ its hosts at work go back ─▶ over ─▶ some are changed ─▶ the undo begins
+//!                                                   └────▶ none is ─▶ those that wait are withdrawn
+//! ```
+//! Each step is stored where it belongs, in the history of the rollback that is undone. A coordinator that dies between them
+//! leaves one that was aborted, and the same request again goes on from there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rfs_model::{HostId, RollbackId, Selector};
+use rfs_rollout::rollback::{HostPhase, Outcome, Rollback};
+use rfs_rollout::{Person, PersonAction, Refusal};
+
+use super::error::OperationError;
+use super::operations::Operations;
+use super::source;
+use super::view::View;
+
+/// How long the hosts of a rollback that is ended may take to answer before the undo is given up.
+pub const ENDING: Duration = Duration::from_secs(30);
+/// How soon an operation is looked at again whose driver has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What an undo comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undoable {
+    /// Hosts are to be brought back.
+    Changed {
+        /// The rollback ran, and was ended for that.
+        ended: bool,
+    },
+    /// No host is: none of the chosen ones was changed, and none will be.
+    Unchanged,
+}
+
+impl Operations {
+    /// Ends what `of` still does with the hosts that `selector` takes, so that it can be undone there. One that runs is
+    /// aborted as a whole. May be repeated.
+    pub async fn end_for_undo(
+        &self,
+        of: RollbackId,
+        selector: &Selector,
+        who: &str,
+        patience: Duration,
+    ) -> Result<Undoable, OperationError> {
+        let view = self.rollback_view(of).await?;
+        let rollback = view.rollback().ok_or(OperationError::NoRollback(of))?;
+        let chosen = self.chosen_of(rollback, selector).await?;
+        let ran = rollback.outcome().is_none();
+        let late = Chosen::of(rollback, chosen.as_ref()).at_work;
+        if ran {
+            self.order(of, who, PersonAction::Abort).await?;
+        } else if late {
+            self.order(of, who, PersonAction::Withdraw { hosts: chosen.clone() }).await?;
+        }
+        let Ok(over) = tokio::time::timeout(patience, self.over(of)).await else {
+            return Err(self.still_ending(of, ran).await?);
+        };
+        let view = over?;
+        let rollback = view.rollback().ok_or(OperationError::NoRollback(of))?;
+        let is = Chosen::of(rollback, chosen.as_ref());
+        // What is not known, and what was not chosen at all, is for the plan to say.
+        if is.changed || is.unknown || is.nobody {
+            return Ok(Undoable::Changed { ended: ran });
+        }
+        if is.waits {
+            self.order(of, who, PersonAction::Withdraw { hosts: chosen }).await?;
+        }
+        // As the same request leaves it the first time.
+        let was_ended = rollback.outcome() == Some(Outcome::Aborted) || is.superseded;
+        if ran || late || is.waits || was_ended {
+            Ok(Undoable::Unchanged)
+        } else {
+            Err(OperationError::NothingToUndo(of))
+        }
+    }
+
+    /// The hosts of `rollback` that `selector` takes; none if it takes all.
+    async fn chosen_of(
+        &self,
+        rollback: &Rollback,
+        selector: &Selector,
+    ) -> Result<Option<BTreeSet<HostId>>, OperationError> {
+        if *selector == Selector::default() {
+            return Ok(None);
+        }
+        let known = source::views(&self.shared).await?;
+        let takes =
+            |name: &&HostId| known.get(*name).is_some_and(|view| selector.matches(name, &view.labels));
+        Ok(Some(rollback.hosts.keys().filter(takes).cloned().collect()))
+    }
+
+    /// Decides for `who`. That it was over a moment before is as good.
+    async fn order(&self, of: RollbackId, who: &str, action: PersonAction) -> Result<(), OperationError> {
+        let person = Person { who: who.to_owned(), action };
+        match self.command(of.into(), person).await {
+            Err(OperationError::Refused(Refusal::Finished { .. })) => Ok(()),
+            decided => decided,
+        }
+    }
+
+    async fn rollback_view(&self, of: RollbackId) -> Result<View, OperationError> {
+        self.get(of.into()).await?.ok_or(OperationError::NoRollback(of))
+    }
+
+    /// Waits until the rollback has its outcome, and no host is at work.
+    async fn over(&self, of: RollbackId) -> Result<View, OperationError> {
+        loop {
+            let view = self.rollback_view(of).await?;
+            if is_over(&view) {
+                return Ok(view);
+            }
+            let mut shown = self.shared.drive(of.into()).view();
+            if shown.wait_for(|view| view.as_ref().is_some_and(is_over)).await.is_err() {
+                tokio::select! {
+                    () = self.shared.stop.cancelled() => return Err(OperationError::Stopping),
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+            }
+        }
+    }
+
+    /// Why there is no undo yet.
+    async fn still_ending(&self, of: RollbackId, ran: bool) -> Result<OperationError, OperationError> {
+        let view = self.rollback_view(of).await?;
+        let host = view.rollback().and_then(Rollback::at_work).cloned();
+        Ok(match host {
+            Some(host) if ran => OperationError::StillEnding { of, host },
+            Some(host) => OperationError::StillAtWork { of, host },
+            None => OperationError::StillRuns(of),
+        })
+    }
+}
+
+/// Where the chosen hosts of a rollback stand.
+#[derive(Default)]
+struct Chosen {
+    /// None is chosen.
+    nobody: bool,
+    at_work: bool,
+    /// One is at its target, and has a backup.
+    changed: bool,
+    /// One has obeyed what the history does not know.
+    unknown: bool,
+    /// One was left out, and is waited for.
+    waits: bool,
+    superseded: bool,
+}
+
+impl Chosen {
+    fn of(rollback: &Rollback, chosen: Option<&BTreeSet<HostId>>) -> Self {
+        let backups = rollback.backups();
+        let mut is = Self { nobody: true, ..Self::default() };
+        for (name, host) in &rollback.hosts {
+            if chosen.is_some_and(|chosen| !chosen.contains(name)) {
+                continue;
+            }
+            is.nobody = false;
+            is.at_work |= host.phase.at_work();
+            is.changed |= backups.contains_key(name);
+            is.unknown |= host.overtaken;
+            is.waits |= host.pending();
+            is.superseded |= host.phase == HostPhase::Superseded;
+        }
+        is
+    }
+}
+
+fn is_over(view: &View) -> bool {
+    view.rollback().is_none_or(|rollback| rollback.outcome().is_some() && rollback.at_work().is_none())
+}
