@@ -245,7 +245,7 @@ impl Driver {
                     self.read_on().await.ok()?;
                 }
                 let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
-                batch.look.append(&mut self.to_be_heard());
+                batch.look.append(&mut self.take_unheard());
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
                 batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
@@ -277,7 +277,7 @@ impl Driver {
     }
 
     /// Hosts that are looked at although nobody told of them, since nobody tells of health that is what it was.
-    fn to_be_heard(&mut self) -> BTreeSet<HostId> {
+    fn take_unheard(&mut self) -> BTreeSet<HostId> {
         let now = self.shared.clock.now();
         let mut hosts = BTreeSet::new();
         if self.unheard.look_at <= now {
