@@ -20,6 +20,7 @@
 //! - While the store fails, an operation holds still: the same append is tried again, ever more slowly, and what comes in
 //!   meanwhile waits, which in the end slows the sessions of the agents that report to it, and no others.
 //! - Nothing is kept here that is not in the store, except how far hosts say they are: a restart loses only that.
+//! - Budgets of label groups are the fleet's: no driver decides before it was told what others take, and none decides meanwhile.
 //! - A fault in a driver ends that driver alone; another one starts from the history.
 //! - Time is the `Clock`'s. Timers of the runtime only say when to look at it, so a clock that jumps is followed within
 //!   [`run::LOOK_AT_CLOCK`].
@@ -53,6 +54,8 @@ mod hand;
 pub mod run;
 
 mod directory;
+
+mod places;
 
 mod dispatch;
 

@@ -178,6 +178,7 @@ impl Play {
         View {
             operation: self.operation.clone(),
             position: Position(self.history.len() as u64),
+            outside: Arc::default(),
             progress: self.progress.clone(),
         }
     }

@@ -19,7 +19,7 @@
 //!   that has seen a later step refuses an earlier one that was late.
 //!
 //! Reading order: what is asked ([`request`]), what is known ([`fleet`]), what will be done ([`plan`]), what hosts are told
-//! and answer ([`host`]), what happens ([`command`]), then the two machines ([`rollback`], [`checkpoint`]) behind one face
+//! and answer ([`host`]), what happens ([`command`]), what others take ([`outside`]), then the two machines ([`rollback`], [`checkpoint`]) behind one face
 //! ([`operation`]).
 
 pub mod request;
@@ -31,6 +31,8 @@ pub mod plan;
 pub mod host;
 
 pub mod command;
+
+pub mod outside;
 
 pub mod rollback;
 
@@ -48,6 +50,7 @@ pub use host::{
 };
 pub use names::some_names;
 pub use operation::{Draft, Envelope, Event, Operation, ReplayError, Work};
+pub use outside::Outside;
 pub use plan::{Plan, PlanError, plan};
 pub use request::{
     Amount, Budget, Canary, CheckpointKind, CheckpointRequest, GatePolicy, Label, OnFailure, OnUnreachable,

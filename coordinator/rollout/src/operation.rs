@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use rfs_model::{HostId, OperationId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{self, Checkpoint, CheckpointEvent};
 use crate::command::{Command, Refusal};
 use crate::host::HostCommand;
+use crate::outside::Outside;
 use crate::rollback::{self, Rollback, RollbackEvent};
 
 /// One thing that happened in an operation.
@@ -158,11 +160,16 @@ impl Operation {
         }
     }
 
-    /// What should be in flight, and when to look again.
+    /// What should be in flight, and when to look again, where nobody else is at work.
     pub fn wanted(&self) -> Work {
+        self.wanted_beside(Outside::NOBODY)
+    }
+
+    /// What should be in flight, and when to look again.
+    pub fn wanted_beside(&self, outside: &Outside) -> Work {
         match self {
             Self::Checkpoint(checkpoint) => checkpoint.wanted(),
-            Self::Rollback(rollback) => rollback.wanted(),
+            Self::Rollback(rollback) => rollback.wanted(outside),
         }
     }
 
@@ -199,13 +206,20 @@ impl Operation {
 #[derive(Debug)]
 pub struct Draft {
     operation: Operation,
+    outside: Arc<Outside>,
     events: Vec<Event>,
 }
 
 impl Draft {
-    /// A draft on which nothing is decided yet.
+    /// A draft on which nothing is decided yet, where nobody else is at work.
     pub fn of(operation: Operation) -> Self {
-        Self { operation, events: Vec::new() }
+        Self { operation, outside: Arc::default(), events: Vec::new() }
+    }
+
+    /// The same with what others take.
+    #[must_use]
+    pub fn beside(self, outside: Arc<Outside>) -> Self {
+        Self { outside, ..self }
     }
 
     /// Takes a command.
@@ -236,7 +250,7 @@ impl Draft {
             }
             Operation::Rollback(state) => {
                 let mut events = Vec::new();
-                rollback::Draft::new(state, &mut events, now).settle();
+                rollback::Draft::new(state, &mut events, now).beside(&self.outside).settle();
                 self.events.extend(events.into_iter().map(Event::Rollback));
             }
         }

@@ -7,7 +7,8 @@
 //! - Hosts are first put into order groups: a group starts when the one before is done. Hosts that no order names come last.
 //! - Each order group has its own canary wave, then waves of the asked sizes, of which the last repeats.
 //! - A share of a canary or a size is a share of the order group, rounded up. A share of a budget is a share of its label
-//!   group's targets, rounded down, but at least 1: it is never exceeded for being a fraction.
+//!   group's hosts in the whole fleet, or, without a label, of the targets, rounded down, but at least 1: it is never exceeded
+//!   for being a fraction.
 //! - Within an order group hosts go by name (`web-2` before `web-10`), taking turns between the groups of the first budget,
 //!   so that a wave is not held up by one zone's budget while another zone has room.
 
@@ -31,7 +32,7 @@ use crate::request::{RollbackRequest, Source, Strategy};
 pub use error::PlanError;
 pub use gates::{Impasse, impasse};
 pub use near::near;
-pub use waves::natural;
+pub use waves::{ALL, label_group, natural};
 
 /// What a rollback will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -298,13 +298,15 @@ pub enum OnUnreachable {
     Skip,
 }
 
-/// How many hosts of a label group may be unavailable at once: at work, not healthy, or not connected.
+/// How many hosts of a label group may be unavailable at once: at work, not healthy, or not connected. All hosts of the fleet
+/// that have the label count, and all running operations together keep the strictest limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// The label key whose values make the groups; none means that all targets are one group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_by: Option<String>,
-    /// How many of a group; a share of the group's targets is rounded down, but is at least 1.
+    /// How many of a group; a share of the fleet's hosts in it, or of the targets where there is no label, is rounded down, but
+    /// is at least 1.
     pub max_unavailable: Amount,
 }
 

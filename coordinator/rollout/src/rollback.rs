@@ -56,8 +56,12 @@
 //! - **Budgets.** A host starts only if its groups have fewer hosts at work, or changed and not passed yet, than their limit
 //!   and, unless it is unavailable itself already, fewer unavailable hosts than their limit. So a fleet that is wholly
 //!   unhealthy can be rolled back, and a healthy host is never taken down beyond the budget. Hosts that a budget holds for `healthy_deadline` without any
-//!   progress count as failed, unless a host that the policy waits for may have their place. On the way back only hosts at
-//!   work are counted: backups may be unhealthy, and that must not hold the way back.
+//!   progress count as failed, unless a host that the policy waits for may have their place, or somebody outside has it: other
+//!   operations go on, and the wait for them says who it is and ends with `max_duration`. Label groups are the fleet's (see
+//!   [`crate::outside`]): hosts of other running operations and hosts that are not available count, and the strictest limit of
+//!   all running operations holds, also for a rollback that sets none. A budget without a label is about the rollback's own
+//!   hosts. One that does not look at health counts no ill hosts outside either, only those without a connection. On the way
+//!   back only hosts at work are counted: backups may be unhealthy, and that must not hold the way back.
 //! - **Retry** makes failed hosts untouched ones of their waves again, each with generations of its own for the attempt, so
 //!   that no answer to an earlier one counts. A lost host that may have obeyed says first what became of its last attempt: with
 //!   that comes its way back. The first backup of a host that reached its target stays the way back. After the outcome PARTIAL,
@@ -77,6 +81,7 @@ mod decide;
 mod event;
 mod evolve;
 mod gate;
+mod held;
 mod state;
 mod timers;
 mod wanted;
@@ -84,6 +89,7 @@ mod wanted;
 pub(crate) use advance::Draft;
 pub use event::{Created, RollbackEvent};
 pub use gate::{Evidence, Gate, Hold, gate};
+pub use held::Held;
 pub use state::{
     Cause, Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
     WaveState,

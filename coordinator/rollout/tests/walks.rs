@@ -1,5 +1,5 @@
 //! Random walks of whole rollbacks over simulated hosts, with crashes, lost, repeated and reordered messages, health that lags,
-//! coordinators that are away, clones, clocks that step, and stores that are put back.
+//! coordinators that are away, clones, clocks that step, stores that are put back, and others that share the budgets.
 //!
 //! After every step the invariants of [`oracle`] are asserted. A failing walk prints its seed and its history;
 //! `RFS_WALK_SEED=n` replays that one alone, `RFS_LONG=1` walks a hundred times as many, `RFS_WALKS=n` so many.
@@ -16,6 +16,8 @@ mod hub;
 mod monitor;
 #[path = "walks/oracle.rs"]
 mod oracle;
+#[path = "walks/others.rs"]
+mod others;
 #[path = "walks/request.rs"]
 mod request;
 #[path = "walks/shell.rs"]
@@ -123,6 +125,16 @@ fn a_coordinator_that_is_back_and_does_not_say_so_is_caught() {
 #[test]
 fn readings_from_before_a_standstill_are_caught() {
     catches(Fault::BufferedReadingsCount, "I8");
+}
+
+#[test]
+fn places_that_others_hold_and_nobody_asks_for_are_caught() {
+    catches(Fault::OthersIgnored, "I2");
+}
+
+#[test]
+fn a_place_that_is_given_before_all_operations_are_read_is_caught() {
+    catches(Fault::OthersForgotten, "I2");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn unknown(id: RollbackId) -> Failure {
 
 /// The rollback that an operation is.
 fn shown(view: &View) -> Option<Rollback> {
-    view.rollback().map(|rollback| show::rollback(rollback, &view.progress))
+    view.rollback().map(|rollback| show::rollback(rollback, &view.progress, &view.outside))
 }
 
 /// Reads a spec; fields are named from the request's root.

@@ -11,7 +11,7 @@ use rfs_rollout::checkpoint::{self, Checkpoint};
 use rfs_rollout::plan::WaveIndex;
 use rfs_rollout::rollback::{self, Direction, Gate, PauseCause, Rollback, WaveState};
 use rfs_rollout::{
-    Amount, Canary, CheckpointKind, CheckpointRequest, Failure, OnFailure, OnUnreachable, Plan,
+    Amount, Canary, CheckpointKind, CheckpointRequest, Failure, OnFailure, OnUnreachable, Outside, Plan,
     RollbackRequest, Source, Strategy,
 };
 
@@ -169,10 +169,10 @@ pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::Hos
 }
 
 /// A rollback with its waves.
-pub(super) fn rollback(rollback: &Rollback, far: &Far) -> v1::Rollback {
+pub(super) fn rollback(rollback: &Rollback, far: &Far, outside: &Outside) -> v1::Rollback {
     let waves = rollback.plan.waves.iter().zip(0..);
     v1::Rollback {
-        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far)).collect(),
+        waves: waves.map(|(_, index)| wave(rollback, WaveIndex(index), far, outside)).collect(),
         ..rollback_head(rollback)
     }
 }
@@ -278,17 +278,17 @@ fn cause(phase: &rollback::Phase) -> Option<v1::Failure> {
     }
 }
 
-fn wave(rollback: &Rollback, index: WaveIndex, far: &Far) -> v1::Wave {
+fn wave(rollback: &Rollback, index: WaveIndex, far: &Far, outside: &Outside) -> v1::Wave {
     let planned = &rollback.plan.waves[index.get()];
     let hosts = planned.hosts.iter().filter_map(|host| Some((host, rollback.hosts.get(host)?)));
     v1::Wave {
         hosts: hosts.map(|(host, record)| progress(host, record, far.get(host))).collect(),
-        ..wave_head(rollback, index)
+        ..wave_head(rollback, index, outside)
     }
 }
 
 /// A wave without its hosts.
-pub(super) fn wave_head(rollback: &Rollback, index: WaveIndex) -> v1::Wave {
+pub(super) fn wave_head(rollback: &Rollback, index: WaveIndex, outside: &Outside) -> v1::Wave {
     let (planned, record) = (&rollback.plan.waves[index.get()], &rollback.waves[index.get()]);
     let state = match rollback.wave_state(index) {
         WaveState::Pending => v1::wave::State::Pending,
@@ -304,20 +304,24 @@ pub(super) fn wave_head(rollback: &Rollback, index: WaveIndex) -> v1::Wave {
         hosts: Vec::new(),
         start_time: record.started_at.map(to_wire_time),
         verdict_time: record.passed_at.or(record.failed_at).map(to_wire_time),
-        waits_for: waits_for(rollback, index),
+        waits_for: waits_for(rollback, index, outside),
     }
 }
 
 /// What the wave that runs, or goes back, waits for.
-fn waits_for(rollback: &Rollback, index: WaveIndex) -> String {
+fn waits_for(rollback: &Rollback, index: WaveIndex, outside: &Outside) -> String {
+    let held = || rollback.held_up(outside).first().map(|held| format!("; {held}")).unwrap_or_default();
     if let Some(back) = rollback.waits_on_the_way_back(index) {
-        return back;
+        return back + &held();
+    }
+    if outside.unknown && rollback.wave == Some(index) && rollback.outcome().is_none() {
+        return "the other operations to be read".to_owned();
     }
     let runs = matches!(rollback.phase, rollback::Phase::Running { direction: Direction::Forward });
     // The gate looks at every host, so only the one that is shown is asked.
     let shown = runs && rollback.wave == Some(index);
     match shown.then(|| rollback.present_gate()).flatten() {
-        Some(Gate::Hold(hold)) => hold.to_string(),
+        Some(Gate::Hold(hold)) => hold.to_string() + &held(),
         Some(Gate::Pass | Gate::TooManyFailed { .. } | Gate::TooFewHealthy { .. }) | None => String::new(),
     }
 }

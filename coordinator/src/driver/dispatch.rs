@@ -29,6 +29,7 @@ pub(super) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Fle
                 for mailbox in shared.directory.of_host(&host) {
                     mailbox.look(host.clone());
                 }
+                shared.make_room(shared.places.changed(&host));
             }
             Some(FleetEvent::Report { report, stored }) => {
                 report_to_driver(&shared, Told { report, stored });

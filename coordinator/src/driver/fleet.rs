@@ -6,8 +6,10 @@
 //! but looked up: an event says only *look at this host again*, so that any number of changes costs one look.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use rfs_model::{Generation, HostId, InstanceId, OperationId, SnapshotId, Timestamp};
+use rfs_model::{Generation, HostId, InstanceId, Labels, OperationId, SnapshotId, Timestamp};
+use rfs_rollout::outside::Ill;
 use rfs_rollout::{HostCommand, Reading, Report};
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +29,19 @@ pub trait Fleet: Send + Sync + 'static {
     /// A checkpoint of these snapshots is complete, durably: what hosts have said since they captured them is compared with it.
     fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
         let _ = snapshots;
+    }
+
+    /// Tells of each known host, with its labels, that is not available: it has no connection, is not known to be healthy or
+    /// stands between two states. Not of forgotten ones, nor of those that were not seen for `gone_after`, nor of the health of
+    /// those that have no required check.
+    fn unavailable(&self, now: Timestamp, gone_after: Duration, tell: &mut dyn FnMut(&HostId, &Labels, Ill)) {
+        let _ = (now, gone_after, tell);
+    }
+
+    /// The labels that the host has now.
+    fn labels(&self, host: &HostId) -> Labels {
+        let _ = host;
+        Labels::new()
     }
 
     /// Whether the host has said which checks it has, and none of them is required: it will never be known to be good.

@@ -1,7 +1,9 @@
 //! What a driver has in hand: decided on together, and answered once that is durable.
 
+use std::sync::Arc;
+
 use rfs_model::Timestamp;
-use rfs_rollout::{Command, Draft, Event, Operation, Refusal};
+use rfs_rollout::{Command, Draft, Event, Operation, Outside, Refusal};
 
 use super::inbox::Batch;
 
@@ -22,14 +24,23 @@ pub(super) fn commands(batch: &Batch, seen: &[Command]) -> Vec<Command> {
     superseded.chain(reports).chain(seen.iter().cloned()).chain(decisions).collect()
 }
 
+/// What was decided: the operation as it stands with the events, these, and why each command was refused, if it was.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) after: Arc<Operation>,
+    pub(super) events: Vec<Event>,
+    pub(super) refusals: Vec<Option<Refusal>>,
+}
+
 /// Decides on commands together, and says for each why it was refused, if it was. What follows from all that hosts say is
 /// decided once; a person's decision meets the operation as it stands after that.
 pub(super) fn decide(
     operation: &Operation,
+    outside: &Arc<Outside>,
     commands: &[Command],
     now: Timestamp,
-) -> (Operation, Vec<Event>, Vec<Option<Refusal>>) {
-    let mut draft = Draft::of(operation.clone());
+) -> Decided {
+    let mut draft = Draft::of(operation.clone()).beside(outside.clone());
     let mut take = |command: &Command| {
         let decision = matches!(command, Command::Person(_));
         if decision {
@@ -40,7 +51,7 @@ pub(super) fn decide(
     let refusals = commands.iter().map(&mut take).collect();
     draft.settle(now);
     let (after, events) = draft.into_parts();
-    (after, events, refusals)
+    Decided { after: Arc::new(after), events, refusals }
 }
 
 /// Answers those who wait; `refusals` are those of the batch's commands, decisions last. Who has gone is not waited for.

@@ -65,6 +65,7 @@ struct Kept {
     look: BTreeSet<HostId>,
     superseded: BTreeSet<HostId>,
     grown: bool,
+    room: bool,
     rewound: Option<String>,
     progress: BTreeMap<HostId, Progress>,
 }
@@ -78,6 +79,8 @@ pub(super) struct Batch {
     pub(super) superseded: BTreeSet<HostId>,
     /// Something that came after it was written into the history.
     pub(super) grown: bool,
+    /// What others take of the budgets is less than it was.
+    pub(super) room: bool,
     /// The store was put back to an older copy, as this text tells.
     pub(super) rewound: Option<String>,
     pub(super) progress: BTreeMap<HostId, Progress>,
@@ -121,6 +124,11 @@ impl Mailbox {
 
     pub(super) fn grown(&self) {
         self.notes.take().grown = true;
+        self.notes.bell.notify_one();
+    }
+
+    pub(super) fn room(&self) {
+        self.notes.take().room = true;
         self.notes.bell.notify_one();
     }
 
@@ -171,10 +179,12 @@ impl Inbox {
         {
             batch.reports.push(told);
         }
-        let Kept { look, superseded, grown, rewound, progress } = std::mem::take(&mut *self.notes.take());
+        let Kept { look, superseded, grown, room, rewound, progress } =
+            std::mem::take(&mut *self.notes.take());
         batch.look.extend(look);
         batch.superseded.extend(superseded);
         batch.grown |= grown;
+        batch.room |= room;
         batch.rewound = batch.rewound.take().or(rewound);
         batch.progress.extend(progress);
     }

@@ -21,6 +21,7 @@ use super::fleet::{Fleet, FleetEvent};
 use super::ids::Ids;
 use super::inbox::{Asked, Mailbox};
 use super::later::Later;
+use super::places::Places;
 use super::run::drive;
 use super::settings::Settings;
 use super::source::{Planned, Stands};
@@ -60,6 +61,7 @@ pub(super) struct Shared {
     pub(super) fleet: Arc<dyn Fleet>,
     pub(super) clock: SharedClock,
     pub(super) directory: Directory,
+    pub(super) places: Places,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) ids: Ids,
@@ -79,6 +81,23 @@ impl Shared {
     /// Begins to drive an operation whose whole history is `begun`.
     pub(super) fn drive_new(self: &Arc<Self>, operation: OperationId, begun: Vec<Event>) {
         self.drive_from(operation, Some(begun));
+    }
+
+    /// An operation stands so by what is stored.
+    pub(super) fn stands(&self, operation: &Arc<Operation>) {
+        self.make_room(self.places.stands(operation));
+    }
+
+    /// Nobody drives an operation any more.
+    pub(super) fn leaves(&self, operation: OperationId) {
+        self.make_room(self.places.leaves(operation));
+    }
+
+    /// Tells operations that others take less of the budgets than they did.
+    pub(super) fn make_room(&self, operations: Vec<OperationId>) {
+        for mailbox in operations.into_iter().filter_map(|id| self.directory.find(id)) {
+            mailbox.room();
+        }
     }
 
     fn drive_from(self: &Arc<Self>, operation: OperationId, begun: Option<Vec<Event>>) -> Mailbox {
@@ -109,6 +128,7 @@ impl Operations {
             fleet,
             clock,
             directory: Directory::default(),
+            places: Places::default(),
             tasks: TaskTracker::new(),
             stop,
             ids: Ids::new(),
@@ -124,7 +144,10 @@ impl Operations {
 
     /// Goes on with every operation that has something left to do and that nobody here drives.
     pub async fn resume_all(&self) -> Result<(), StoreError> {
-        for id in self.shared.store.open_operations().await? {
+        let open = self.shared.store.open_operations().await?.into_iter();
+        let undriven: Vec<_> = open.filter(|id| self.shared.directory.find(*id).is_none()).collect();
+        self.shared.places.expect(undriven.iter().copied());
+        for id in undriven {
             self.shared.drive(id);
         }
         Ok(())

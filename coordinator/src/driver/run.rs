@@ -12,17 +12,18 @@ use std::time::Duration;
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
 use rfs_rollout::rollback::COMPARING;
-use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation};
+use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation, Outside};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::dispatch::report_to_driver;
 use super::error::OperationError;
 use super::fleet::{Progress, SendError, SessionNumber, Sighting};
-use super::hand::{self, Hand};
+use super::hand::{self, Decided, Hand};
 use super::inbox::{Batch, Inbox};
 use super::journal::{self, Appended, Journal, ReadError, Stopping};
 use super::operations::Shared;
+use super::places::Seen;
 use super::view::{self, View};
 use crate::store::Reserved;
 
@@ -50,6 +51,8 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 /// When a deadline is looked at again that brought nothing about.
 const TICK_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is asked what others take of the budgets, although nobody has told of a change.
+const OUTSIDE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Drives the operation of `inbox` until nothing is left to do. `begun` is its history, if it is known to be just begun.
 pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<Event>>) {
@@ -83,11 +86,13 @@ pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<E
 
 /// Nothing can be done about the operation before a person has looked. Reports stay with their agents.
 fn give_up(shared: &Shared, inbox: Inbox) {
+    shared.leaves(inbox.operation);
     shared.directory.close(inbox.operation, &[]);
 }
 
 fn no_such_operation(shared: &Arc<Shared>, inbox: Inbox) {
     let id = inbox.operation;
+    shared.leaves(id);
     shared.directory.close(id, &[]);
     let left = inbox.close();
     for asked in left.decisions {
@@ -103,6 +108,8 @@ struct Driver {
     inbox: Inbox,
     journal: Journal,
     operation: Arc<Operation>,
+    /// What others took of the budgets at the last decision.
+    outside: Arc<Outside>,
     hosts: Vec<HostId>,
     /// How each host was last looked at; what came of it is in the history.
     seen: BTreeMap<HostId, Sighting>,
@@ -163,6 +170,8 @@ struct Wake {
     reserve_at: Option<Instant>,
     /// Hosts that the store has given to the operation, and of which the history may know nothing.
     given: BTreeSet<HostId>,
+    /// When it is asked again what others take, where they take something. That it is less than it was, is told.
+    outside_at: Option<Timestamp>,
     /// A session took no more.
     send_again: bool,
     /// When the view is to show how far hosts are.
@@ -173,12 +182,15 @@ impl Driver {
     fn new(shared: Arc<Shared>, inbox: Inbox, journal: Journal, operation: Operation) -> Self {
         let hosts = view::hosts(&operation);
         shared.directory.concerns(inbox.operation, &hosts);
+        let operation = Arc::new(operation);
+        shared.stands(&operation);
         let looked = Looked { at: shared.clock.now(), instant: Instant::now() };
         Self {
             shared,
             inbox,
             journal,
-            operation: Arc::new(operation),
+            operation,
+            outside: Arc::default(),
             hosts,
             seen: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -250,7 +262,9 @@ impl Driver {
                 let reported = batch.reports.iter().map(|told| &told.report.host);
                 batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
                 seen.extend(self.look(std::mem::take(&mut batch.look)));
-                if self.wake.due.is_some_and(|due| due <= self.shared.clock.now()) {
+                let now = self.shared.clock.now();
+                let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+                if batch.room || is_due(self.wake.due) || is_due(self.wake.outside_at) {
                     seen.push(Command::Tick);
                 }
                 seen
@@ -330,7 +344,9 @@ impl Driver {
         let hear = self.wake.hear.values().min().map(|from| by_clock((*from).max(self.wake.hear_at)));
         let asks = !self.wake.reserve.is_empty() || !self.wake.given.is_empty();
         let reserve = self.wake.reserve_at.filter(|_| asks);
-        [due, send_again, self.wake.show, compared, unheard, hear, reserve].into_iter().flatten().min()
+        let outside = self.wake.outside_at.map(by_clock);
+        let timers = [due, send_again, self.wake.show, compared, unheard, hear, reserve, outside];
+        timers.into_iter().flatten().min()
     }
 
     fn look_at_everything(&mut self) -> Vec<Command> {
@@ -385,7 +401,7 @@ impl Driver {
             if commands.is_empty() {
                 return Ok(());
             }
-            let (after, events, refusals) = hand::decide(&self.operation, &commands, self.shared.clock.now());
+            let Decided { after, events, refusals } = self.decide(&commands);
             self.wake.idle = events.is_empty();
             if events.is_empty() {
                 // An append proves that nothing newer is stored. Without one that must be asked before anybody is
@@ -420,9 +436,23 @@ impl Driver {
         Ok(())
     }
 
-    fn becomes(&mut self, operation: Operation) {
-        self.operation = Arc::new(operation);
+    /// Decides beside what others take of the budgets.
+    fn decide(&mut self, commands: &[Command]) -> Decided {
+        let now = self.shared.clock.now();
+        let seen =
+            Seen { fleet: self.shared.fleet.as_ref(), now, gone_after: self.shared.settings.stale_after };
+        let decide = |outside: &Arc<Outside>| hand::decide(&self.operation, outside, commands, now);
+        let (decided, outside) = self.shared.places.decide(&self.operation, &seen, decide);
+        self.stale |= self.outside != outside;
+        self.wake.outside_at = (*outside != Outside::default()).then(|| now.plus(OUTSIDE_AGAIN));
+        self.outside = outside;
+        decided
+    }
+
+    fn becomes(&mut self, operation: impl Into<Arc<Operation>>) {
+        self.operation = operation.into();
         self.stale = true;
+        self.shared.stands(&self.operation);
     }
 
     /// Takes in what the beginning of another operation has written into the history.
@@ -487,7 +517,7 @@ impl Driver {
             self.wake.reserve.clear();
             return;
         }
-        let work = self.operation.wanted();
+        let work = self.operation.wanted_beside(&self.outside);
         (self.wake.due, self.wake.hear) = (work.wake_at, work.hear);
         self.wake.reserve.clear();
         if self.is_comparing() {
@@ -563,6 +593,7 @@ impl Driver {
             self.wake.show = None;
             self.inbox.show(View {
                 operation: self.operation.clone(),
+                outside: self.outside.clone(),
                 position: self.journal.position(),
                 progress: self.progress.clone(),
             });
@@ -572,6 +603,8 @@ impl Driver {
     /// Nothing is left to do. What came in at the last moment is answered from the end.
     fn end(self) {
         let id = self.inbox.operation;
+        // Before another driver can begin, which holds places of its own.
+        self.shared.leaves(id);
         self.shared.directory.close(id, &self.hosts);
         let left = self.inbox.close();
         for asked in left.decisions {

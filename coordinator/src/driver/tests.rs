@@ -6,6 +6,7 @@
 mod absence;
 mod again;
 mod agents;
+mod budgets;
 mod crash;
 mod crowd;
 mod faults;
@@ -89,7 +90,7 @@ impl Bed {
             let seen = HostSeen {
                 host: host.clone(),
                 at: clock.now(),
-                labels: Labels::from([("role".to_owned(), "web".to_owned())]),
+                labels: agents::labels(),
                 generation: Generation(0),
                 inconsistent: false,
                 details: String::new(),

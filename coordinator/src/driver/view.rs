@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use rfs_rollout::checkpoint::{self, Checkpoint};
 use rfs_rollout::rollback::{self, HostPhase, Rollback};
-use rfs_rollout::{CheckpointRequest, Operation, RollbackRequest, Source};
+use rfs_rollout::{CheckpointRequest, Operation, Outside, RollbackRequest, Source};
 use serde::{Deserialize, Serialize};
 
 use super::fleet::Progress;
@@ -19,6 +19,8 @@ pub struct View {
     pub operation: Arc<Operation>,
     /// How many events it has.
     pub position: Position,
+    /// What others took of the budgets when it last decided.
+    pub outside: Arc<Outside>,
     /// How far the hosts at work are, as they last said. Lost in a restart.
     pub progress: Arc<BTreeMap<HostId, Progress>>,
 }
@@ -26,7 +28,7 @@ pub struct View {
 impl View {
     /// An operation of which nothing more is known than what is stored.
     pub(super) fn stored(operation: Arc<Operation>, position: Position) -> Self {
-        Self { operation, position, progress: Arc::default() }
+        Self { operation, position, outside: Arc::default(), progress: Arc::default() }
     }
 
     /// It, if it is a checkpoint.

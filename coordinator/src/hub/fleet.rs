@@ -1,10 +1,12 @@
 //! The hub as the drivers see it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use rfs_model::{Generation, HostId, SnapshotId, Timestamp};
+use rfs_model::{Generation, HostId, Labels, SnapshotId, Timestamp};
 use rfs_proto::agentlink::v1::coordinator_message::Message as Down;
 use rfs_rollout::HostCommand;
+use rfs_rollout::outside::Ill;
 use tracing::{debug, error};
 
 use super::roster::Facts;
@@ -26,6 +28,14 @@ impl Fleet for Hub {
 
     fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
         holdings::compare_anew(self, snapshots);
+    }
+
+    fn unavailable(&self, now: Timestamp, gone_after: Duration, tell: &mut dyn FnMut(&HostId, &Labels, Ill)) {
+        self.shared.roster.unavailable(now, gone_after, tell);
+    }
+
+    fn labels(&self, host: &HostId) -> Labels {
+        self.shared.roster.labels(host)
     }
 
     fn unchecked(&self, host: &HostId) -> bool {

@@ -13,6 +13,7 @@ use rfs_model::{Generation, Health, HostId, Labels, Timestamp};
 use rfs_proto::agentlink::v1::HealthReport;
 use rfs_proto::v1;
 use rfs_rollout::Reading;
+use rfs_rollout::outside::Ill;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -337,9 +338,33 @@ impl Roster {
 
     /// Whether a host has told what its checks see, and none of them is required.
     pub(super) fn unchecked(&self, host: &HostId) -> bool {
-        let told =
-            |entry: &Entry| entry.observed.is_some() && !entry.checks.iter().any(|check| check.required);
-        self.read().get(host).is_some_and(told)
+        self.read().get(host).is_some_and(Entry::is_unchecked)
+    }
+
+    /// Tells of each host that is not available. One that was not seen for `gone_after` is not missed any more.
+    pub(super) fn unavailable(
+        &self,
+        now: Timestamp,
+        gone_after: Duration,
+        tell: &mut dyn FnMut(&HostId, &Labels, Ill),
+    ) {
+        for (host, entry) in self.read().iter().filter(|(_, entry)| entry.machines.forgotten_at.is_none()) {
+            let ill = match (entry.heard_session(), entry.reading.health) {
+                (None, _) => (now.since(entry.last_seen) < gone_after).then_some(Ill::Absent),
+                (Some(_), _) if entry.facts.inconsistent => Some(Ill::Inconsistent),
+                (Some(_), Health::Good) => None,
+                (Some(_), Health::Unknown) if entry.is_unchecked() => None,
+                (Some(_), health) => Some(Ill::Health(health)),
+            };
+            if let Some(ill) = ill {
+                tell(host, &entry.facts.labels, ill);
+            }
+        }
+    }
+
+    /// The labels that a host has; none if it is not known.
+    pub(super) fn labels(&self, host: &HostId) -> Labels {
+        self.read().get(host).map(|entry| entry.facts.labels.clone()).unwrap_or_default()
     }
 
     /// The session that a host holds, if it is heard.
@@ -425,6 +450,10 @@ impl Entry {
 
     fn is_held_by(&self, session: &Session) -> bool {
         self.session.as_ref().is_some_and(|held| held.number == session.number)
+    }
+
+    fn is_unchecked(&self) -> bool {
+        self.observed.is_some() && !self.checks.iter().any(|check| check.required)
     }
 
     fn heard_session(&self) -> Option<&Arc<Session>> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rfs_model::{HostId, SnapshotId};
+use rfs_model::{HostId, Labels, SnapshotId};
 
 use super::{BudgetGroup, GroupIndex, PlanError, Wave, groups_of};
 use crate::fleet::FleetView;
@@ -10,24 +10,34 @@ use crate::request::{Budget, Canary, Waves};
 
 type Targets = BTreeMap<HostId, SnapshotId>;
 
+/// The group of a budget without a label.
+pub const ALL: &str = "fleet";
+
+/// The name of the group that a host with `labels` is in by the label `key`.
+pub fn label_group(key: &str, labels: Option<&Labels>) -> String {
+    let value = labels.and_then(|labels| labels.get(key));
+    value.map_or_else(|| format!("no {key}"), |value| format!("{key}={value}"))
+}
+
 pub(super) fn budget_groups(budgets: &[Budget], targets: &Targets, fleet: &FleetView) -> Vec<BudgetGroup> {
     let mut groups = Vec::new();
     for budget in budgets {
+        let key = budget.group_by.as_deref();
         let mut members: BTreeMap<String, BTreeSet<HostId>> = BTreeMap::new();
         for host in targets.keys() {
-            let name = match &budget.group_by {
-                None => "fleet".to_owned(),
-                Some(key) => {
-                    let value = fleet.hosts.get(host).and_then(|view| view.labels.get(key));
-                    value.map_or_else(|| format!("no {key}"), |value| format!("{key}={value}"))
-                }
-            };
+            let labels = fleet.hosts.get(host).map(|view| &view.labels);
+            let name = key.map_or_else(|| ALL.to_owned(), |key| label_group(key, labels));
             members.entry(name).or_default().insert(host.clone());
         }
-        groups.extend(members.into_iter().map(|(name, hosts)| BudgetGroup {
-            name,
-            limit: u32::try_from(budget.max_unavailable.round_down(hosts.len())).unwrap_or(u32::MAX),
-            hosts,
+        // A label group is the fleet's, whether or not its hosts are concerned.
+        let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+        for (view, key) in fleet.hosts.values().filter_map(|view| Some((view, key?))) {
+            *sizes.entry(label_group(key, Some(&view.labels))).or_default() += 1;
+        }
+        groups.extend(members.into_iter().map(|(name, hosts)| {
+            let size = sizes.get(&name).copied().unwrap_or_default().max(hosts.len());
+            let limit = budget.max_unavailable.round_down(size);
+            BudgetGroup { name, limit: u32::try_from(limit).unwrap_or(u32::MAX), hosts }
         }));
     }
     groups

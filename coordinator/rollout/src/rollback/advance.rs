@@ -8,12 +8,14 @@ use super::gate::{Gate, gate, not_good};
 use super::state::{Cause, Direction, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback};
 use super::timers::Due;
 use crate::host::{Failure, StepKind};
+use crate::outside::Outside;
 use crate::plan::WaveIndex;
 use crate::request::{OnFailure, Strategy};
 
 /// A rollback with the events that are being decided, already taken into account.
 pub(crate) struct Draft<'d> {
     pub(super) state: &'d mut Rollback,
+    pub(super) outside: &'d Outside,
     pub(super) events: &'d mut Vec<RollbackEvent>,
     pub(super) now: Timestamp,
 }
@@ -21,7 +23,11 @@ pub(crate) struct Draft<'d> {
 impl<'d> Draft<'d> {
     pub(crate) fn new(state: &'d mut Rollback, events: &'d mut Vec<RollbackEvent>, now: Timestamp) -> Self {
         let now = now.max(state.last_at);
-        Self { state, events, now }
+        Self { state, outside: Outside::NOBODY, events, now }
+    }
+
+    pub(crate) fn beside(self, outside: &'d Outside) -> Self {
+        Self { outside, ..self }
     }
 
     pub(super) fn emit(&mut self, event: RollbackEvent) {
@@ -101,24 +107,25 @@ impl<'d> Draft<'d> {
     fn start(&mut self, may: impl Fn(&HostRecord) -> bool, most: usize) {
         let at = self.now;
         let deadline = at.plus(self.state.request.policy.max_rollback_time);
-        let may = |host: &HostRecord| {
+        let may = |name: &HostId, host: &HostRecord| {
             let begun = || self.state.waves[host.wave.get()].started_at.is_some();
-            let unheard = || self.state.unheard_until(host).is_some_and(|until| until > at);
+            let unheard =
+                || self.state.unheard_until(name, host, self.outside).is_some_and(|until| until > at);
             may(host) && host.connected && begun() && !unheard()
         };
         // Mostly none may, and then nothing is to be counted.
         let ready: Vec<(&HostId, &HostRecord)> =
-            self.state.hosts.iter().filter(|(_, host)| may(host)).collect();
+            self.state.hosts.iter().filter(|(name, host)| may(name, host)).collect();
         if ready.is_empty() || most == 0 {
             return;
         }
-        let mut ledger = Ledger::of(self.state);
-        let mut ready: Vec<(&HostId, &HostRecord)> =
-            ready.into_iter().filter(|(_, host)| ledger.admits(host, Counting::Unavailable)).collect();
+        let mut ledger = Ledger::of(self.state, self.outside);
+        let admits = |(name, host): &(&HostId, &HostRecord)| ledger.admits(name, host, Counting::Unavailable);
+        let mut ready: Vec<(&HostId, &HostRecord)> = ready.into_iter().filter(admits).collect();
         ready.sort_by_key(|(_, host)| (host.wave, host.place));
         let mut started = Vec::new();
         for (name, host) in ready {
-            if started.len() < most && ledger.admit(host, Counting::Unavailable) {
+            if started.len() < most && ledger.admit(name, host, Counting::Unavailable) {
                 started.push((name.clone(), StepKind::Apply.generation(host.generation)));
             }
         }
@@ -130,7 +137,7 @@ impl<'d> Draft<'d> {
     /// Fails hosts that have waited for their start for too long.
     fn give_up_waiting(&mut self) {
         let at = self.now;
-        let budget = self.state.budget_by().is_some_and(|by| by <= at);
+        let budget = self.state.budget_by(self.outside).is_some_and(|by| by <= at);
         let all = self.state.start_by() <= at;
         if !budget && !all {
             return;
@@ -141,12 +148,17 @@ impl<'d> Draft<'d> {
                 let untouched = self.state.hosts.iter().filter_map(untouched);
                 untouched.chain(self.state.unseen().into_iter().flatten().cloned()).collect()
             }
-            false => self.state.held().cloned().collect(),
+            false => self.state.held(self.outside).into_iter().cloned().collect(),
         };
+        let held_up = self.state.held_up(self.outside);
+        let held_up = held_up.first().map(|held| format!("; it waited for {held}")).unwrap_or_default();
         for host in waiting {
             let failure = if all {
-                let text = format!("not started within {:?}", self.state.request.policy.max_duration);
-                Failure::new(Reason::DeadlineExceeded, text)
+                let max_duration = self.state.request.policy.max_duration;
+                Failure::new(
+                    Reason::DeadlineExceeded,
+                    format!("not started within {max_duration:?}{held_up}"),
+                )
             } else {
                 let text = "held by its budget: too many hosts of its group are unavailable";
                 Failure::new(Reason::BudgetTooSmall, text)
@@ -304,19 +316,24 @@ impl<'d> Draft<'d> {
             Counting::Unavailable
         };
         let at = self.now;
-        self.leave_out(|draft, (_, host)| {
-            let unheard = draft.state.unheard_until(host).is_some_and(|until| until > at);
+        self.leave_out(|draft, (name, host)| {
+            let unheard =
+                draft.state.unheard_until(name, host, draft.outside).is_some_and(|until| until > at);
             !host.connected || (host.is_granted() && !unheard)
         });
-        let is_back = |host: &HostRecord| {
-            let heard = || self.state.unheard_until(host).is_none_or(|until| until <= at);
+        let is_back = |name: &HostId, host: &HostRecord| {
+            let heard = || self.state.unheard_until(name, host, self.outside).is_none_or(|until| until <= at);
             host.phase == HostPhase::Skipped && host.connected && heard()
         };
-        if !self.state.hosts.values().any(is_back) {
+        if !self.state.hosts.iter().any(|(name, host)| is_back(name, host)) {
             return;
         }
-        let mut ledger = Ledger::of(self.state);
-        let back = self.state.hosts.iter().filter(|(_, host)| is_back(host) && ledger.admit(host, counting));
+        let mut ledger = Ledger::of(self.state, self.outside);
+        let back = self
+            .state
+            .hosts
+            .iter()
+            .filter(|(name, host)| is_back(name, host) && ledger.admit(name, host, counting));
         let most = width.saturating_sub(unproven + waiting);
         let back: Vec<HostId> = back.take(most).map(|(name, _)| name.clone()).collect();
         for host in back {

@@ -37,14 +37,14 @@ impl Draft<'_> {
     pub(super) fn start_back(&mut self, may: impl Fn(&HostRecord) -> bool, most: usize) {
         let at = self.now;
         let deadline = at.plus(self.state.request.policy.max_rollback_time);
-        let mut ledger = Ledger::of(self.state);
+        let mut ledger = Ledger::of(self.state, self.outside);
         let mut started = Vec::new();
         for (name, host) in &self.state.hosts {
             if started.len() < most
                 && may(host)
                 && host.connected
                 && host.backup.is_some()
-                && ledger.admit(host, Counting::AtWork)
+                && ledger.admit(name, host, Counting::AtWork)
             {
                 started.push((name.clone(), StepKind::Revert.generation(host.generation)));
             }

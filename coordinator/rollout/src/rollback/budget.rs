@@ -1,18 +1,32 @@
 //! How many hosts of each label group are at work or unavailable, and whether one more may start.
+//!
+//! Label groups are the fleet's: hosts of other running operations, and hosts that are not available, count in them as this
+//! rollback's own do, and the strictest limit of all running operations holds. A budget without a label is about this
+//! rollback's own hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rfs_model::HostId;
 
 use super::gate::not_good;
 use super::state::{HostPhase, HostRecord, Rollback};
+use crate::outside::{Ill, Outside, OutsideGroup};
 
 /// The counts of every budget group at one moment.
 pub(super) struct Ledger<'r> {
     rollback: &'r Rollback,
-    counts: Vec<Count>,
+    unknown: bool,
+    /// Those of the plan, then those that only other operations limit.
+    groups: Vec<Group<'r>>,
+    /// The groups beyond the plan's of each host.
+    beyond: Beyond<'r>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Count {
+/// One group, and what is taken of it.
+pub(super) struct Group<'r> {
+    pub(super) name: &'r str,
+    pub(super) limit: u32,
+    pub(super) outside: Option<&'r OutsideGroup>,
     at_work: u32,
     /// Those at work, and those that were changed and have not passed yet.
     unproven: u32,
@@ -29,55 +43,122 @@ pub(super) enum Counting {
 }
 
 impl<'r> Ledger<'r> {
-    pub(super) fn of(rollback: &'r Rollback) -> Self {
-        let mut counts = vec![Count::default(); rollback.plan.groups.len()];
-        for (name, host) in rollback.hosts.iter().filter(|(_, host)| host.is_in_budget()) {
+    pub(super) fn of(rollback: &'r Rollback, outside: &'r Outside) -> Self {
+        let (mut groups, beyond) = groups(rollback, outside);
+        let concerned = |host: &HostRecord| host.is_in_budget() || !beyond.is_empty();
+        for (name, host) in rollback.hosts.iter().filter(|(_, host)| concerned(host)) {
             let at_work = host.phase.at_work();
             let unproven = at_work || rollback.unproven(name, host);
             let unavailable = rollback.unavailable(host);
-            for group in host.groups.iter() {
-                let count = &mut counts[group.get()];
-                count.at_work += u32::from(at_work);
-                count.unproven += u32::from(unproven);
-                count.unavailable += u32::from(unavailable);
+            for group in groups_of(&beyond, name, host) {
+                let group = &mut groups[group];
+                group.at_work += u32::from(at_work);
+                group.unproven += u32::from(unproven);
+                group.unavailable += u32::from(unavailable);
             }
         }
-        Self { rollback, counts }
+        Self { rollback, unknown: outside.unknown, groups, beyond }
     }
 
     /// Whether the host may start; if so, it is counted as at work from now on.
-    pub(super) fn admit(&mut self, host: &HostRecord, counting: Counting) -> bool {
-        let free = self.admits(host, counting);
+    pub(super) fn admit(&mut self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
+        let free = self.admits(name, host, counting);
         if free {
             let already = self.rollback.unavailable(host);
-            for group in host.groups.iter() {
-                let count = &mut self.counts[group.get()];
-                count.at_work += 1;
-                count.unproven += 1;
-                count.unavailable += u32::from(!already);
+            for group in groups_of(&self.beyond, name, host) {
+                let group = &mut self.groups[group];
+                group.at_work += 1;
+                group.unproven += 1;
+                group.unavailable += u32::from(!already);
             }
         }
         free
     }
 
     /// Whether the host may start.
-    pub(super) fn admits(&self, host: &HostRecord, counting: Counting) -> bool {
-        let already = self.rollback.unavailable(host);
-        host.groups.iter().all(|group| {
-            let (limit, count) = (self.rollback.plan.groups[group.get()].limit, &self.counts[group.get()]);
-            match counting {
-                Counting::Unavailable => count.unproven < limit && (already || count.unavailable < limit),
-                Counting::AtWork => count.at_work < limit,
-            }
-        })
+    pub(super) fn admits(&self, name: &HostId, host: &HostRecord, counting: Counting) -> bool {
+        !self.unknown && self.held_by(name, host, counting).is_none()
     }
+
+    /// The first group that has no place for the host.
+    pub(super) fn held_by(&self, name: &HostId, host: &HostRecord, counting: Counting) -> Option<usize> {
+        let already = self.rollback.unavailable(host);
+        let has_place = |group: &Group<'_>| match counting {
+            Counting::Unavailable => {
+                group.unproven < group.limit && (already || group.unavailable < group.limit)
+            }
+            Counting::AtWork => group.at_work < group.limit,
+        };
+        groups_of(&self.beyond, name, host).find(|group| !has_place(&self.groups[*group]))
+    }
+
+    /// One of the groups.
+    pub(super) fn group(&self, group: usize) -> &Group<'r> {
+        &self.groups[group]
+    }
+
+    /// This rollback's hosts in one of the groups.
+    pub(super) fn hosts_of(&self, group: usize) -> impl Iterator<Item = (&'r HostId, &'r HostRecord)> {
+        let hosts = self.rollback.hosts.iter();
+        hosts.filter(move |(name, host)| groups_of(&self.beyond, name, host).any(|of| of == group))
+    }
+}
+
+/// The groups that a host is in, by their places: those of the plan, and those beyond.
+fn groups_of<'b>(
+    beyond: &'b Beyond<'_>,
+    name: &HostId,
+    host: &'b HostRecord,
+) -> impl Iterator<Item = usize> + use<'b> {
+    let beyond = beyond.get(name).map_or(&[][..], Vec::as_slice);
+    host.groups.iter().map(|group| group.get()).chain(beyond.iter().copied())
+}
+
+/// The groups of hosts that only other operations limit, by their places.
+type Beyond<'r> = BTreeMap<&'r HostId, Vec<usize>>;
+
+type Groups<'r> = (Vec<Group<'r>>, Beyond<'r>);
+
+/// The groups with what is taken of them outside, and which hosts are in those that are not the plan's.
+fn groups<'r>(rollback: &'r Rollback, outside: &'r Outside) -> Groups<'r> {
+    let watched = !rollback.request.policy.gate.ignore_health;
+    let group = |name: &'r str, limit: u32, other: Option<&'r OutsideGroup>| {
+        let limit = other.and_then(|other| other.limit).map_or(limit, |(theirs, _)| theirs.min(limit));
+        let mut group = Group { name, limit, outside: other, at_work: 0, unproven: 0, unavailable: 0 };
+        for taken in other.iter().flat_map(|other| other.taken.values()) {
+            let at_work = taken.place.is_some_and(|place| place.at_work);
+            let ill = taken.ill.is_some_and(|ill| watched || !matches!(ill, Ill::Health(_)));
+            group.at_work += u32::from(at_work);
+            group.unproven += u32::from(taken.place.is_some());
+            group.unavailable += u32::from(at_work || ill);
+        }
+        group
+    };
+    let planned = &rollback.plan.groups;
+    let mut groups: Vec<Group<'r>> =
+        planned.iter().map(|of| group(&of.name, of.limit, outside.groups.get(&of.name))).collect();
+    if outside.of.is_empty() {
+        return (groups, BTreeMap::new());
+    }
+    let planned: BTreeSet<&str> = planned.iter().map(|group| group.name.as_str()).collect();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, other) in outside.groups.iter().filter(|(name, _)| !planned.contains(name.as_str())) {
+        if let Some((limit, _)) = other.limit {
+            places.insert(name, groups.len());
+            groups.push(group(name, limit, Some(other)));
+        }
+    }
+    let of =
+        |names: &Vec<String>| names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
+    let beyond = outside.of.iter().map(|(host, names)| (host, of(names))).collect();
+    (groups, beyond)
 }
 
 impl Rollback {
     /// Whether the host keeps its place in every budget although its change is done: it has not been healthy for long enough
     /// since, and nobody has accepted it as it is. One that is well for a moment must not let the next one fall. Where nobody
     /// judges it any more, it keeps its place until it is healthy.
-    fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
+    pub fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
         let watched = !self.request.policy.gate.ignore_health;
         let changed = matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name);
         watched && changed && (self.judges(host) || not_good(host.health.health))

@@ -8,6 +8,7 @@ use rfs_model::{Health, HostId, Reason, Timestamp};
 use super::budget::{Counting, Ledger};
 use super::state::{Direction, HostPhase, HostRecord, Phase, Rollback};
 use crate::host::Failure;
+use crate::outside::Outside;
 use crate::plan::GroupIndex;
 use crate::request::OnUnreachable;
 
@@ -222,12 +223,18 @@ impl Rollback {
 
     /// Until when a host that could start waits for its health to be heard: nobody has said how it is since it, or the
     /// coordinator, came back. It may be well, and a budget must not take it for one that is down anyway.
-    pub(super) fn unheard_until(&self, host: &HostRecord) -> Option<Timestamp> {
+    pub(super) fn unheard_until(
+        &self,
+        name: &HostId,
+        host: &HostRecord,
+        outside: &Outside,
+    ) -> Option<Timestamp> {
         let watched = !self.request.policy.gate.ignore_health;
         let unheard = host.health.health == Health::Unknown && host.health.measured_at.is_none();
         let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped) && !self.goes_back();
         let by = || host.connection_since.plus(self.request.policy.unreachable_after).max(self.all_back_by());
-        (waits && host.connected && watched && unheard && host.is_in_budget()).then(by)
+        let in_budget = || host.is_in_budget() || outside.limits(name);
+        (waits && host.connected && watched && unheard && in_budget()).then(by)
     }
 
     /// When hosts that have not started may wait no longer.
@@ -238,8 +245,11 @@ impl Rollback {
     }
 
     /// Hosts that could start if a budget did not hold them. One that shares its budget with a host that the policy waits
-    /// for is not held for good.
-    pub(super) fn held(&self) -> impl Iterator<Item = &HostId> {
+    /// for is not held for good, nor is one that would have its place if nobody outside took it.
+    pub(super) fn held(&self, outside: &Outside) -> Vec<&HostId> {
+        if outside.unknown {
+            return Vec::new();
+        }
         let may_start = |host: &HostRecord| host.phase.waits() && self.turn(host).is_some();
         let awaits = self.request.policy.on_unreachable == OnUnreachable::Wait;
         let awaited = self.hosts.values().filter(|host| awaits && !host.connected && may_start(host));
@@ -248,11 +258,16 @@ impl Rollback {
             let shares = || host.groups.iter().any(|group| awaiting.contains(group));
             host.connected && may_start(host) && !shares()
         });
-        held.map(|(name, _)| name)
+        if outside.groups.is_empty() {
+            return held.map(|(name, _)| name).collect();
+        }
+        let alone = Ledger::of(self, Outside::NOBODY);
+        let held = held.filter(|(name, host)| !alone.admits(name, host, Counting::Unavailable));
+        held.map(|(name, _)| name).collect()
     }
 
     /// When hosts that only a budget holds may wait no longer; none while anything else is going on.
-    pub(super) fn budget_by(&self) -> Option<Timestamp> {
+    pub(super) fn budget_by(&self, outside: &Outside) -> Option<Timestamp> {
         for host in self.hosts.values().filter(|host| self.turn(host).is_some()) {
             match host.phase {
                 HostPhase::Applying { .. }
@@ -275,12 +290,12 @@ impl Rollback {
         }
         let since = self.progress_at.max(self.listening_since);
         let by = since.plus(self.request.policy.gate.healthy_deadline);
-        let heard_by = |name: &HostId| self.unheard_until(self.hosts.get(name)?);
-        self.held().map(|name| heard_by(name).unwrap_or(by).max(by)).max()
+        let heard_by = |name: &HostId| self.unheard_until(name, self.hosts.get(name)?, outside);
+        self.held(outside).into_iter().map(|name| heard_by(name).unwrap_or(by).max(by)).max()
     }
 
     /// When the next host starts although nobody has heard how it is.
-    fn unheard_by(&self) -> Option<Timestamp> {
+    fn unheard_by(&self, outside: &Outside) -> Option<Timestamp> {
         let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
         let over = self.outcome().is_some();
         let begun = |host: &HostRecord| self.waves[host.wave.get()].started_at.is_some();
@@ -291,24 +306,26 @@ impl Rollback {
         };
         let mut unheard = self
             .hosts
-            .values()
-            .filter(|host| may_start(host))
-            .filter_map(|host| Some((host, self.unheard_until(host)?)))
+            .iter()
+            .filter(|(_, host)| may_start(host))
+            .filter_map(|(name, host)| Some((name, host, self.unheard_until(name, host, outside)?)))
             .peekable();
         unheard.peek()?;
-        let ledger = Ledger::of(self);
-        unheard.filter(|(host, _)| ledger.admits(host, Counting::Unavailable)).map(|(_, until)| until).min()
+        let ledger = Ledger::of(self, outside);
+        let admits = |name, host| ledger.admits(name, host, Counting::Unavailable);
+        unheard.filter(|(name, host, _)| admits(name, host)).map(|(.., until)| until).min()
     }
 
     /// When something is next due: for a host, at `hosts`.
-    pub(super) fn wake_at(&self, hosts: Option<Timestamp>) -> Option<Timestamp> {
+    pub(super) fn wake_at(&self, hosts: Option<Timestamp>, outside: &Outside) -> Option<Timestamp> {
         let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
         let waiting =
             forward && (self.hosts.values().any(|host| host.phase.waits()) || self.unseen().is_some());
         let start_by = waiting.then(|| self.start_by());
         let pause = self.paused_until();
         let behind = self.next_left_behind();
-        [hosts, start_by, self.budget_by(), self.unheard_by(), pause, behind].into_iter().flatten().min()
+        let (budget_by, unheard_by) = (self.budget_by(outside), self.unheard_by(outside));
+        [hosts, start_by, budget_by, unheard_by, pause, behind].into_iter().flatten().min()
     }
 }
 

@@ -5,10 +5,11 @@ use rfs_model::{HostId, Timestamp};
 use super::state::{HostPhase, HostRecord, Rollback};
 use crate::host::{HostCommand, Step};
 use crate::operation::Work;
+use crate::outside::Outside;
 
 impl Rollback {
     /// What should be in flight, and when something is next due.
-    pub fn wanted(&self) -> Work {
+    pub fn wanted(&self, outside: &Outside) -> Work {
         let mut work = Work::default();
         let mut due: Option<Timestamp> = None;
         for (name, host) in &self.hosts {
@@ -21,7 +22,7 @@ impl Rollback {
                 due = Some(due.map_or(time, |due| due.min(time)));
             }
         }
-        work.wake_at = self.wake_at(due);
+        work.wake_at = self.wake_at(due, outside);
         work
     }
 

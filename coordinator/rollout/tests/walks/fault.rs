@@ -23,6 +23,10 @@ pub(crate) enum Fault {
     BufferedReadingsCount,
     /// A host that is not heard of stays connected, with the health that it had.
     SilenceCountsAsConnected,
+    /// Nobody asks what other operations and ill hosts take of a budget.
+    OthersIgnored,
+    /// After a restart, operations that were not read yet hold nothing.
+    OthersForgotten,
     /// Each time that a host comes back, its deadlines begin anew.
     FlappingExtends,
     /// The machine that came last is served, whichever it is.

@@ -16,6 +16,7 @@ use rfs_rollout::{Event, Failure, HostCommand, Operation, Step, StepKind};
 
 use super::agent::{Agent, is_ill};
 use super::hub::Seat;
+use super::others::Others;
 
 /// How long what a machine says may be on its way to a decision.
 const LAG: Duration = Duration::from_secs(5);
@@ -348,6 +349,7 @@ impl Oracle {
         rollback: &Rollback,
         machines: &[Agent],
         seats: &BTreeMap<HostId, Seat>,
+        others: &Others,
         now: Timestamp,
     ) -> Option<String> {
         let truth = Truth { machines, seats, now };
@@ -383,7 +385,7 @@ impl Oracle {
                 if !self.started.contains(&wave) && rollback.outcome().is_none() {
                     return Some(format!("I3: {host} of wave {wave} starts before its wave"));
                 }
-                budgets(rollback, host, self.back_at, truth)
+                budgets(rollback, host, self.back_at, others, truth)
             }
             RollbackEvent::HostReverting { host, .. } if self.undone => {
                 Some(format!("I6: {host} goes back, and what it does is undone"))
@@ -563,7 +565,13 @@ fn passed<'h>(
 }
 
 /// The budget of each group of the host that has just been started.
-fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Truth<'_>) -> Option<String> {
+fn budgets(
+    rollback: &Rollback,
+    started: &HostId,
+    back_at: Timestamp,
+    others: &Others,
+    truth: Truth<'_>,
+) -> Option<String> {
     let watched = !rollback.request.policy.gate.ignore_health;
     let there = |name: &HostId| {
         let agent = truth.machine(name);
@@ -590,8 +598,20 @@ fn budgets(rollback: &Rollback, started: &HostId, back_at: Timestamp, truth: Tru
         let held = applied && watched && !rollback.acknowledged.contains(name);
         held && (judged || !truth.good_for(name, Duration::ZERO))
     };
+    let at_work = |name: &HostId| rollback.hosts[name].phase.at_work();
+    // A zone is the fleet's: what others take counts, and so does what they allow.
+    let (zone, hosts) = others.zone_of(started);
+    if let Some(limit) = others.strictest(zone, rollback) {
+        let of_own = |takes: &dyn Fn(&HostId) -> bool| hosts.iter().filter(|name| takes(name)).count();
+        let places = of_own(&|name| at_work(name) || unproven(name)) + others.places(zone);
+        let unavailable = of_own(&|name| at_work(name) || ill(name)) + others.away(zone, watched);
+        if places > limit || (well && unavailable > limit) {
+            return Some(format!(
+                "I2: {started} starts: {places} places of {limit} in {zone} are taken by all, and {unavailable} hosts are not available"
+            ));
+        }
+    }
     for group in rollback.plan.groups.iter().filter(|group| group.hosts.contains(started)) {
-        let at_work = |name: &HostId| rollback.hosts[name].phase.at_work();
         let places = group.hosts.iter().filter(|name| at_work(name) || unproven(name)).count();
         let unavailable = group.hosts.iter().filter(|name| at_work(name) || ill(name)).count();
         let limit = group.limit as usize;

@@ -1,11 +1,12 @@
 //! The coordinator around the pure functions, as the real one is: it looks at hosts, decides, stores, and sends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_model::{Generation, HostId, Timestamp};
 use rfs_rollout::rollback::{COMPARING, HostRecord, Outcome, RollbackEvent};
 use rfs_rollout::{
-    Command, Connected, Draft, Event, GENERATIONS, Operation, Reading, Report, StepKind, Work,
+    Command, Connected, Draft, Event, GENERATIONS, Operation, Outside, Reading, Report, StepKind, Work,
 };
 
 use super::fault::Fault;
@@ -116,6 +117,9 @@ impl World {
         if self.coordinator.comparing.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.coordinator.comparing = None;
             self.send();
+        }
+        if self.coordinator.unread_until.take_if(|until| *until <= now).is_some() {
+            self.decide(vec![Command::Tick]);
         }
     }
 
@@ -247,7 +251,8 @@ impl World {
             return;
         }
         let at = self.coordinator_now();
-        let mut draft = Draft::of(self.operation.clone());
+        let outside = self.outside();
+        let mut draft = Draft::of(self.operation.clone()).beside(outside.clone());
         for mut command in commands {
             if let Command::Person(_) = &command {
                 draft.settle(at);
@@ -269,7 +274,7 @@ impl World {
         draft.settle(at);
         let (after, events) = draft.into_parts();
         if self.fault == Some(Fault::SendsBeforeStoring) && !events.is_empty() && self.dice.percent(50) {
-            for (host, command) in after.wanted().commands {
+            for (host, command) in after.wanted_beside(&outside).commands {
                 let broken = self.oracle.sends(&self.log, &host, &command);
                 self.fail_if(broken);
             }
@@ -277,8 +282,11 @@ impl World {
             return;
         }
         let nothing = events.is_empty();
+        let is_news = std::mem::replace(&mut self.coordinator.outside, outside.clone()) != outside;
         if !nothing {
             self.store(events);
+        }
+        if !nothing || is_news {
             self.wants();
         }
         self.coordinator.not_before = nothing.then(|| at.plus(seconds(1)));
@@ -288,9 +296,31 @@ impl World {
         self.send();
     }
 
+    /// What the coordinator knows of what others take.
+    fn outside(&self) -> Arc<Outside> {
+        let unread = self.coordinator.unread_until.is_some();
+        Arc::new(match self.fault {
+            Some(Fault::OthersIgnored) => Outside::default(),
+            Some(Fault::OthersForgotten) if unread => Outside::default(),
+            _ if unread => Outside { unknown: true, ..Outside::default() },
+            _ => self.others.outside(),
+        })
+    }
+
+    /// Something happens outside the rollback, and it is told.
+    pub(super) fn others_move(&mut self) {
+        let may_start = !self.coordinator.is_away && self.coordinator.unread_until.is_none();
+        for _ in 0..1 + self.dice.below(4) {
+            let Operation::Rollback(rollback) = &self.operation else { return };
+            self.others.step(rollback, may_start, &mut self.dice);
+        }
+        self.decide(vec![Command::Tick]);
+    }
+
     /// Asks the operation what should be in flight.
     fn wants(&mut self) {
-        let Work { commands, hear, reserve, wake_at } = self.operation.wanted();
+        let Work { commands, hear, reserve, wake_at } =
+            self.operation.wanted_beside(&self.coordinator.outside);
         (self.coordinator.commands, self.coordinator.wake) = (commands, wake_at);
         self.coordinator.hear = hear;
         self.coordinator.reserve = reserve;
@@ -311,7 +341,8 @@ impl World {
             }
             operation = operation.evolve(&event);
             let Operation::Rollback(rollback) = &operation else { return };
-            let broken = self.oracle.event(&event, rollback, &self.machines, &self.seats, self.now);
+            let broken =
+                self.oracle.event(&event, rollback, &self.machines, &self.seats, &self.others, self.now);
             self.log.push(event);
             self.fail_if(broken);
         }
@@ -430,6 +461,7 @@ impl World {
             sessions: self.coordinator.sessions,
             comparing: Some((waits, self.now.plus(COMPARING))),
             offset: self.stepped_clock(),
+            unread_until: Some(self.now.plus(Duration::from_millis(self.dice.below(3_000) as u64))),
             ..Coordinator::default()
         };
         for (host, record) in &self.rollback().hosts {

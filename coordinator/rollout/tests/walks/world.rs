@@ -5,6 +5,7 @@
 //! silent, an alarm. Between them the dice decide what else happens.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_model::{
@@ -13,8 +14,8 @@ use rfs_model::{
 use rfs_rollout::fleet::Admission;
 use rfs_rollout::rollback::{Created, Outcome, Phase, Rollback, RollbackEvent};
 use rfs_rollout::{
-    Command, Event, FleetView, GENERATIONS, HostCommand, HostView, Operation, Person, PersonAction, Presence,
-    Report, plan,
+    Command, Event, FleetView, GENERATIONS, HostCommand, HostView, Operation, Outside, Person, PersonAction,
+    Presence, Report, plan,
 };
 use uuid::Uuid;
 
@@ -23,6 +24,7 @@ use super::dice::Dice;
 use super::fault::Fault;
 use super::hub::Seat;
 use super::oracle::Oracle;
+use super::others::Others;
 use super::request::{OPERATION, request};
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000_000);
@@ -53,6 +55,7 @@ pub(crate) struct World {
     /// When the last measurement was made that each machine has told of.
     said: BTreeMap<usize, Option<Timestamp>>,
     flaps: BTreeMap<usize, Timestamp>,
+    pub(super) others: Others,
     pub(super) oracle: Oracle,
     pub(super) fault: Option<Fault>,
     pub(crate) steps: u64,
@@ -81,6 +84,10 @@ pub(super) struct Coordinator {
     /// When something is due, and not before when a deadline is looked at again that brought nothing about.
     pub(super) wake: Option<Timestamp>,
     pub(super) not_before: Option<Timestamp>,
+    /// What others take, as it was last told.
+    pub(super) outside: Arc<Outside>,
+    /// Until when the other operations are not read.
+    pub(super) unread_until: Option<Timestamp>,
     /// By how much the machine's clock is off.
     pub(super) offset: i64,
     /// What was sent before this waited while the coordinator stood still.
@@ -178,6 +185,7 @@ impl World {
         if dice.percent(10) {
             fleet.targets.insert(HostId::new("h-9").expect("a valid name"), snapshot(2, 9, false));
         }
+        let others = Others::new(&fleet, &mut dice);
         let request = request(&mut dice, &fleet);
         let plan = plan(&request, &fleet).expect("the walk asks for what can be planned");
         let created = Box::new(Created { id: OPERATION, request, plan, hosts });
@@ -199,6 +207,7 @@ impl World {
             says_again: BTreeMap::new(),
             said: BTreeMap::new(),
             flaps: BTreeMap::new(),
+            others,
             oracle: Oracle::new(now),
             fault,
             steps: 0,
@@ -300,6 +309,7 @@ impl World {
             }
             185..187 if self.dice.percent(50) => self.clone_or_replace(),
             187 if self.dice.percent(50) => self.put_back_store(),
+            192..196 => self.others_move(),
             188 if self.dice.percent(50) => self.accept_someone(),
             189..192 => {
                 let machine = self.some_machine();
@@ -543,7 +553,7 @@ impl World {
         });
         let heard = self.air.iter().map(|said| said.due);
         let measured = self.awaited().map(|(_, at)| at);
-        let looks = coordinator.look.values().copied();
+        let looks = coordinator.look.values().copied().chain(coordinator.unread_until);
         mine.chain(alarm).chain(compared).chain(silent).chain(heard).chain(looks).chain(measured).min()
     }
 
@@ -654,6 +664,7 @@ impl World {
     /// Faults stop, people decide what waits for them: the rollback must end within its bound.
     fn settle(&mut self) {
         self.flaps.clear();
+        self.others.rest();
         for machine in 0..self.machines.len() {
             let now = self.now;
             if self.machines[machine].frozen {

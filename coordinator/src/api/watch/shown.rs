@@ -59,7 +59,7 @@ impl Shown for v1::Rollback {
     fn waves(view: &View) -> Vec<v1::Wave> {
         let Some(rollback) = view.rollback() else { return Vec::new() };
         let waves = rollback.plan.waves.iter().zip(0..);
-        waves.map(|(_, index)| show::wave_head(rollback, WaveIndex(index))).collect()
+        waves.map(|(_, index)| show::wave_head(rollback, WaveIndex(index), &view.outside)).collect()
     }
 
     fn hosts(view: &View) -> Vec<(usize, HostId)> {
@@ -100,7 +100,7 @@ impl Shown for v1::Rollback {
 
     fn add_wave(&mut self, view: &View, wave: usize) -> usize {
         let (Some(rollback), Ok(index)) = (view.rollback(), u32::try_from(wave)) else { return 0 };
-        let wave = show::wave_head(rollback, WaveIndex(index));
+        let wave = show::wave_head(rollback, WaveIndex(index), &view.outside);
         let bytes = wave.encoded_len();
         self.waves.push(wave);
         bytes

@@ -133,7 +133,9 @@ fn what_watchers_hold_is_the_whole_at_every_moment_of_a_rollback() {
     for seed in 0..40 {
         let hosts = hosts(1 + seed as usize % 23, 12);
         let play = Play::rollback(&hosts, |_| {});
-        check_walk(play, seed, &hosts, |view| show::rollback(view.rollback().expect("one"), &view.progress));
+        check_walk(play, seed, &hosts, |view| {
+            show::rollback(view.rollback().expect("one"), &view.progress, &view.outside)
+        });
     }
 }
 
@@ -158,7 +160,10 @@ fn a_view_with_other_waves_begins_anew() {
     });
     driver.send_replace(Some(other.view()));
     client.catches_up(&feed, 1);
-    assert_eq!(client.whole, show::rollback(other.view().rollback().expect("one"), &other.progress));
+    assert_eq!(
+        client.whole,
+        show::rollback(other.view().rollback().expect("one"), &other.progress, &other.view().outside)
+    );
     assert_eq!(client.whole.waves.len(), 1);
 }
 
@@ -198,7 +203,8 @@ fn large() -> Play {
 #[test]
 fn a_watch_of_ten_thousand_hosts_costs_what_changes_and_fits_into_messages() {
     let mut play = large();
-    let whole = show::rollback(play.view().rollback().expect("one"), &play.progress).encoded_len();
+    let whole = show::rollback(play.view().rollback().expect("one"), &play.progress, &play.view().outside)
+        .encoded_len();
     assert!(whole > LARGEST, "{whole} bytes: this test needs more than one message takes");
     let (driver, feed) = watched::<v1::Rollback>(&play);
     let (mut first, mut seen) = (Sent::default(), None);
@@ -285,7 +291,7 @@ async fn watchers_of_one_operation_share_a_feed_and_each_sees_its_end() {
     play.all_answer();
     assert!(play.operation.finished(), "{:?}", play.history.last());
     driver.send_replace(Some(play.view()));
-    let whole = show::rollback(play.view().rollback().expect("one"), &play.progress);
+    let whole = show::rollback(play.view().rollback().expect("one"), &play.progress, &play.view().outside);
     for (stream, mut held) in [(&mut early, held), (&mut late, Held::default())] {
         let (messages, ended) = at_hand(stream).await;
         assert!(ended, "it ends with the outcome");

@@ -25,7 +25,8 @@ pub(in crate::cli) struct Care {
     /// Which hosts change before which others, such as role=db,role=app,role=web; may be given often.
     #[arg(long, value_name = "LABEL,LABEL…", value_parser = parse_order)]
     order: Vec<OrderList>,
-    /// How many hosts of each label group may be unavailable at once, such as zone=1; without a label, of all hosts.
+    /// How many hosts of each label group may be unavailable at once in the fleet, such as zone=1; without a label, of the
+    /// rollback's hosts.
     #[arg(long = "budget", value_name = "[LABEL=]N|N%")]
     budgets: Vec<Budget>,
     /// How long a host must be healthy without a break before the next wave [default: 10s].

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use rfs_model::time::SharedClock;
 use rfs_model::{
-    ByteCount, Digest, Generation, Health, HostId, InstanceId, OperationId, Reason, RestoreNumber,
+    ByteCount, Digest, Generation, Health, HostId, InstanceId, Labels, OperationId, Reason, RestoreNumber,
     SnapshotId, Standing, Timestamp,
 };
+use rfs_rollout::outside::Ill;
 use rfs_rollout::{Answer, Captured, Failure, HostCommand, Reading, Report, Restored, Step, StepKind};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -21,6 +22,11 @@ use crate::driver::fleet::{Fleet, FleetEvent, SendError, SessionNumber, Sighting
 /// A release of what runs on a host, which is its whole state.
 pub(super) fn version(number: u8) -> SnapshotId {
     SnapshotId(Digest::from_bytes([number; 32]))
+}
+
+/// The labels of every host.
+pub(super) fn labels() -> Labels {
+    Labels::from([("role".to_owned(), "web".to_owned())])
 }
 
 fn another_machine() -> InstanceId {
@@ -275,6 +281,27 @@ impl Link {
         let _ = self.events.send(FleetEvent::Changed(host.clone())).await;
     }
 
+    fn sighting(&self, host: &HostId, now: Timestamp) -> Sighting {
+        self.agents.with(host, |agent| {
+            let absent = Sighting { contested: agent.contested.clone(), ..Sighting::absent(now) };
+            let Some(session) = agent.session.filter(|_| !agent.silent) else { return absent };
+            let (accepted, snapshot) = agent.introduced;
+            let mut reading = agent.heard.clone().unwrap_or_else(|| Reading::unknown(now, "not heard yet"));
+            // One that says everything at once is measured all the time.
+            if agent.lag.is_some_and(|lag| lag.is_zero()) {
+                reading.measured_at = reading.measured_at.map(|_| now);
+            }
+            Sighting {
+                session: Some(session),
+                instance: Some(agent.instance),
+                accepted,
+                snapshot: Some(snapshot),
+                reading,
+                ..absent
+            }
+        })
+    }
+
     fn report(&self, report: Report) {
         let (events, agents) = (self.events.clone(), self.agents.clone());
         let (stored, told) = oneshot::channel();
@@ -305,24 +332,23 @@ impl Fleet for Link {
 
     fn look(&self, host: &HostId, now: Timestamp) -> Sighting {
         assert!(!self.faulty.swap(false, Ordering::SeqCst), "the fault that the test asked for");
-        self.agents.with(host, |agent| {
-            let absent = Sighting { contested: agent.contested.clone(), ..Sighting::absent(now) };
-            let Some(session) = agent.session.filter(|_| !agent.silent) else { return absent };
-            let (accepted, snapshot) = agent.introduced;
-            let mut reading = agent.heard.clone().unwrap_or_else(|| Reading::unknown(now, "not heard yet"));
-            // One that says everything at once is measured all the time.
-            if agent.lag.is_some_and(|lag| lag.is_zero()) {
-                reading.measured_at = reading.measured_at.map(|_| now);
+        self.sighting(host, now)
+    }
+
+    fn unavailable(&self, now: Timestamp, _: Duration, tell: &mut dyn FnMut(&HostId, &Labels, Ill)) {
+        let hosts: Vec<HostId> = self.agents.all().keys().cloned().collect();
+        for host in hosts {
+            let sighting = self.sighting(&host, now);
+            match (sighting.session, sighting.reading.health) {
+                (None, _) => tell(&host, &self.labels(&host), Ill::Absent),
+                (Some(_), Health::Good) => {}
+                (Some(_), health) => tell(&host, &self.labels(&host), Ill::Health(health)),
             }
-            Sighting {
-                session: Some(session),
-                instance: Some(agent.instance),
-                accepted,
-                snapshot: Some(snapshot),
-                reading,
-                ..absent
-            }
-        })
+        }
+    }
+
+    fn labels(&self, _: &HostId) -> Labels {
+        labels()
     }
 
     fn unchecked(&self, _: &HostId) -> bool {
