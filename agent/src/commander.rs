@@ -169,8 +169,17 @@ impl Intake for Commander {
             known.inconsistent = inconsistent;
         }
         known.activity = self.engine.board().activity();
+        known.work = self.engine.work();
         known.snapshot = self.engine.brought();
         known.clone()
+    }
+
+    fn close(&self) {
+        self.engine.close();
+    }
+
+    fn resume(&self) {
+        self.engine.resume_all();
     }
 
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {

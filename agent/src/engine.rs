@@ -410,7 +410,7 @@ impl Engine {
             tracing::info!(%operation, work, waits_for = other, "the host is at work");
             self.board.wait_for(Some(other));
         };
-        let turn = self.turns.wait(work, until, || self.overruled(operation, generation), told);
+        let turn = self.turns.wait(work, operation, until, || self.overruled(operation, generation), told);
         self.board.wait_for(None);
         turn
     }
@@ -438,6 +438,22 @@ impl Engine {
             Ok(_) => None,
             Err(error) => unread(error),
         }
+    }
+
+    /// The agent stops: nothing begins any more, and what waits is left to the next start.
+    pub fn close(&self) {
+        self.turns.close();
+        if self.turns.is_awaited() {
+            // Nobody is to wait for it.
+            self.board.show(None);
+        }
+    }
+
+    /// What the host is at work on, in words, whoever asked for it; between its steps a checkpoint, too.
+    pub fn work(&self) -> Option<String> {
+        let held = || self.checkpoint().as_ref().map(|checkpoint| checkpoint.operation);
+        let between = || held().map(|operation| format!("the checkpoint {operation}, between its steps"));
+        self.turns.work().map(str::to_owned).or_else(between)
     }
 
     /// A command has arrived: what waits may be overruled.

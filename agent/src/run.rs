@@ -136,7 +136,12 @@ pub async fn run_until(
         served.map_err(socket_failure)
     };
     let ((), served) = tokio::join!(session, socket);
+    let intake = opened.intake.clone();
+    // In the blocking pool: the journal may have to wait for the disk.
+    let _closed = tokio::task::spawn_blocking(move || intake.close()).await;
     let_end(&opened.intake).await;
+    let intake = opened.intake.clone();
+    let _resumed = tokio::task::spawn_blocking(move || intake.resume()).await;
     programs.stop();
     info!("stopped");
     served

@@ -40,6 +40,12 @@ pub trait Intake: Send + Sync {
     /// Where the host stands, for the first message of a session and for status.
     fn state(&self) -> HostState;
 
+    /// The agent stops: nothing begins any more. What waits stays in the journal for the next start.
+    fn close(&self);
+
+    /// Lets everything resume that is quiet, before the agent ends.
+    fn resume(&self);
+
     /// Calls `wake` whenever there is a new report or the state has changed, from any thread; `wake` must not wait.
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
 }
@@ -51,6 +57,8 @@ pub struct HostState {
     pub generation: Generation,
     /// What is being done.
     pub activity: Option<Activity>,
+    /// What the host is at work on, in words, whoever asked for it.
+    pub work: Option<String>,
     /// The snapshot that the host was last brought to, by whomever; none when it never was, or is at neither state.
     pub snapshot: Option<SnapshotId>,
     /// Set when the host is at neither state and holds still until a person has looked.

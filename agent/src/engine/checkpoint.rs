@@ -81,7 +81,9 @@ impl Engine {
         allowed: impl Into<Allowed>,
     ) -> Result<(), Refusal> {
         let Allowed { until, quiet, generation } = allowed.into();
-        let turn = self.await_turn(CHECKPOINT, operation, generation, until)?;
+        // The others may be quiet already, and wait for this host no longer than they may be quiet.
+        let begin = until.min(Instant::now() + quiet / 3);
+        let turn = self.await_turn(CHECKPOINT, operation, generation, begin)?;
         if let Some(held) = self.inconsistent()? {
             return Err(refuse_held(&held));
         }
@@ -134,8 +136,17 @@ impl Engine {
         allowed: impl Into<Allowed>,
     ) -> Result<Captured, Refusal> {
         let allowed = allowed.into();
-        let turn = self.await_turn(CHECKPOINT, operation, allowed.generation, allowed.until)?;
-        let checkpoint = self.own_checkpoint(operation, allowed)?;
+        let begun = self
+            .await_turn(CHECKPOINT, operation, allowed.generation, allowed.until)
+            .and_then(|turn| Ok((turn, self.own_checkpoint(operation, allowed)?)));
+        let (turn, checkpoint) = begun.inspect_err(|_| {
+            // What could not resume is logged, and tried again in a moment.
+            let _ = self.give_up(operation);
+        })?;
+        // It may have been called off before there was anything to stop.
+        if self.overruled(operation, allowed.generation).is_some() {
+            checkpoint.cancel.cancel();
+        }
         let chosen = self.chosen(&checkpoint.components)?;
         let cut = self.cut(&chosen, SnapshotKind::Checkpoint, reason, Some(operation), &checkpoint.cancel);
         let is_whole = cut.is_ok() && self.is_cut(operation);
@@ -200,8 +211,10 @@ impl Engine {
         }
     }
 
-    /// Stops what a checkpoint of another operation than `owner` is at, so that it can be ended.
+    /// Stops what a checkpoint of another operation than `owner` is at, so that it can be ended; what waits for another operation
+    /// does not begin.
     pub fn cancel_disowned_checkpoint(&self, owner: Option<OperationId>) {
+        self.turns.disown_others(owner);
         if let Some(checkpoint) = self.checkpoint().as_ref().filter(|held| Some(held.operation) != owner) {
             checkpoint.cancel.cancel();
         }

@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// Lets everything resume; what does not is logged, and stays in the journal for the next try.
-    pub(super) fn resume_all(&self) {
+    pub fn resume_all(&self) {
         match self.journal.all_quiet() {
             Ok(quiet) => {
                 for quiet in quiet.into_iter().rev() {

@@ -11,7 +11,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rfs_model::Reason;
+use rfs_model::{OperationId, Reason};
 
 use super::cause::refuse;
 use crate::commander::Refusal;
@@ -30,10 +30,14 @@ pub(super) struct Turns {
 struct State {
     /// What is at work, in words.
     taken: Option<&'static str>,
-    /// Whether a command waits.
-    awaited: bool,
+    /// The operation whose command waits.
+    awaited: Option<OperationId>,
+    /// Whether its coordinator has said that the operation that waits is over.
+    disowned: bool,
     /// Grows with each call of [`Turns::look_again`].
     news: u64,
+    /// The agent stops: nothing begins any more.
+    closed: bool,
 }
 
 /// The host, for whoever holds this.
@@ -45,7 +49,8 @@ impl Turns {
         let mut state = self.state();
         let message = match state.taken {
             Some(taken) => format!("the host is at work on {taken}"),
-            None if state.awaited => "the coordinator's command comes first".to_owned(),
+            None if state.closed => "the agent is stopping".to_owned(),
+            None if state.awaited.is_some() => "the coordinator's command comes first".to_owned(),
             None => {
                 state.taken = Some(work);
                 return Ok(Turn(self));
@@ -56,16 +61,19 @@ impl Turns {
 
     /// Takes the host for `work` once it is free, by `until`, and unless it is `overruled` before; `told` is called with what is
     /// waited for. Only one waits at a time. What overrules it is followed by [`Self::look_again`].
+    ///
+    /// Once the agent stops it does not return: what has not begun is in the journal, and the next start takes it up.
     pub(super) fn wait(
         &self,
         work: &'static str,
+        operation: OperationId,
         until: Instant,
         overruled: impl Fn() -> Option<Refusal>,
         told: impl Fn(&'static str),
     ) -> Result<Turn<'_>, Refusal> {
         let mut known = None;
         let mut state = self.state();
-        state.awaited = true;
+        (state.awaited, state.disowned) = (Some(operation), false);
         let turn = loop {
             let news = state.news;
             drop(state);
@@ -73,6 +81,12 @@ impl Turns {
             state = self.state();
             if let Some(refusal) = overruled {
                 break Err(refusal);
+            }
+            if state.disowned {
+                break Err(refuse(Reason::Cancelled, "its operation is over, as its coordinator says", ""));
+            }
+            while state.closed {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             let left = until.saturating_duration_since(Instant::now());
             match state.taken {
@@ -94,7 +108,7 @@ impl Turns {
                 }
             }
         };
-        state.awaited = false;
+        state.awaited = None;
         turn
     }
 
@@ -102,6 +116,31 @@ impl Turns {
     pub(super) fn look_again(&self) {
         self.state().news += 1;
         self.changed.notify_all();
+    }
+
+    /// The coordinator has said which operation owns the host: what waits for another does not begin.
+    pub(super) fn disown_others(&self, owner: Option<OperationId>) {
+        let mut state = self.state();
+        state.disowned |= state.awaited.is_some_and(|waits| Some(waits) != owner);
+        state.news += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Nothing begins any more.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.look_again();
+    }
+
+    /// What the host is at work on.
+    pub(super) fn work(&self) -> Option<&'static str> {
+        self.state().taken
+    }
+
+    /// Whether a command waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state().awaited.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,22 +159,24 @@ fn late(waited_for: Option<&'static str>) -> Refusal {
     let Some(work) = waited_for else {
         return refuse(Reason::DeadlineExceeded, "its time was up before it was begun", "try again");
     };
-    let message = format!("its time was up while the host was at work on {work}; nothing was begun");
-    refuse(
-        Reason::DeadlineExceeded,
-        message,
-        "end that on the host, or wait until it has ended; then try again",
-    )
+    let message = format!("the host was at work on {work} for as long as this could wait; nothing was begun");
+    refuse(Reason::HostBusy, message, "end that on the host, or wait until it has ended; then try again")
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc;
+    use std::sync::{Arc, mpsc};
     use std::thread;
     use std::time::Duration;
 
+    use uuid::Uuid;
+
     use super::*;
+
+    fn operation(number: u128) -> OperationId {
+        OperationId::from_uuid(Uuid::from_u128(number))
+    }
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -155,7 +196,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let waits = scope.spawn(move || {
             let told = |work| sender.send(work).expect("somebody listens");
-            then(turns.wait("a restore", soon(), overruled, told))
+            then(turns.wait("a restore", operation(1), soon(), overruled, told))
         });
         assert_eq!(receiver.recv(), Ok("a capture"));
         waits
@@ -208,8 +249,42 @@ mod tests {
             assert_eq!(waits.join().expect("it ends"), Some(Reason::Cancelled));
         });
         drop(turn);
-        let again = turns.wait("a restore", soon(), overruled, |_| {}).map(drop);
+        let again = turns.wait("a restore", operation(1), soon(), overruled, |_| {}).map(drop);
         assert_eq!(again.expect_err("it is called off").reason, Reason::Cancelled);
+    }
+
+    #[test]
+    fn a_command_whose_operation_is_over_waits_no_longer() {
+        let turns = Turns::default();
+        let _turn = turns.take("a capture").expect("it is free");
+        thread::scope(|scope| {
+            let reason = |turn: Result<Turn<'_>, Refusal>| turn.err().map(|refusal| refusal.reason);
+            let waits = waiting(scope, &turns, nothing, reason);
+            turns.disown_others(Some(operation(1)));
+            assert!(turns.is_awaited(), "it is the owner's");
+            turns.disown_others(None);
+            assert_eq!(waits.join().expect("it ends"), Some(Reason::Cancelled));
+        });
+    }
+
+    #[test]
+    fn nothing_begins_once_the_agent_stops() {
+        let turns = Arc::new(Turns::default());
+        let (sender, receiver) = mpsc::channel();
+        let waits = turns.clone();
+        let turn = turns.take("a capture").expect("it is free");
+        // It is never let go, as at the end of the process.
+        thread::spawn(move || {
+            let told = |work| sender.send(work).expect("somebody listens");
+            let _turn = waits.wait("a restore", operation(1), soon(), nothing, told);
+            sender.send("it has begun").expect("somebody listens");
+        });
+        assert_eq!(receiver.recv(), Ok("a capture"));
+        turns.close();
+        drop(turn);
+        let refusal = turns.take("a repair").err().expect("the agent stops");
+        assert!(refusal.message.contains("stopping"), "{refusal:?}");
+        assert!(receiver.recv_timeout(Duration::from_millis(200)).is_err(), "what waited has begun");
     }
 
     #[test]
@@ -217,8 +292,9 @@ mod tests {
         let turns = Turns::default();
         let _turn = turns.take("a capture").expect("it is free");
         let until = Instant::now() + Duration::from_millis(20);
-        let refusal = turns.wait("a restore", until, nothing, |_| {}).err().expect("its time is up");
-        assert_eq!(refusal.reason, Reason::DeadlineExceeded);
+        let refusal =
+            turns.wait("a restore", operation(1), until, nothing, |_| {}).err().expect("its time is up");
+        assert_eq!(refusal.reason, Reason::HostBusy);
         assert!(refusal.message.contains("a capture"), "{refusal:?}");
         let next = turns.take("a repair").err().map(|refusal| refusal.message);
         assert_eq!(next, Some("the host is at work on a capture".into()), "nobody waits any more");

@@ -112,6 +112,7 @@ impl LocalService for LocalHost {
             Some(operation) => format!("{} of {operation}", activity.step),
             None => format!("{} by an administrator", activity.step),
         });
+        let operation = operation.or(state.work);
         Ok(Response::new(local::Status {
             host: self.about.host.to_string(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),

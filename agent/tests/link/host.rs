@@ -137,6 +137,10 @@ impl Intake for Played {
         self.notes().state.clone()
     }
 
+    fn close(&self) {}
+
+    fn resume(&self) {}
+
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
         self.wakers.lock().expect("no panic").push(wake);
     }

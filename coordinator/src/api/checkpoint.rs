@@ -12,6 +12,7 @@ use rfs_rollout::{Person, PersonAction};
 use tonic::{Request, Response, Status};
 
 use super::page::{List, Size};
+use super::show::Lost;
 use super::watch::{Answers, Feeds, answers, changes};
 use super::{invalid, page_after, read, show, store_failure};
 use crate::driver::{OperationError, Operations, View};
@@ -46,13 +47,17 @@ async fn as_it_is_now(
     mut shown: Checkpoint,
 ) -> Result<Checkpoint, Failure> {
     if shown.state() == v1::checkpoint::State::Complete {
-        let dropped = store.dropped_snapshots(id).await.map_err(|error| store_failure(&error))?;
-        show::without_dropped(&mut shown, &dropped);
-        let forgotten = store.forgotten_hosts().await.map_err(|error| store_failure(&error))?;
-        let forgotten = forgotten.into_iter().filter_map(|row| Some((row.host, row.machines.forgotten_at?)));
-        show::without_forgotten(&mut shown, &forgotten.collect());
+        lost_since(store, id).await?.correct(&mut shown);
     }
     Ok(shown)
+}
+
+/// What a complete checkpoint has lost since.
+pub(super) async fn lost_since(store: &dyn Store, id: CheckpointId) -> Result<Lost, Failure> {
+    let dropped = store.dropped_snapshots(id).await.map_err(|error| store_failure(&error))?;
+    let forgotten = store.forgotten_hosts().await.map_err(|error| store_failure(&error))?;
+    let forgotten = forgotten.into_iter().filter_map(|row| Some((row.host, row.machines.forgotten_at?)));
+    Ok(Lost { dropped, forgotten: forgotten.collect() })
 }
 
 fn unknown(id: CheckpointId) -> Failure {

@@ -63,22 +63,43 @@ pub(super) fn checkpoint_summary(summary: &Summary) -> Option<v1::Checkpoint> {
     Some(shown)
 }
 
-/// Shows a checkpoint without the snapshots that hosts have dropped, each with since when. What was complete is not any more
-/// when there are such.
-pub(super) fn without_dropped(shown: &mut v1::Checkpoint, dropped: &BTreeMap<HostId, Timestamp>) {
-    if !dropped.is_empty() {
-        shown.state = wire_checkpoint::State::Incomplete.into();
-    }
-    without(shown, dropped, |host, since| {
-        Failure::new(Reason::SnapshotNotFound, dropped_snapshot(host, since))
-    });
+/// What a complete checkpoint has lost since it was complete.
+pub(super) struct Lost {
+    /// Whose snapshots are not on their hosts any more, each with since when.
+    pub(super) dropped: BTreeMap<HostId, Timestamp>,
+    /// Which hosts were forgotten, each with when.
+    pub(super) forgotten: BTreeMap<HostId, Timestamp>,
 }
 
-/// Shows a complete checkpoint without the snapshots of hosts that were forgotten since, each with when: it is one of the others.
-pub(super) fn without_forgotten(shown: &mut v1::Checkpoint, forgotten: &BTreeMap<HostId, Timestamp>) {
-    without(shown, forgotten, |host, at| {
-        Failure::new(Reason::HostForgotten, format!("{host} was forgotten at {at}"))
-    });
+impl Lost {
+    /// The hosts that are concerned.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostId> {
+        self.dropped.keys().chain(self.forgotten.keys())
+    }
+
+    /// How many of the snapshots that the checkpoint has made are lost.
+    pub(super) fn count(&self, checkpoint: &Checkpoint) -> u32 {
+        let is_lost = |host: &HostId| self.dropped.contains_key(host) || self.forgotten.contains_key(host);
+        let had = checkpoint.hosts.iter().filter(|(_, record)| snapshot_state(record) == host_snapshot::State::Durable);
+        u32::try_from(had.filter(|(host, _)| is_lost(host)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Shows the checkpoint without them. One of which a host has dropped its snapshot is not complete any more; one of which a
+    /// host was forgotten is one of the others.
+    pub(super) fn correct(&self, shown: &mut v1::Checkpoint) {
+        if shown.state() != wire_checkpoint::State::Complete {
+            return;
+        }
+        if !self.dropped.is_empty() {
+            shown.state = wire_checkpoint::State::Incomplete.into();
+        }
+        without(shown, &self.dropped, |host, since| {
+            Failure::new(Reason::SnapshotNotFound, dropped_snapshot(host, since))
+        });
+        without(shown, &self.forgotten, |host, at| {
+            Failure::new(Reason::HostForgotten, format!("{host} was forgotten at {at}"))
+        });
+    }
 }
 
 fn without(
@@ -138,9 +159,8 @@ fn asked_checkpoint(request: &CheckpointRequest) -> v1::Checkpoint {
     }
 }
 
-/// A host's part of the checkpoint that began at `began`. Two equal records are shown alike.
-pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::HostRecord) -> v1::HostSnapshot {
-    let state = match record.phase {
+fn snapshot_state(record: &checkpoint::HostRecord) -> host_snapshot::State {
+    match record.phase {
         checkpoint::HostPhase::Preparing => host_snapshot::State::Preparing,
         checkpoint::HostPhase::Prepared => host_snapshot::State::Prepared,
         checkpoint::HostPhase::Cutting => host_snapshot::State::Cutting,
@@ -148,12 +168,16 @@ pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::Hos
             host_snapshot::State::Durable
         }
         checkpoint::HostPhase::Abandoning | checkpoint::HostPhase::Failed => host_snapshot::State::Failed,
-    };
+    }
+}
+
+/// A host's part of the checkpoint that began at `began`. Two equal records are shown alike.
+pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::HostRecord) -> v1::HostSnapshot {
     let captured = record.captured.as_ref();
     let took = captured.and(record.settled_at).map(|at| at.since(began));
     v1::HostSnapshot {
         host: host.to_string(),
-        state: state.into(),
+        state: snapshot_state(record).into(),
         snapshot: captured.map(|captured| captured.snapshot.to_string()).unwrap_or_default(),
         cut_time: captured.map(|captured| to_wire_time(captured.cut_at)),
         bytes: captured.map_or(0, |captured| captured.bytes.0),

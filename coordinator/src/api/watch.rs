@@ -24,7 +24,7 @@ use rfs_rollout::Operation;
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::store_failure;
+use super::checkpoint::lost_since;
 use crate::driver::{Followed, PACE, View};
 use crate::store::Store;
 use feed::Feed;
@@ -126,14 +126,14 @@ impl<T: Shown> Changes<T> {
         }
     }
 
-    /// What was complete is not any more when a host has dropped its snapshot.
+    /// What was complete may not be any more.
     async fn correct(&mut self) -> Result<(), Failure> {
         let Some(store) = &self.store else { return Ok(()) };
         let Some(parts) = self.parts.as_mut().filter(|parts| parts.is_last() && !parts.is_corrected()) else {
             return Ok(());
         };
-        let dropped = store.dropped_snapshots(parts.operation().id().into()).await;
-        parts.correct(dropped.map_err(|error| store_failure(&error))?);
+        let Operation::Checkpoint(checkpoint) = parts.operation() else { return Ok(()) };
+        parts.correct(lost_since(&**store, checkpoint.id).await?);
         Ok(())
     }
 }

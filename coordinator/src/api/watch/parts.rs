@@ -3,14 +3,15 @@
 //! Each message is made when it is asked for, so that a watcher costs one message, the names that are yet to be sent, and the
 //! view that they are shown from.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
 
-use rfs_model::{HostId, Timestamp};
+use rfs_model::HostId;
 use rfs_proto::v1::WatchPart;
 use rfs_rollout::Operation;
 
 use super::shown::Shown;
+use crate::api::show::Lost;
 use crate::driver::View;
 
 /// What stands above waves and hosts may be as long as a request, and one host has texts of a few KiB: with that, a message is
@@ -32,8 +33,8 @@ pub(super) struct Parts<T> {
     open: bool,
     /// How much waves and hosts of one message take before another one is begun.
     large: usize,
-    /// Snapshots that hosts have dropped since; none before that is asked.
-    dropped: Option<BTreeMap<HostId, Timestamp>>,
+    /// What was lost since it was complete; none before that is asked.
+    lost: Option<Lost>,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -68,7 +69,7 @@ impl<T: Shown> Parts<T> {
             rest,
             open: true,
             large: LARGE,
-            dropped: None,
+            lost: None,
             kind: PhantomData,
         }
     }
@@ -94,8 +95,8 @@ impl<T: Shown> Parts<T> {
                 bytes += message.add_host(&self.view, &host) + FRAME;
             }
         }
-        if let Some(dropped) = &self.dropped {
-            message.correct(dropped);
+        if let Some(lost) = &self.lost {
+            message.correct(&self.view, lost);
         }
         self.open = !self.rest.is_empty();
         message.set_part(WatchPart { begins: std::mem::take(&mut self.begins), continues: self.open });
@@ -124,18 +125,18 @@ impl<T: Shown> Parts<T> {
         self.view.operation.finished()
     }
 
-    /// Whether it is known which snapshots hosts have dropped since.
+    /// Whether it is known what was lost since.
     pub(super) fn is_corrected(&self) -> bool {
-        self.dropped.is_some()
+        self.lost.is_some()
     }
 
-    /// Shows these hosts without the snapshots that they have dropped. Before the first message is made.
-    pub(super) fn correct(&mut self, dropped: BTreeMap<HostId, Timestamp>) {
+    /// Shows it without what was lost since. Before the first message is made.
+    pub(super) fn correct(&mut self, lost: Lost) {
         if !self.whole {
-            let hosts = dropped.keys().map(|host| (T::wave_of(&self.view, host), Some(host.clone())));
+            let hosts = lost.hosts().map(|host| (T::wave_of(&self.view, host), Some(host.clone())));
             let rest: BTreeSet<_> = self.rest.drain(..).chain(hosts).collect();
             self.rest.extend(rest);
         }
-        self.dropped = Some(dropped);
+        self.lost = Some(lost);
     }
 }

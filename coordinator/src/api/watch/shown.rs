@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
-use rfs_model::{HostId, Timestamp};
+use rfs_model::HostId;
 use rfs_proto::v1;
 use rfs_proto::watch::InParts;
 use rfs_rollout::checkpoint::Checkpoint;
 use rfs_rollout::plan::WaveIndex;
 use rfs_rollout::rollback::Rollback;
 
-use crate::api::show;
+use crate::api::show::{self, Lost};
 use crate::driver::View;
 
 /// A kind of operation. Views of another kind show nothing.
@@ -45,8 +45,8 @@ pub(in crate::api) trait Shown: InParts + Message + PartialEq + 'static {
     /// Says how it is to be taken in.
     fn set_part(&mut self, part: v1::WatchPart);
 
-    /// Takes out the snapshots that hosts have dropped.
-    fn correct(&mut self, dropped: &BTreeMap<HostId, Timestamp>);
+    /// Shows it without what was lost since it was complete.
+    fn correct(&mut self, view: &View, lost: &Lost);
 }
 
 impl Shown for v1::Rollback {
@@ -119,7 +119,7 @@ impl Shown for v1::Rollback {
         self.part = Some(part);
     }
 
-    fn correct(&mut self, _: &BTreeMap<HostId, Timestamp>) {}
+    fn correct(&mut self, _: &View, _: &Lost) {}
 }
 
 impl Shown for v1::Checkpoint {
@@ -172,10 +172,15 @@ impl Shown for v1::Checkpoint {
         self.part = Some(part);
     }
 
-    fn correct(&mut self, dropped: &BTreeMap<HostId, Timestamp>) {
-        if self.state() == v1::checkpoint::State::Complete {
-            show::without_dropped(self, dropped);
-        }
+    fn correct(&mut self, view: &View, lost: &Lost) {
+        let Some(checkpoint) = view.checkpoint().filter(|_| self.state() == v1::checkpoint::State::Complete)
+        else {
+            return;
+        };
+        // Each message says how many are missing from all of it.
+        let missing = self.missing_count + lost.count(checkpoint);
+        lost.correct(self);
+        self.missing_count = missing;
     }
 }
 

@@ -312,3 +312,31 @@ async fn a_driver_that_ends_before_the_outcome_is_no_end_of_the_operation() {
     assert!(status.message().contains("the operation is not over"), "{status}");
     assert!(stream.next().await.is_none());
 }
+
+#[test]
+fn each_message_of_a_checkpoint_says_what_all_of_it_has_lost_since() {
+    let hosts = hosts(40, 12);
+    let mut play = Play::checkpoint(&hosts);
+    for _ in 0..4 {
+        let said: Vec<_> =
+            play.wanted().iter().map(|(host, command)| play.answer(host, command, None)).collect();
+        play.passes(Duration::from_secs(1));
+        play.take(&said);
+    }
+    assert!(play.operation.finished(), "it is complete");
+    let lost = |from: usize| hosts[from..from + 3].iter().map(|host| (host.clone(), play.now)).collect();
+    let lost = || show::Lost { dropped: lost(0), forgotten: lost(20) };
+    let mut parts = Parts::<v1::Checkpoint>::whole(play.view()).in_messages_of(1000);
+    parts.correct(lost());
+    let (mut held, mut messages) = (Held::default(), 0);
+    let mut whole = None;
+    while let Some(message) = parts.next() {
+        messages += 1;
+        assert_eq!(message.missing_count, 6, "message {messages}");
+        whole = held.take(message).cloned();
+    }
+    assert!(messages > 3, "it is sent in {messages} messages");
+    let mut shown = show::checkpoint(play.view().checkpoint().expect("one"));
+    lost().correct(&mut shown);
+    assert_eq!(whole, Some(shown));
+}
