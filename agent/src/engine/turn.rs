@@ -91,11 +91,12 @@ impl Turns {
             let left = until.saturating_duration_since(Instant::now());
             match state.taken {
                 _ if state.news != news => {}
-                taken if left.is_zero() => break Err(late(taken.or(known))),
+                // Whether its own time is up is for the work to say.
                 None => {
                     state.taken = Some(work);
                     break Ok(Turn(self));
                 }
+                Some(taken) if left.is_zero() => break Err(late(taken)),
                 Some(taken) if known != Some(taken) => {
                     known = Some(taken);
                     drop(state);
@@ -155,10 +156,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-fn late(waited_for: Option<&'static str>) -> Refusal {
-    let Some(work) = waited_for else {
-        return refuse(Reason::DeadlineExceeded, "its time was up before it was begun", "try again");
-    };
+fn late(work: &str) -> Refusal {
     let message = format!("the host was at work on {work} for as long as this could wait; nothing was begun");
     refuse(Reason::HostBusy, message, "end that on the host, or wait until it has ended; then try again")
 }
