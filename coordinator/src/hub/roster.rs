@@ -1,5 +1,6 @@
 //! What is known of every host at this moment.
 
+mod available;
 mod card;
 mod reading;
 
@@ -13,7 +14,6 @@ use rfs_model::{Generation, Health, HostId, Labels, Timestamp};
 use rfs_proto::agentlink::v1::HealthReport;
 use rfs_proto::v1;
 use rfs_rollout::Reading;
-use rfs_rollout::outside::Ill;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -341,32 +341,6 @@ impl Roster {
         self.read().get(host).is_some_and(Entry::is_unchecked)
     }
 
-    /// Tells of each host that is not available. One that was not seen for `gone_after` is not missed any more.
-    pub(super) fn unavailable(
-        &self,
-        now: Timestamp,
-        gone_after: Duration,
-        tell: &mut dyn FnMut(&HostId, &Labels, Ill),
-    ) {
-        for (host, entry) in self.read().iter().filter(|(_, entry)| entry.machines.forgotten_at.is_none()) {
-            let ill = match (entry.heard_session(), entry.reading.health) {
-                (None, _) => (now.since(entry.last_seen) < gone_after).then_some(Ill::Absent),
-                (Some(_), _) if entry.facts.inconsistent => Some(Ill::Inconsistent),
-                (Some(_), Health::Good) => None,
-                (Some(_), Health::Unknown) if entry.is_unchecked() => None,
-                (Some(_), health) => Some(Ill::Health(health)),
-            };
-            if let Some(ill) = ill {
-                tell(host, &entry.facts.labels, ill);
-            }
-        }
-    }
-
-    /// The labels that a host has; none if it is not known.
-    pub(super) fn labels(&self, host: &HostId) -> Labels {
-        self.read().get(host).map(|entry| entry.facts.labels.clone()).unwrap_or_default()
-    }
-
     /// The session that a host holds, if it is heard.
     pub(super) fn session(&self, host: &HostId) -> Option<Arc<Session>> {
         self.read().get(host).and_then(|entry| entry.heard_session().cloned())
@@ -480,7 +454,7 @@ mod tests {
     use super::super::session::Introduction;
     use super::*;
 
-    fn web_1() -> HostId {
+    pub(super) fn web_1() -> HostId {
         HostId::new("web-1").expect("a name")
     }
 
@@ -501,7 +475,7 @@ mod tests {
         Session::new(roster.next_number(), addr, web_1(), introduction, Timestamp(now)).0
     }
 
-    fn enter(roster: &Roster, now: i64) -> Admitted {
+    pub(super) fn enter(roster: &Roster, now: i64) -> Admitted {
         let facts = Facts { labels: Labels::new(), details: Details::default(), inconsistent: false };
         let name = roster.name(&web_1(), Timestamp(now));
         let entering = Entering {
@@ -513,7 +487,7 @@ mod tests {
         roster.enter(session(roster, now), entering, Timestamp(now))
     }
 
-    fn report(health: v1::Health) -> HealthReport {
+    pub(super) fn report(health: v1::Health) -> HealthReport {
         let check = |name: &str, health: v1::Health, required| v1::Check {
             name: name.into(),
             health: health.into(),
