@@ -111,6 +111,10 @@ impl HostRecord {
             // The other machine is tried all the same; where the first one stands is not known.
             self.fallback = HostPhase::Lost;
         }
+        if self.phase.at_work() {
+            // Who says "as before" from now on has never been at the target.
+            self.fallback = HostPhase::Unchanged;
+        }
         if stood || unchanged {
             let text = format!(
                 "another machine speaks for it now (instance {instance}); where that stands is not known"
