@@ -208,7 +208,7 @@ impl HostRecord {
         // One that the way back did not wait for any more, and that is there all the same.
         let is_back = || {
             let unreachable = |failure: &Failure| failure.reason == Reason::HostUnreachable;
-            let given_up = self.phase == HostPhase::Lost && self.fallback == HostPhase::RevertFailed;
+            let given_up = self.phase == HostPhase::Lost && self.given_up;
             given_up && !self.overtaken && self.connected && self.failure.as_ref().is_some_and(unreachable)
         };
         self.contested.is_none() && !is_asked && (self.may_be_asked() || is_back())

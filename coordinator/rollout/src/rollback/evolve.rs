@@ -50,6 +50,7 @@ impl Rollback {
                 attempt: 1,
                 granted: true,
                 fallback: HostPhase::Unchanged,
+                given_up: false,
                 late: false,
                 restore: None,
                 heard_late: None,
@@ -190,10 +191,8 @@ impl Rollback {
             RollbackEvent::HostFailed { host, failure, .. } => {
                 let goes_back = self.goes_back();
                 self.host(at, host, |host| {
-                    if goes_back && host.phase == HostPhase::Lost {
-                        // It is not waited for any more, and may still be asked.
-                        host.fallback = HostPhase::RevertFailed;
-                    }
+                    // It is not waited for any more, and may still be asked.
+                    host.given_up |= goes_back && host.phase == HostPhase::Lost;
                     host.phase = match &host.phase {
                         phase if phase.at_target() && goes_back => HostPhase::RevertFailed,
                         phase if phase.at_target() => HostPhase::Unhealthy,

@@ -239,8 +239,10 @@ pub struct HostRecord {
     pub again_at: Timestamp,
     /// Whether its generations are for the present attempt.
     pub granted: bool,
-    /// Where it stands if the present attempt has no effect, or once the way back does not wait for it any more.
+    /// Where it stands if the present attempt has no effect.
     pub fallback: HostPhase,
+    /// It was lost, and the way back does not wait any more to hear where it stands.
+    pub given_up: bool,
     /// Whether this attempt is made after the rollback had its outcome.
     pub late: bool,
     /// Which of its restores its last report told of: health that was measured before says nothing.

@@ -53,6 +53,7 @@ impl HostRecord {
         self.phase = HostPhase::Again;
         self.attempt += u32::from(self.granted);
         self.granted = false;
+        self.given_up = false;
         self.late = late;
         self.receipt = None;
         self.restore = None;
@@ -181,6 +182,7 @@ impl HostRecord {
             false => phase,
         };
         self.unanswered = false;
+        self.given_up = false;
         self.heard_late = None;
         // What was measured before the change says nothing of what is there now.
         if self.restore.is_some_and(|restore| self.health.after < restore) {

@@ -195,3 +195,20 @@ fn people_pause_and_abort_the_way_back_and_nothing_is_tried_again_during_it() {
         ),
     );
 }
+
+#[test]
+fn a_lost_host_that_was_given_up_and_is_as_it_was_is_not_stuck_at_the_target() {
+    let cause = "1 failed and 0 may: b: not heard of past its deadline";
+    let lost = "a b failure=revert; ok a; wait 10; off b; wait 360";
+    let runs = format!("a reverting, b unchanged | going back: wave 2: {cause}");
+    check(&format!("{lost}; wait 19; on b; stopped b"), &runs);
+    check(&format!("{lost}; wait 20; on b; stopped b"), &runs);
+    let reverted = format!("a reverted, b unchanged | REVERTED: {cause}");
+    check(&format!("{lost}; wait 20; on b; stopped b; undone a"), &reverted);
+    let back = format!("{lost}; wait 20; back b; on b; undone a");
+    check(&back, &reverted);
+    assert!(Play::run(&back).rollback().backups().is_empty());
+    let late = format!("{lost}; wait 20; undone a; on b; back b");
+    check(&late, &format!("a reverted, b unchanged | REVERT_FAILED: {cause}"));
+    assert!(Play::run(&late).rollback().backups().is_empty());
+}
