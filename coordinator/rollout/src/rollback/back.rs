@@ -201,16 +201,16 @@ impl HostRecord {
             .next("start rfs-agent there: it goes back when it is back")
     }
 
-    /// Whether the way back must hear first where it stands: it was lost, and has not been asked. Another machine under its
-    /// name would answer for something else.
+    /// Whether the way back must hear first where it stands: it was lost, and has not been asked while it was there. What was
+    /// sent to one that was out of reach may never have arrived. Another machine under its name would answer for something
+    /// else.
     fn is_to_be_asked(&self) -> bool {
-        let is_asked = self.told >= StepKind::Cancel.generation(self.generation);
         // One that the way back did not wait for any more, and that is there all the same.
         let is_back = || {
             let unreachable = |failure: &Failure| failure.reason == Reason::HostUnreachable;
             let given_up = self.phase == HostPhase::Lost && self.given_up;
             given_up && !self.overtaken && self.connected && self.failure.as_ref().is_some_and(unreachable)
         };
-        self.contested.is_none() && !is_asked && (self.may_be_asked() || is_back())
+        self.contested.is_none() && !self.silent && (self.may_be_asked() || is_back())
     }
 }

@@ -51,6 +51,7 @@ impl Rollback {
                 granted: true,
                 fallback: HostPhase::Unchanged,
                 given_up: false,
+                silent: false,
                 late: false,
                 restore: None,
                 heard_late: None,
@@ -202,7 +203,11 @@ impl Rollback {
                     host.failure = Some(failure.clone());
                 });
             }
-            RollbackEvent::HostLost { host, .. } => self.host(at, host, |host| host.lose(at)),
+            RollbackEvent::HostLost { host, .. } => {
+                // One that comes and goes is not asked for longer than hosts are waited for.
+                let for_good = at >= self.start_by();
+                self.host(at, host, |host| host.lose(at, for_good));
+            }
             RollbackEvent::HostSkipped { host, .. } => {
                 let goes_back = self.goes_back();
                 self.host(at, host, |host| {

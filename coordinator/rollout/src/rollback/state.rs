@@ -243,6 +243,8 @@ pub struct HostRecord {
     pub fallback: HostPhase,
     /// It was lost, and the way back does not wait any more to hear where it stands.
     pub given_up: bool,
+    /// It was told to say where it stands, and said nothing in time although it was there: it is not asked again.
+    pub silent: bool,
     /// Whether this attempt is made after the rollback had its outcome.
     pub late: bool,
     /// Which of its restores its last report told of: health that was measured before says nothing.

@@ -54,6 +54,7 @@ impl HostRecord {
         self.attempt += u32::from(self.granted);
         self.granted = false;
         self.given_up = false;
+        self.silent = false;
         self.late = late;
         self.receipt = None;
         self.restore = None;
@@ -130,7 +131,9 @@ impl HostRecord {
         self.phase = HostPhase::Lost;
     }
 
-    pub(super) fn lose(&mut self, at: Timestamp) {
+    /// It was not heard of past its deadline; if that is `for_good`, it is not asked any more.
+    pub(super) fn lose(&mut self, at: Timestamp, for_good: bool) {
+        self.silent = matches!(self.phase, HostPhase::Cancelling { .. }) && (self.connected || for_good);
         self.failure = Some(match &self.contested {
             Some(text) => Failure::new(Reason::HostConflict, text.clone()),
             None => Failure::new(Reason::DeadlineExceeded, "not heard of past its deadline")

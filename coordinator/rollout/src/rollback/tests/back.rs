@@ -212,3 +212,30 @@ fn a_lost_host_that_was_given_up_and_is_as_it_was_is_not_stuck_at_the_target() {
     check(&late, &format!("a reverted, b unchanged | REVERT_FAILED: {cause}"));
     assert!(Play::run(&late).rollback().backups().is_empty());
 }
+
+#[test]
+fn a_host_that_was_at_work_and_out_of_reach_when_the_way_back_began_is_asked_and_waited_for() {
+    let cause = "1 failed and 0 may: a: start failed";
+    let gone = |policy: &str| {
+        format!("a b c sizes=3 failure=revert{policy}; ok b; off c; back a; undone b; wait 400")
+    };
+    let is = |c: &str| format!("a unchanged, b reverted, c {c} | going back: wave 1: {cause}");
+    let over = |c: &str| format!("a unchanged, b reverted, c {c} | REVERT_FAILED: {cause}");
+    let waits = gone(" unreachable=wait");
+    check(&waits, &is("lost"));
+    check(&format!("{waits}; on c"), &is("cancelling"));
+    check(&format!("{waits}; on c; ok c"), &is("reverting"));
+    check(&format!("{waits}; wait 86000"), &over("lost"));
+    check(&gone(""), &over("lost"));
+    // It was asked, and may not have heard that.
+    let asked = format!("{waits}; on c; off c; wait 400");
+    check(&asked, &is("lost"));
+    check(
+        &format!("{asked}; on c; ok c; undone c"),
+        &format!("a unchanged, b reverted, c reverted | REVERTED: {cause}"),
+    );
+    // One that is there and says nothing is not asked without end, nor is one that comes and goes.
+    check(&format!("{waits}; on c; wait 360"), &over("lost"));
+    let flap = "on c; off c; wait 360; ".repeat(241);
+    check(&format!("{waits}; {flap}"), &over("lost"));
+}
