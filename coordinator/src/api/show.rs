@@ -80,7 +80,10 @@ impl Lost {
     /// How many of the snapshots that the checkpoint has made are lost.
     pub(super) fn count(&self, checkpoint: &Checkpoint) -> u32 {
         let is_lost = |host: &HostId| self.dropped.contains_key(host) || self.forgotten.contains_key(host);
-        let had = checkpoint.hosts.iter().filter(|(_, record)| snapshot_state(record) == host_snapshot::State::Durable);
+        let had = checkpoint
+            .hosts
+            .iter()
+            .filter(|(_, record)| snapshot_state(record) == host_snapshot::State::Durable);
         u32::try_from(had.filter(|(host, _)| is_lost(host)).count()).unwrap_or(u32::MAX)
     }
 

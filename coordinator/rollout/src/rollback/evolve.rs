@@ -43,7 +43,7 @@ impl Rollback {
                 instance: presence.instance,
                 contested: None,
                 accepted: None,
-                unanswered: false,
+                unanswered: None,
                 again_at: at,
                 overtaken: false,
                 phase: HostPhase::Untouched,
@@ -111,9 +111,10 @@ impl Rollback {
                     host.connected = true;
                     host.connection_since = at;
                     host.accepted = *accepted;
-                    if host.unanswered && host.never_obeyed() {
-                        host.unanswered = false;
-                        host.fallback = HostPhase::Unchanged;
+                    if host.never_obeyed()
+                        && let Some(before) = host.unanswered.take()
+                    {
+                        host.fallback = before;
                     }
                     host.contested = None;
                     host.instance = instance.or(host.instance);

@@ -233,8 +233,8 @@ pub struct HostRecord {
     /// How often it was to be tried; 1 unless it is tried again.
     pub attempt: u32,
     /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
-    /// back.
-    pub unanswered: bool,
+    /// back. This is where it stands if that attempt had no effect.
+    pub unanswered: Option<HostPhase>,
     /// When it was last to be tried again.
     pub again_at: Timestamp,
     /// Whether its generations are for the present attempt.

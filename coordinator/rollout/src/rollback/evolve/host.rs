@@ -38,9 +38,12 @@ impl HostRecord {
     pub(super) fn try_again(&mut self, at: Timestamp, late: bool) {
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
         if !waits {
-            self.unanswered = self.may_be_asked() && self.was_told() && !self.never_obeyed();
+            // An earlier attempt may have brought it to the target, and the last one may have had no effect.
+            let before = if self.fallback.at_target() { self.fallback.clone() } else { HostPhase::Unchanged };
+            let may_have_obeyed = self.may_be_asked() && self.was_told() && !self.never_obeyed();
+            self.unanswered = may_have_obeyed.then(|| before.clone());
             self.fallback = match &self.phase {
-                HostPhase::Lost if self.may_be_asked() && !self.unanswered => HostPhase::Unchanged,
+                HostPhase::Lost if self.may_be_asked() && !may_have_obeyed => before,
                 phase @ (HostPhase::Unhealthy | HostPhase::Lost | HostPhase::Inconsistent) => phase.clone(),
                 _ => HostPhase::Unchanged,
             };
@@ -108,7 +111,7 @@ impl HostRecord {
         let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
         // Only the first one could have said what became of its attempt.
-        self.unanswered = false;
+        self.unanswered = None;
         if waits && self.was_told() {
             // The other machine is tried all the same; where the first one stands is not known.
             self.fallback = HostPhase::Lost;
@@ -170,21 +173,23 @@ impl HostRecord {
             self.overtaken = false;
             self.restore = restored.restore.or(self.restore);
         }
-        self.phase = match self.waits_for_answer() {
+        self.phase = match self.unanswered.clone().filter(|_| self.waits_for_answer()) {
             // What became of the attempt before is known now, and the next one can begin.
-            true if phase == HostPhase::Unchanged => {
-                self.fallback = HostPhase::Unchanged;
-                self.backup = None;
+            Some(before) if phase == before => {
+                if before == HostPhase::Unchanged {
+                    self.backup = None;
+                }
+                self.fallback = before;
                 self.phase.clone()
             }
-            true => {
+            Some(_) => {
                 // It is answered, and needs no other attempt.
                 self.granted = true;
                 phase
             }
-            false => phase,
+            None => phase,
         };
-        self.unanswered = false;
+        self.unanswered = None;
         self.given_up = false;
         self.heard_late = None;
         // What was measured before the change says nothing of what is there now.
@@ -219,7 +224,7 @@ impl HostRecord {
         };
         let before = match step {
             StepKind::Revert => HostPhase::RevertFailed,
-            _ if self.waits_for_answer() => HostPhase::Unchanged,
+            _ if self.waits_for_answer() => self.unanswered.clone()?,
             _ => self.fallback.clone(),
         };
         let phase = match answer {
@@ -243,7 +248,7 @@ impl HostRecord {
 
     /// Whether it is to be tried again once it has said what became of its last attempt.
     pub(in crate::rollback) fn waits_for_answer(&self) -> bool {
-        self.unanswered && matches!(self.phase, HostPhase::Again | HostPhase::Skipped)
+        self.unanswered.is_some() && matches!(self.phase, HostPhase::Again | HostPhase::Skipped)
     }
 
     /// Whether it was not heard of, and may yet say where it stands. Another machine, and one that has obeyed newer commands,
