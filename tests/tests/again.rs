@@ -69,7 +69,13 @@ fn a_paused_rollback() {
     assert_says(
         &said,
         5,
-        &["is paused: a person is needed", "web-2", "rfs rollback retry, resume, promote or abort"],
+        &[
+            "is paused: a person is needed",
+            "next: start rfs-agent on web-2, then: rfs rollback retry ",
+            "or: rfs rollback resume ",
+            "or: rfs rollback promote ",
+            "or: rfs rollback abort ",
+        ],
     );
     assert_eq!(at_checkpoint(&bed, &checkpoint), [true, false, false]);
     assert_says(
@@ -86,6 +92,9 @@ fn a_paused_rollback() {
         &["retry: tries web-2 again", "rfs rollback watch"],
     );
     assert_says(&bed.rfs(["rollback", "watch", "latest"]), 0, &["SUCCEEDED"]);
+    let refused = bed.rfs(["rollback", "retry", "latest"]);
+    assert_says(&refused, 3, &["cannot retry: "]);
+    assert!(!refused.out.contains("retry:"), "what is refused has no effect: {refused:?}");
     let rollback = bed.rollback();
     assert_eq!(rollback["outcome"], "SUCCEEDED", "{}", brief(&rollback));
     assert_eq!(at_checkpoint(&bed, &checkpoint), [true, true, true]);
@@ -114,7 +123,11 @@ fn left_out() -> (Bed, Vec<String>) {
     bed.hosts[1].kill_agent();
     bed.await_host("web-2", SOON, "gone", |host| host["connected"] == false);
     let said = start(&bed, &["--on-unreachable", "skip", "--unreachable-after", "1s"]);
-    assert_says(&said, 1, &["PARTIAL", "left out", "web-2"]);
+    assert_says(
+        &said,
+        1,
+        &["PARTIAL", "start rfs-agent on web-2: what was left out comes in line by itself, until "],
+    );
     (bed, checkpoint)
 }
 

@@ -164,7 +164,7 @@ pub enum Refusal {
         why: &'static str,
     },
     /// There is no host to try again.
-    #[error("cannot retry: there is no host to try again; hosts at neither state must be named")]
+    #[error("cannot retry: no host of it has failed; hosts at neither state must be named")]
     NothingToRetry,
     /// Another wave is present than the one that was meant.
     #[error("cannot promote wave {meant}: {}", present_wave(.present))]

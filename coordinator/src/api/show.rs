@@ -136,7 +136,10 @@ fn checkpoint_at(request: &CheckpointRequest, phase: &checkpoint::Phase) -> v1::
                 checkpoint::Outcome::Incomplete => wire_checkpoint::State::Incomplete,
                 checkpoint::Outcome::Aborted => wire_checkpoint::State::Aborted,
             };
-            (state, Some(to_wire_time(*at)), Some(to_wire_duration(*skew)))
+            // Without a whole checkpoint there may be no two cuts to be apart.
+            let skew =
+                Some(*skew).filter(|skew| *outcome == checkpoint::Outcome::Complete || !skew.is_zero());
+            (state, Some(to_wire_time(*at)), skew.map(to_wire_duration))
         }
     };
     v1::Checkpoint { state: state.into(), complete_time, skew, ..asked_checkpoint(request) }
@@ -348,7 +351,10 @@ fn waits_for(rollback: &Rollback, index: WaveIndex, outside: &Outside) -> String
     // The gate looks at every host, so only the one that is shown is asked.
     let shown = runs && rollback.wave == Some(index);
     match shown.then(|| rollback.present_gate()).flatten() {
-        Some(Gate::Hold(hold)) => hold.to_string() + &held(),
+        Some(Gate::Hold(hold)) => match rollback.waits_for_absent(index, hold) {
+            Some(absent) => absent + &held(),
+            None => hold.to_string() + &held(),
+        },
         Some(Gate::Pass | Gate::TooManyFailed { .. } | Gate::TooFewHealthy { .. }) | None => String::new(),
     }
 }

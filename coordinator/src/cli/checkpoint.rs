@@ -315,7 +315,7 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
         "SIZE",
         "STORED ANEW",
         "ENTRIES",
-        "TOOK",
+        "DURABLE AFTER",
         "WHY",
     ]);
     for host in &checkpoint.snapshots {

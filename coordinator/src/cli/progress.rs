@@ -4,6 +4,8 @@
 
 mod checkpoint;
 mod health;
+mod outcome;
+mod remedy;
 mod rollback;
 mod standing;
 mod waves;
@@ -19,7 +21,7 @@ use crate::duration::show_duration;
 
 pub(super) use checkpoint::{checkpoint_state, note_lines, remedy_lines};
 pub(super) use health::counts;
-pub(super) use rollback::outcome_lines;
+pub(super) use outcome::{After, fate_of_absent, outcome_lines};
 pub(super) use screen::Screen;
 pub(super) use standing::{Standing, names, standing_lines};
 
@@ -50,6 +52,13 @@ pub(super) struct Told {
 impl Told {
     fn at(at: Option<prost_types::Timestamp>, text: impl Into<String>) -> Self {
         Self { at, text: text.into() }
+    }
+
+    /// The same, at `time` if it has an earlier time.
+    fn not_before(self, time: Option<prost_types::Timestamp>) -> Self {
+        let key = |at: prost_types::Timestamp| (at.seconds, at.nanos);
+        let at = self.at.map(|at| time.filter(|time| key(*time) > key(at)).unwrap_or(at));
+        Self { at, ..self }
     }
 }
 

@@ -6,9 +6,11 @@ mod plan;
 mod show;
 mod spec;
 mod steer;
+mod typed;
 mod undo;
 mod values;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -30,7 +32,8 @@ use super::words::{id, paint};
 use care::Care;
 pub(super) use plan::health_lines;
 use spec::Spec;
-use steer::{Steer, steer};
+use steer::steer;
+pub(super) use steer::{Steer, effect};
 pub(super) use values::Amount;
 
 #[derive(Debug, Subcommand)]
@@ -145,7 +148,8 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
         }
         RollbackCommand::Start { spec, starting, reason } => {
             let spec = spec.check()?;
-            starting.consent.possible(output, "a rollback", "rfs rollback plan")?;
+            let look = typed::plan_of_start(std::env::args().skip(1));
+            starting.consent.possible(output, "a rollback", &look)?;
             let client = connection.open().await?;
             let spec = spec.resolve(&client).await?;
             start(&client, output, spec, &starting, reason).await
@@ -156,7 +160,7 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
                 spec.get_or_insert_default().selector = Some(selector);
             }
             if !plan {
-                let look = format!("rfs rollback undo {} --plan", which.rollback);
+                let look = typed::plan_of_undo(std::env::args().skip(1));
                 starting.consent.possible(output, "an undo", &look)?;
             }
             let client = connection.open().await?;
@@ -210,7 +214,7 @@ fn show_to_be_confirmed(
     planned: &v1::PlanRollbackResponse,
     all_steps: bool,
 ) -> Result<(), CliError> {
-    plan::show(output, planned, all_steps)?;
+    plan::print(output, planned, all_steps)?;
     match planned.problems.first() {
         None => Ok(()),
         Some(problem) => {
@@ -251,8 +255,33 @@ async fn start(
         let target = client.answer(client.checkpoints().get_checkpoint(soon(request)).await);
         let lines = target.map(|target| plan::target_lines(&target, SystemClock.now())).unwrap_or_default();
         lines.iter().try_for_each(|line| output.line(line))?;
+        let absent = absent(client, &started).await.unwrap_or_default();
+        absent.map_or(Ok(()), |text| output.line(paint::doubt(text)))?;
     }
     follow_started(client, output, &started, starting.no_wait).await
+}
+
+/// Which hosts of a rollback that has begun have no connection, in words.
+async fn absent(client: &Client, started: &v1::Rollback) -> Result<Option<String>, CliError> {
+    let Some(spec) = &started.spec else { return Ok(None) };
+    let mut gone = HashSet::new();
+    let mut page_token = String::new();
+    loop {
+        let selector = spec.selector.clone();
+        let request = v1::ListHostsRequest { page_size: 1000, page_token, selector, ..Default::default() };
+        let page = client.answer(client.hosts().list_hosts(soon(request)).await)?;
+        gone.extend(
+            page.hosts.into_iter().filter(|host| !host.connected).map(|host| id(&host.name).to_owned()),
+        );
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let hosts: Vec<&str> =
+        started.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.host.as_str()).collect();
+    let absent: Vec<&str> = hosts.iter().copied().filter(|host| gone.contains(*host)).collect();
+    Ok(plan::absent_words(&absent, hosts.len(), spec))
 }
 
 async fn follow_started(

@@ -101,11 +101,14 @@ pub(super) fn progress_word(state: host_progress::State) -> String {
     lower(state.as_str_name())
 }
 
-/// A host's state in a rollback; of one at work, with what its agent is at, such as "applying stage".
+/// A host's state in a rollback; of one at work, with what its agent is at, such as "applying stage", or what its agent waits
+/// for alone.
 pub(super) fn progress(host: &v1::HostProgress) -> String {
     use host_progress::State as S;
     let state = progress_state(host.state());
     match host.state() {
+        // Nothing of it has begun.
+        S::Applying | S::Reverting if host.phase.starts_with("waiting") => paint::doubt(&host.phase),
         S::Applying | S::Reverting if !host.phase.is_empty() => {
             format!("{state} {}", paint::faint(&host.phase))
         }
@@ -191,4 +194,21 @@ pub(super) fn selector(selector: Option<&v1::Selector>) -> String {
     let parts =
         selector.hosts.iter().map(String::as_str).chain(Some(labels.as_str()).filter(|l| !l.is_empty()));
     parts.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_waits_is_not_shown_at_work() {
+        let check = |phase: &str, expected: &str| {
+            let state = host_progress::State::Applying.into();
+            let host = v1::HostProgress { state, phase: phase.into(), ..Default::default() };
+            assert_eq!(anstream::adapter::strip_str(&progress(&host)).to_string(), expected);
+        };
+        check("", "applying");
+        check("stage", "applying stage");
+        check("waiting for a capture", "waiting for a capture");
+    }
 }

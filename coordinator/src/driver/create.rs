@@ -232,6 +232,10 @@ async fn created(
             }
             Ok(id)
         }
+        Err(CreateError::HostBusy { host, owner }) => {
+            let kind = shared.store.operation(owner).await?.map(|row| row.kind);
+            Err(OperationError::HostBusy { host, owner, kind })
+        }
         Err(error) => {
             // Whether it was stored although the store failed is not known; if so, nobody else would drive it.
             if let CreateError::Store(_) = &error

@@ -6,7 +6,7 @@ use rfs_rollout::plan::Impasse;
 use rfs_rollout::{PlanError, Refusal};
 
 use super::later::Later;
-use crate::store::{CreateError, StoreError};
+use crate::store::{CreateError, OperationKind, StoreError};
 
 fn in_words(later: &[Later]) -> String {
     later.iter().map(Later::in_words).collect::<Vec<_>>().join("; ")
@@ -131,12 +131,14 @@ pub enum OperationError {
         why: String,
     },
     /// Another operation owns a host.
-    #[error("host {host} is owned by operation {owner}")]
+    #[error("host {host} is owned by {} {owner}", kind.map_or("operation", OperationKind::as_str))]
     HostBusy {
         /// The host.
         host: HostId,
         /// The owner.
         owner: OperationId,
+        /// What the owner is, if the store still says so.
+        kind: Option<OperationKind>,
     },
     /// A chosen host was forgotten meanwhile.
     #[error("host {0} was forgotten")]
@@ -164,7 +166,7 @@ pub enum OperationError {
 impl From<CreateError> for OperationError {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::HostBusy { host, owner } => Self::HostBusy { host, owner },
+            CreateError::HostBusy { host, owner } => Self::HostBusy { host, owner, kind: None },
             CreateError::HostForgotten { host } => Self::HostForgotten(host),
             CreateError::RequestIdReused { id } => Self::RequestIdReused(id),
             CreateError::MovedOn { operation } => Self::MovedOn(operation),
@@ -261,9 +263,12 @@ impl OperationError {
             }
             Self::MovedOn(_) => Some("try again in a moment".to_owned()),
             Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
-            Self::HostBusy { host, .. } => Some(format!(
-                "wait for it; or end it: rfs host show {host} names it, then rfs checkpoint abort ID or rfs rollback abort ID"
-            )),
+            Self::HostBusy { owner, kind: Some(kind), .. } => {
+                Some(format!("wait for it, or end it: rfs {} abort {owner}", kind.as_str()))
+            }
+            Self::HostBusy { host, kind: None, .. } => {
+                Some(format!("try again; if it is busy still, see what owns it: rfs host show {host}"))
+            }
             Self::HostForgotten(host) => {
                 Some(format!("try again without it; or accept it again: rfs host accept {host}"))
             }

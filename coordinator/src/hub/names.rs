@@ -9,6 +9,7 @@ use super::machines::{self, Claim, Starts, Verdict};
 use super::roster::{Facts, HostCard, Name};
 use super::{Hub, fleet};
 use crate::api::{fingerprint, store_failure};
+use crate::driver::OperationError;
 use crate::driver::fleet::FleetEvent;
 use crate::store::{ForgetError, Machines};
 
@@ -127,7 +128,9 @@ impl Hub {
             return Err(Failure::new(Reason::HostConnected, message));
         }
         // Nobody is let in before it is stored, and no operation can take the host afterwards.
-        self.shared.store.forget_host(host, now).await.map_err(|error| not_forgotten(host, &error))?;
+        if let Err(error) = self.shared.store.forget_host(host, now).await {
+            return Err(self.not_forgotten(host, error).await);
+        }
         machines::forget(&mut machines, &mut starts, now);
         let ended = self.shared.roster.settle_name(host, machines, starts, now);
         if let Some(session) = ended {
@@ -160,19 +163,24 @@ impl Hub {
         self.tell(FleetEvent::Changed(host.clone())).await;
         self.host(host).ok_or_else(unknown)
     }
-}
 
-fn not_forgotten(host: &HostId, error: &ForgetError) -> Failure {
-    match error {
-        ForgetError::HostBusy { owner } => {
-            let message = format!("{host} is owned by operation {owner}");
-            Failure::new(Reason::HostBusy, message).next(format!(
-                "wait until that has ended, or end it: rfs host show {host} names it; then forget the host again"
-            ))
+    async fn not_forgotten(&self, host: &HostId, error: ForgetError) -> Failure {
+        match error {
+            ForgetError::HostBusy { owner } => {
+                let row = match self.shared.store.operation(owner).await {
+                    Ok(row) => row,
+                    Err(error) => return store_failure(&error),
+                };
+                let busy =
+                    OperationError::HostBusy { host: host.clone(), owner, kind: row.map(|row| row.kind) };
+                let failure = Failure::from(busy);
+                let next = format!("{}; then forget the host again", failure.next_step());
+                failure.next(next)
+            }
+            ForgetError::NoHost => {
+                Failure::new(Reason::HostNotFound, format!("no host {host} has ever connected"))
+            }
+            ForgetError::Store(error) => store_failure(&error),
         }
-        ForgetError::NoHost => {
-            Failure::new(Reason::HostNotFound, format!("no host {host} has ever connected"))
-        }
-        ForgetError::Store(error) => store_failure(error),
     }
 }

@@ -107,7 +107,7 @@ impl Checkpoint {
                 let failure = match host.unseen_for {
                     None => {
                         Failure::new(Reason::HostUnreachable, format!("no connection for {CONNECT_TIME:?}"))
-                            .next("start the agent on it, or leave the host out of the selector")
+                            .next("start rfs-agent there, or allow missing hosts: --allow-missing N")
                     }
                     Some(unseen) => Failure::new(
                         Reason::HostUnreachable,

@@ -92,7 +92,9 @@ impl<'d> Draft<'d> {
         let over = self.state.waves[wave.get()].passed_at.is_some();
         match verdict {
             Gate::TooManyFailed { failed, allowed } => {
-                self.fail(wave, &format!("{failed} failed and {allowed} may"));
+                let hosts = if failed == 1 { "host" } else { "hosts" };
+                let are = if allowed == 1 { "is" } else { "are" };
+                self.fail(wave, &format!("{failed} {hosts} failed, {allowed} {are} allowed to"));
             }
             Gate::TooFewHealthy { possible, needed } => {
                 self.fail(wave, &format!("{possible} can become healthy and {needed} must"));

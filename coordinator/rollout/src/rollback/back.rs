@@ -159,7 +159,7 @@ impl Rollback {
             Some(text) => Failure::new(Reason::HostConflict, text.clone()),
             None => host
                 .left_at_target()
-                .next(format!("start rfs-agent there, then bring it back: rfs rollback undo {}", self.id)),
+                .next(format!("start rfs-agent there, then: rfs rollback undo {}", self.id)),
         }
     }
 
@@ -198,7 +198,7 @@ impl HostRecord {
     pub(super) fn left_at_target(&self) -> Failure {
         let text = format!("no connection since {}, so it is still at the target", self.connection_since);
         Failure::new(Reason::HostUnreachable, text)
-            .next("start rfs-agent there: it goes back when it is back")
+            .next("start rfs-agent there: the way back goes on by itself")
     }
 
     /// Whether the way back must hear first where it stands: it was lost, and has not been asked while it was there. What was

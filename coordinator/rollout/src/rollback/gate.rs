@@ -179,6 +179,21 @@ impl Rollback {
         self.wave.map(|wave| gate(&self.request.policy.gate, &self.evidence(wave)))
     }
 
+    /// The hosts without a connection that a wave waits for, if it waits for nothing else.
+    pub fn waits_for_absent(&self, wave: WaveIndex, hold: Hold) -> Option<String> {
+        let Hold::Moving(moving) = hold else { return None };
+        let absent = |host: &&HostRecord| host.wave == wave && host.phase.waits() && !host.connected;
+        let by = |host: &HostRecord| self.due(host).map_or_else(|| self.start_by(), |(by, _)| by);
+        let absent: Vec<_> = (self.hosts.iter())
+            .filter(|(_, host)| absent(host))
+            .map(|(name, host)| (by(host), name))
+            .collect();
+        let (until, name) = absent.iter().min().filter(|_| absent.len() == moving)?;
+        let others = absent.len() - 1;
+        let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+        Some(format!("{name}{others}, without a connection, until {until}"))
+    }
+
     /// Why these hosts have failed, or are not what a success promises, in one line.
     pub(super) fn why(&self, hosts: &[HostId]) -> String {
         let text = |name: &HostId| match self.hosts.get(name) {

@@ -4,6 +4,8 @@ mod again;
 mod back;
 mod play;
 
+use super::gate::Gate;
+use crate::plan::WaveIndex;
 use play::{Play, check};
 
 #[test]
@@ -28,18 +30,18 @@ fn unknown_health_holds_the_gate_and_fails_it_only_at_the_deadline() {
     check("a b; ok a; dim a; wait 59", "a applied, b untouched | running");
     check(
         "a b; ok a; dim a; wait 60",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: no answer",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: health unknown 60s after its change: no answer",
     );
     check(
         "a b; ok a; wait 5; off a; wait 100",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: no \
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: health unknown 60s after its change: no \
          connection",
     );
 }
 
 #[test]
 fn a_wave_whose_host_stays_unhealthy_does_what_the_policy_says_and_later_waves_are_never_touched() {
-    let why = "wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503";
+    let why = "wave 1: 1 host failed, 0 are allowed to: a: unhealthy 60s after its change: 503";
     check("a b c; ok a; bad a; wait 60", &format!("a unhealthy, b untouched, c untouched | paused: {why}"));
     check("a b c failure=continue; ok a; bad a; wait 60", "a unhealthy, b applying, c untouched | running");
     check(
@@ -68,7 +70,7 @@ fn a_gate_fails_at_once_when_more_hosts_have_failed_than_may() {
     );
     check(
         "a b c d sizes=3 max-failed=1; back a; back b",
-        "a unchanged, b unchanged, c applying, d untouched | paused: wave 1: 2 failed and 1 may: a: start failed; b: start \
+        "a unchanged, b unchanged, c applying, d untouched | paused: wave 1: 2 hosts failed, 1 is allowed to: a: start failed; b: start \
          failed",
     );
     check(
@@ -97,14 +99,14 @@ fn enough_healthy_hosts_open_a_gate_and_too_few_shut_it() {
 fn hosts_of_earlier_waves_keep_counting() {
     check(
         "a b c; ok a; wait 10; bad a",
-        "a unhealthy, b applying, c untouched | paused: wave 2: 1 failed and 0 may: a: unhealthy again after it had \
+        "a unhealthy, b applying, c untouched | paused: wave 2: 1 host failed, 0 are allowed to: a: unhealthy again after it had \
          passed: 503",
     );
     check("a b c; ok a; wait 10; dim a; ok b; wait 10", "a doubtful, b passed, c untouched | running");
     check("a b c; ok a; wait 10; dim a; ok b; wait 10; good a", "a passed, b passed, c applying | running");
     check(
         "a b c; ok a; wait 10; dim a; wait 60",
-        "a unhealthy, b applying, c untouched | paused: wave 2: 1 failed and 0 may: a: health unknown since \
+        "a unhealthy, b applying, c untouched | paused: wave 2: 1 host failed, 0 are allowed to: a: health unknown since \
          1970-01-01T00:16:50.000Z: no answer",
     );
 }
@@ -115,7 +117,7 @@ fn people_pause_resume_promote_and_abort() {
     check("a b; pause; ok a; wait 30; resume", "a passed, b applying | running");
     check(
         "a b; pause; back a; resume",
-        "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
+        "a unchanged, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: start failed",
     );
     check("a b; back a; resume; wait 1", "a unchanged, b applying | running");
     check("a b; ok a; bad a; promote", "a applied, b applying | running");
@@ -151,15 +153,15 @@ fn a_promoted_wave_does_not_stop_the_next_one_for_what_was_seen_when_it_was_prom
     // What happens later was not seen: one was good, the other came back and left again.
     check(
         "a b; ok a; promote; bad a; wait 60",
-        "a unhealthy, b applying | paused: wave 2: 1 failed and 0 may: a: unhealthy 60s after its change: 503",
+        "a unhealthy, b applying | paused: wave 2: 1 host failed, 0 are allowed to: a: unhealthy 60s after its change: 503",
     );
     check(
         "a b; ok a; bad a; promote; good a; wait 10; bad a",
-        "a unhealthy, b applying | paused: wave 2: 1 failed and 0 may: a: unhealthy again after it had passed: 503",
+        "a unhealthy, b applying | paused: wave 2: 1 host failed, 0 are allowed to: a: unhealthy again after it had passed: 503",
     );
     check(
         "a b c; ok a; wait 10; dim a; ok b; promote; good a; bad a",
-        "a unhealthy, b applied, c applying | paused: wave 3: 1 failed and 0 may: a: unhealthy again after it had passed: 503",
+        "a unhealthy, b applied, c applying | paused: wave 3: 1 host failed, 0 are allowed to: a: unhealthy again after it had passed: 503",
     );
 }
 
@@ -171,7 +173,7 @@ fn a_promotion_that_names_its_wave_does_not_promote_the_next_one() {
     check(&format!("{ill}; promote; ok b; promote"), "a unhealthy, b applied, c applying | running");
     check(
         &format!("{ill}; promote 2"),
-        "a unhealthy, b untouched, c untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503 \
+        "a unhealthy, b untouched, c untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: unhealthy 60s after its change: 503 \
          (cannot promote wave 2: wave 1 is the present one)",
     );
     check(
@@ -193,7 +195,7 @@ fn the_time_in_which_a_rollback_is_paused_is_not_taken_from_its_hosts() {
     check("a b bound=7200; pause; ok a; wait 9000; resume", "a passed, b applying | running");
     check(
         "a b! bound=7200 unreachable=wait; pause; ok a; wait 9000; resume; wait 7200",
-        "a passed, b unchanged | paused: wave 2: 1 failed and 0 may: b: not started within 7200s",
+        "a passed, b unchanged | paused: wave 2: 1 host failed, 0 are allowed to: b: not started within 7200s",
     );
 }
 
@@ -232,12 +234,32 @@ fn a_budget_holds_starts_back_but_not_those_of_hosts_that_are_down_anyway() {
 }
 
 #[test]
+fn a_wave_says_which_hosts_without_a_connection_it_waits_for() {
+    let check = |script: &str, expected: Option<&str>| {
+        let play = Play::run(script);
+        let Some(Gate::Hold(hold)) = play.rollback().present_gate() else {
+            panic!("{script}: no gate holds")
+        };
+        assert_eq!(play.rollback().waits_for_absent(WaveIndex(0), hold).as_deref(), expected, "{script}");
+    };
+    check("a! b", Some("a, without a connection, until 1970-01-01T00:17:00.000Z"));
+    check("a! b! sizes=2", Some("a and 1 more, without a connection, until 1970-01-01T00:17:00.000Z"));
+    check(
+        "a! b unreachable=wait bound=7200; wait 60",
+        Some("a, without a connection, until 1970-01-01T02:16:40.000Z"),
+    );
+    check("a! b sizes=2", None);
+    check("a! b; wait 5; on a", None);
+    check("a b; ok a", None);
+}
+
+#[test]
 fn a_host_that_is_not_reachable_does_what_the_policy_says() {
     check("a! b; wait 19", "a untouched, b untouched | running");
     check("a! b; wait 19; on a; good a", "a applying, b untouched | running");
     check(
         "a! b; wait 20",
-        "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: no connection since 1970-01-01T00:16:40.000Z",
+        "a unchanged, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: no connection since 1970-01-01T00:16:40.000Z",
     );
     check("a! b unreachable=wait; wait 3600", "a untouched, b untouched | running");
     check("a! b unreachable=wait; wait 3600; on a", "a applying, b untouched | running");
@@ -245,14 +267,14 @@ fn a_host_that_is_not_reachable_does_what_the_policy_says() {
     check("a! b sizes=2 budget=1 unreachable=wait; wait 3600", "a untouched, b untouched | running");
     check(
         "a! b unreachable=wait bound=7200; wait 7200",
-        "a unchanged, b unchanged | paused: wave 1: 1 failed and 0 may: a: not started within 7200s",
+        "a unchanged, b unchanged | paused: wave 1: 1 host failed, 0 are allowed to: a: not started within 7200s",
     );
 }
 
 #[test]
 fn a_host_that_is_not_heard_of_past_its_deadline_is_lost_and_taken_as_it_stands_when_it_is() {
     check("a b; wait 359", "a applying, b untouched | running");
-    let lost = "paused: wave 1: 1 failed and 0 may: a: not heard of past its deadline";
+    let lost = "paused: wave 1: 1 host failed, 0 are allowed to: a: not heard of past its deadline";
     check("a b; wait 360", &format!("a lost, b untouched | {lost}"));
     check("a b; off a; wait 360; on a; ok a; wait 1", &format!("a applied, b untouched | {lost}"));
     check(
@@ -270,7 +292,7 @@ fn health_counts_only_when_it_was_measured_after_the_change() {
     check("a b; done a; outdated a; wait 59", "a applied, b untouched | running");
     check(
         "a b; done a; outdated a; wait 60",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: not \
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: health unknown 60s after its change: not \
          measured since its change",
     );
     check("a b; done a; outdated a; good a; wait 9", "a applied, b untouched | running");
@@ -293,15 +315,15 @@ fn a_coordinator_that_was_away_fails_nobody() {
     check("a b; ok a; away 600; wait 5; good a; wait 10", "a passed, b applying | running");
     check(
         "a b; ok a; away 600; wait 5; good a; wait 5; dim a; wait 1; good a; wait 4",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: not healthy for long enough 60s after its change",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: not healthy for long enough 60s after its change",
     );
     check(
         "a b; ok a; away 600; wait 5; bad a",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: unhealthy 60s after its change: 503",
     );
     check(
         "a b; ok a; away 600; wait 20",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: health unknown 60s after its change: not heard \
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: health unknown 60s after its change: not heard \
          since the coordinator was away",
     );
     // A command that is out, a host that has no connection, hosts that wait for their turn.
@@ -331,19 +353,19 @@ fn a_host_that_comes_and_goes_is_judged_soon_after_its_deadline() {
     let text = "a: health unknown 60s after its change: no connection";
     check(
         &format!("a b; ok a; {flap}"),
-        &format!("a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: {text}"),
+        &format!("a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: {text}"),
     );
     // The same host, healthy all along.
     let sound = "off a; wait 10; on a; sound a 30; wait 9; ".repeat(2);
     check(&format!("a b; ok a; wait 1; bad a; good a; {sound}"), "a passed, b applying | running");
     let flap = "off a; wait 10; on a; wait 9; ".repeat(20);
-    let lost = "paused: wave 1: 1 failed and 0 may: a: not heard of past its deadline";
+    let lost = "paused: wave 1: 1 host failed, 0 are allowed to: a: not heard of past its deadline";
     check(&format!("a b; {flap}"), &format!("a lost, b untouched | {lost}"));
 }
 
 #[test]
 fn a_name_that_two_machines_speak_for_fails_where_it_takes_part() {
-    let conflict = "paused: wave 1: 1 failed and 0 may: a: two machines speak for it";
+    let conflict = "paused: wave 1: 1 host failed, 0 are allowed to: a: two machines speak for it";
     check("a! b; twin a", &format!("a unchanged, b untouched | {conflict}"));
     check("b a; twin b", "a applying, b untouched | running");
     check("a b; twin a; wait 360", &format!("a lost, b untouched | {conflict}"));
@@ -352,7 +374,7 @@ fn a_name_that_two_machines_speak_for_fails_where_it_takes_part() {
     check("a b ignore-health; ok a; twin a; ok b", "a doubtful, b passed | running");
     check(
         "a b ignore-health; ok a; twin a; ok b; wait 60",
-        "a unhealthy, b passed | paused: wave 2: 1 failed and 0 may: a: two machines speak for it",
+        "a unhealthy, b passed | paused: wave 2: 1 host failed, 0 are allowed to: a: two machines speak for it",
     );
     check("a b ignore-health; ok a; twin a; ok b; on a", "a passed, b passed | SUCCEEDED");
     // A person said which one it is, in time.
@@ -363,7 +385,7 @@ fn a_name_that_two_machines_speak_for_fails_where_it_takes_part() {
 fn another_machine_under_a_name_is_not_where_the_old_one_was() {
     let other = "a: another machine speaks for it now (instance 00000000-0000-0000-0000-000000000009); where that stands is \
                  not known";
-    let paused = |wave| format!("paused: wave {wave}: 1 failed and 0 may: {other}");
+    let paused = |wave| format!("paused: wave {wave}: 1 host failed, 0 are allowed to: {other}");
     check("a b; known a; ok a; other a", &format!("a lost, b untouched | {}", paused(1)));
     check("a b; known a; ok a; wait 10; other a", &format!("a lost, b applying | {}", paused(2)));
     check("a b; known a; other a; ok a", "a applied, b untouched | running");
@@ -376,15 +398,15 @@ fn another_machine_under_a_name_is_not_where_the_old_one_was() {
     );
     check(
         "a b sizes=2 failure=revert; back b; stopped a; twin a",
-        "a unchanged, b unchanged | REVERTED: 1 failed and 0 may: b: start failed",
+        "a unchanged, b unchanged | REVERTED: 1 host failed, 0 are allowed to: b: start failed",
     );
     check(
         "a b c sizes=3 failure=revert; back b; stopped a; twin a; stopped c",
-        "a unchanged, b unchanged, c unchanged | REVERT_FAILED: 1 failed and 0 may: b: start failed",
+        "a unchanged, b unchanged, c unchanged | REVERT_FAILED: 1 host failed, 0 are allowed to: b: start failed",
     );
     check(
         "a b failure=revert; known a; ok a; wait 10; other a; stopped b",
-        &format!("a lost, b unchanged | REVERT_FAILED: 1 failed and 0 may: {other}"),
+        &format!("a lost, b unchanged | REVERT_FAILED: 1 host failed, 0 are allowed to: {other}"),
     );
 }
 
@@ -416,7 +438,7 @@ fn canaries_that_were_all_left_out_hold_the_gate() {
     // It does not hold for ever.
     check(
         "canary=1 a! b unreachable=skip bound=7200; wait 7200",
-        "a unchanged, b unchanged | paused: wave 1: 1 failed and 0 may: a: not started within 7200s",
+        "a unchanged, b unchanged | paused: wave 1: 1 host failed, 0 are allowed to: a: not started within 7200s",
     );
     check("canary=1 a! unreachable=skip; wait 20", "a skipped | PARTIAL: 1 of 1 hosts: a: left out");
 }
@@ -441,13 +463,16 @@ fn a_pause_has_a_bound() {
     );
     check(
         "a b; back a; wait 86405",
-        "a unchanged, b untouched | NEEDS_OPERATOR: paused for 24 hours: wave 1: 1 failed and 0 may: a: start failed",
+        "a unchanged, b untouched | NEEDS_OPERATOR: paused for 24 hours: wave 1: 1 host failed, 0 are allowed to: a: start failed",
     );
 }
 
 #[test]
 fn a_host_at_neither_state_makes_the_outcome_a_persons_task() {
-    check("a b; torn a", "a INCONSISTENT, b untouched | paused: wave 1: 1 failed and 0 may: a: disk gone");
+    check(
+        "a b; torn a",
+        "a INCONSISTENT, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: disk gone",
+    );
     check("a b; torn a; abort", "a INCONSISTENT, b untouched | NEEDS_OPERATOR: a: disk gone");
     check(
         "a b failure=continue; torn a; ok b; wait 10",
@@ -458,7 +483,10 @@ fn a_host_at_neither_state_makes_the_outcome_a_persons_task() {
 
 #[test]
 fn a_host_that_refuses_is_as_it_was_unless_it_says_that_it_is_at_neither_state() {
-    check("a b; refuses a", "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: too old");
+    check(
+        "a b; refuses a",
+        "a unchanged, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: too old",
+    );
     check(
         "a b failure=continue; held a; ok b; wait 10",
         "a INCONSISTENT, b passed | NEEDS_OPERATOR: a: holds still",
@@ -492,7 +520,7 @@ fn without_health_a_host_passes_when_it_says_that_it_is_at_the_target() {
     check("a b ignore-health; bad a; ok a", "a passed, b applying | running");
     check(
         "a b ignore-health; bad a; ok a; back b",
-        "a passed, b unchanged | paused: wave 2: 1 failed and 0 may: b: start failed",
+        "a passed, b unchanged | paused: wave 2: 1 host failed, 0 are allowed to: b: start failed",
     );
 }
 
@@ -503,12 +531,12 @@ fn a_host_passes_once_it_was_measured_good_after_it_had_been_good_for_long_enoug
     check("a b; ok a; blind a; wait 15; seen a; wait 1", "a passed, b applying | running");
     check(
         "a b; ok a; blind a; wait 15; bad a; wait 45",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: unhealthy 60s after its change: 503",
     );
     check("a b; ok a; blind a; wait 119", "a applied, b untouched | running");
     check(
         "a b; ok a; blind a; wait 120",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: not measured for long after 1970-01-01T00:16:50.000Z, when it had been healthy for long enough",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: not measured for long after 1970-01-01T00:16:50.000Z, when it had been healthy for long enough",
     );
 }
 

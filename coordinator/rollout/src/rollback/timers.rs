@@ -157,7 +157,7 @@ impl Rollback {
         let failure = || {
             let text = format!("no connection since {}", host.connection_since);
             Failure::new(Reason::HostUnreachable, text)
-                .next("start rfs-agent there, then roll this host back")
+                .next(format!("start rfs-agent there, then: rfs rollback retry {}", self.id))
         };
         let due = match policy.on_unreachable {
             OnUnreachable::Fail => Due::Fail(failure()),

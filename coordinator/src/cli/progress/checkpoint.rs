@@ -1,11 +1,10 @@
 //! A checkpoint as people watch it.
 
-use std::collections::BTreeSet;
-
 use rfs_link::Exit;
 use rfs_model::{ByteCount, Timestamp};
 use rfs_proto::v1::{self, checkpoint, host_snapshot};
 
+use super::remedy::{Remedies, next_of};
 use super::{Told, Watched, elapsed, in_order, names};
 use crate::cli::rollback::health_lines;
 use crate::cli::table::Table;
@@ -15,8 +14,8 @@ use crate::duration::show_wire;
 /// How many notes of all hosts are printed before they are cut short.
 const NOTES: usize = 40;
 
-/// How many sentences on what to do about missing hosts are printed before they are cut short.
-const REMEDIES: usize = 10;
+/// How many reasons why hosts are missing are printed before they are cut short.
+const REASONS: usize = 10;
 
 impl Watched for v1::Checkpoint {
     fn picture(&self, height: usize, now: Timestamp) -> Vec<String> {
@@ -49,15 +48,34 @@ impl Watched for v1::Checkpoint {
             let text = format!("{}: {}", self.name, count(self.snapshots.len(), "host"));
             lines.push(Told::at(self.create_time, text));
         }
+        let mut failed = Vec::new();
         for (place, host) in self.snapshots.iter().enumerate() {
             let earlier = before.and_then(|before| before.snapshots.get(place));
             let was = earlier.filter(|earlier| earlier.host == host.host).map(v1::HostSnapshot::state);
-            // The steps between are too short-lived to be told one by one.
-            let told = matches!(host.state(), host_snapshot::State::Durable | host_snapshot::State::Failed);
-            if told && was != Some(host.state()) {
-                let text = row(host).map(|cell| cell.trim().to_owned()).join(" ").trim().to_owned();
-                lines.push(Told::at(host.finish_time.or(self.update_time), text));
+            if was == Some(host.state()) {
+                continue;
             }
+            // The steps between are too short-lived to be told one by one.
+            match host.state() {
+                host_snapshot::State::Durable => {
+                    let text = row(host).map(|cell| cell.trim().to_owned()).join(" ");
+                    lines.push(Told::at(host.finish_time.or(self.update_time), text.trim()));
+                }
+                host_snapshot::State::Failed => failed.push(host),
+                host_snapshot::State::Pending
+                | host_snapshot::State::Preparing
+                | host_snapshot::State::Prepared
+                | host_snapshot::State::Cutting
+                | host_snapshot::State::Unspecified => {}
+            }
+        }
+        // Hosts that failed for the same reason are told of in one line, at the time of the last of them.
+        for (why, hosts) in by_reason(&failed) {
+            let times = failed.iter().filter(|host| hosts.contains(&host.host.as_str()));
+            let last = times.filter_map(|host| host.finish_time).max_by_key(|at| (at.seconds, at.nanos));
+            let state = words::snapshot_state(host_snapshot::State::Failed);
+            let text = format!("{} {state} {}", names(&hosts), paint::bad(why));
+            lines.push(Told::at(last.or(self.update_time), text));
         }
         in_order(lines)
     }
@@ -114,29 +132,39 @@ pub(in crate::cli) fn checkpoint_state(checkpoint: &v1::Checkpoint) -> String {
     }
 }
 
-/// The hosts of which an ended checkpoint has no snapshot, each with why, and what to do about them.
+/// The hosts of which an ended checkpoint has no snapshot, by why, and what to do about them.
 fn missing_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
-    let line = |host: &v1::HostSnapshot| {
+    let missing: Vec<&v1::HostSnapshot> = missing(checkpoint).collect();
+    let reasons = by_reason(&missing);
+    let line = |(why, hosts): &(&str, Vec<&str>)| format!("  {}: {why}", names(hosts));
+    let mut lines: Vec<String> = reasons.iter().take(REASONS).map(line).collect();
+    let more = reasons.iter().skip(REASONS).map(|(_, hosts)| hosts.len()).sum::<usize>();
+    if more > 0 {
+        let all = format!("rfs checkpoint show {}", id(&checkpoint.name));
+        lines.push(format!("  … and {}; all of them: {all}", count(more, "more host")));
+    }
+    lines.extend(remedy_lines(checkpoint));
+    lines
+}
+
+/// Why hosts have no snapshot, each reason once with its hosts.
+fn by_reason<'c>(hosts: &[&'c v1::HostSnapshot]) -> Vec<(&'c str, Vec<&'c str>)> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for host in hosts {
         let why = host.failure.as_ref().map_or("not captured", |failure| failure.message.as_str());
-        format!("  {}: {why}", host.host)
-    };
-    missing(checkpoint).map(line).chain(remedy_lines(checkpoint)).collect()
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, hosts)) => hosts.push(&host.host),
+            None => reasons.push((why, vec![&host.host])),
+        }
+    }
+    reasons
 }
 
 /// What to do about the hosts of which an ended checkpoint has no snapshot: each sentence once.
 pub(in crate::cli) fn remedy_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
-    let remedies = missing(checkpoint).filter_map(|host| Some(host.failure.as_ref()?.next.as_str()));
-    let mut known = BTreeSet::new();
-    let mut lines: Vec<String> = remedies
-        .filter(|next| !next.is_empty() && known.insert(*next))
-        .map(|next| format!("  {} {next}", paint::label("next:")))
-        .collect();
-    if lines.len() > REMEDIES {
-        let all = format!("rfs checkpoint show {} --output json", id(&checkpoint.name));
-        let more = lines.split_off(REMEDIES).len();
-        lines.push(format!("  … and {more} more; all of them: {all}"));
-    }
-    lines
+    let missing = missing(checkpoint);
+    let remedies = Remedies::of(missing.map(|host| (host.host.as_str(), next_of(host.failure.as_ref()))));
+    remedies.lines("  ", &format!("rfs checkpoint show {} --output json", id(&checkpoint.name)))
 }
 
 fn missing(checkpoint: &v1::Checkpoint) -> impl Iterator<Item = &v1::HostSnapshot> {
@@ -180,7 +208,10 @@ fn row(host: &v1::HostSnapshot) -> [String; 3] {
     let detail = match (&host.failure, host.state()) {
         (Some(failure), _) => paint::bad(&failure.message),
         (None, host_snapshot::State::Durable) => {
-            let took = host.duration.map(|took| format!(" in {}", show_wire(took))).unwrap_or_default();
+            let took = host
+                .duration
+                .map(|took| format!(", {} after the checkpoint began", show_wire(took)))
+                .unwrap_or_default();
             format!("{}, {} stored anew{took}", ByteCount(host.bytes), ByteCount(host.new_bytes))
         }
         (None, _) => String::new(),
@@ -245,6 +276,32 @@ mod tests {
             ["checkpoints/c is incomplete; it is no target for a rollback", "  db: /var/lib/rfs is full",]
         );
         assert_eq!(watched.verdict(), Some(Exit::Failed));
+    }
+
+    #[test]
+    fn many_hosts_that_are_missing_for_one_reason_are_a_line_here_and_there() {
+        let mut watched = v1::Checkpoint {
+            name: "checkpoints/c".into(),
+            state: checkpoint::State::Incomplete.into(),
+            snapshots: (1..=30)
+                .map(|number| host(&format!("web-{number}"), host_snapshot::State::Failed))
+                .collect(),
+            ..Default::default()
+        };
+        let next = "start rfs-agent there, or allow missing hosts: --allow-missing N";
+        let failure =
+            rfs_proto::convert::failure(rfs_model::Reason::HostUnreachable, "no connection for 30s", next);
+        watched.snapshots.iter_mut().for_each(|host| host.failure = Some(failure.clone()));
+        let who = "web-1, web-2, web-3, web-4, web-5, web-6 and 24 more";
+        let told = plain(watched.changes(None).into_iter().map(|told| told.text).collect());
+        assert_eq!(told[1..], [format!("{who} failed no connection for 30s")]);
+        assert_eq!(
+            plain(watched.closing())[1..3],
+            [
+                format!("  {who}: no connection for 30s"),
+                format!("  next: start rfs-agent on {who}, or allow missing hosts: --allow-missing N"),
+            ]
+        );
     }
 
     #[test]

@@ -7,10 +7,10 @@ use rfs_model::{Reason, Timestamp};
 use rfs_proto::v1::{self, host_progress, rollback, wave};
 use rfs_rollout::some_names;
 
-use super::standing::{Standing, names, standing_lines};
-use super::waves::{Pace, Rank, between, rank, watched, waves};
+use super::outcome::{After, outcome_lines};
+use super::waves::{Pace, Rank, rank, watched, waves};
 use super::{Told, Watched, elapsed, in_order};
-use crate::cli::words::{self, count, id, paint};
+use crate::cli::words::{self, count, paint};
 use crate::duration::show_wire;
 
 impl Watched for v1::Rollback {
@@ -48,7 +48,9 @@ impl Watched for v1::Rollback {
             };
             lines.push(Told::at(self.update_time, text));
         }
-        in_order(lines)
+        // What is new came after what was told before, whatever time of its own it has.
+        let told_until = before.and_then(|before| before.update_time);
+        in_order(lines.into_iter().map(|told| told.not_before(told_until)).collect())
     }
 
     fn verdict(&self) -> Option<Exit> {
@@ -73,84 +75,12 @@ impl Watched for v1::Rollback {
     }
 
     fn closing(&self) -> Vec<String> {
-        outcome_lines(self)
+        outcome_lines(self, After::Watching)
     }
 }
 
-fn paused_by_person(rollback: &v1::Rollback) -> bool {
+pub(super) fn paused_by_person(rollback: &v1::Rollback) -> bool {
     rollback.cause.as_ref().is_none_or(|cause| cause.reason == Reason::Cancelled.as_str())
-}
-
-/// How it ended or why it waits, and what to type next.
-pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback) -> Vec<String> {
-    let short = id(&rollback.name);
-    let standing = Standing::of(rollback);
-    let mut lines = Vec::new();
-    let next = match (rollback.state(), rollback.outcome()) {
-        (rollback::State::Finished, outcome) => {
-            let took = rollback.create_time.zip(rollback.finish_time).map(|(from, to)| between(from, to));
-            let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
-            lines.push(format!("{} {}{took}", rollback.name, words::outcome(outcome)));
-            match outcome {
-                rollback::Outcome::Succeeded => None,
-                rollback::Outcome::Partial if !standing.failed.is_empty() => {
-                    let again = format!("try {} again: rfs rollback retry {short}", names(&standing.failed));
-                    let back = match standing.any_changed() && rollback.undo_of.is_empty() {
-                        true => {
-                            format!("; or bring {} back: rfs rollback undo {short}", standing.all_changed())
-                        }
-                        false => String::new(),
-                    };
-                    Some(format!("{again}{back}; details: rfs rollback show {short}"))
-                }
-                rollback::Outcome::NeedsOperator if standing.between.is_empty() => Some(format!(
-                    "rfs rollback show {short}; then roll back again, or undo it: rfs rollback undo {short}"
-                )),
-                rollback::Outcome::Aborted | rollback::Outcome::Partial | rollback::Outcome::Reverted => {
-                    Some(match standing.any_changed() && rollback.undo_of.is_empty() {
-                        true => format!(
-                            "undo it on {}: rfs rollback undo {short}; details: rfs rollback show {short}",
-                            standing.all_changed()
-                        ),
-                        false => format!("rfs rollback show {short}"),
-                    })
-                }
-                rollback::Outcome::RevertFailed
-                | rollback::Outcome::NeedsOperator
-                | rollback::Outcome::Unspecified => {
-                    Some(format!("rfs rollback show {short}; then rfs-agent status on each host that failed"))
-                }
-            }
-        }
-        (rollback::State::Paused, _) if !paused_by_person(rollback) => {
-            lines.push(format!("{} is {}: a person is needed", rollback.name, paint::bad("paused")));
-            Some(format!(
-                "rfs rollback show {short}; then rfs rollback retry, resume, promote or abort {short}"
-            ))
-        }
-        _ => None,
-    };
-    if let Some(cause) = &rollback.cause
-        && rollback.outcome() != rollback::Outcome::Succeeded
-    {
-        lines.push(format!("cause: {}", cause.message));
-    }
-    if next.is_some() {
-        lines.extend(standing_lines(rollback));
-        lines.extend(hosts(rollback).find(|host| is_contested(host)).map(|host| {
-            let name = &host.host;
-            format!(
-                "{} rfs host show {name}; then say which machine it is: rfs host accept {name} --instance ID",
-                paint::label("next:")
-            )
-        }));
-    }
-    lines.extend(next.map(|next| format!("{} {next}", paint::label("next:"))));
-    lines
-}
-
-fn is_contested(host: &v1::HostProgress) -> bool {
-    host.failure.as_ref().is_some_and(|failure| failure.reason == Reason::HostConflict.as_str())
 }
 
 /// Where the hosts go.
@@ -162,7 +92,7 @@ fn target(rollback: &v1::Rollback) -> String {
     }
 }
 
-fn hosts(rollback: &v1::Rollback) -> impl Iterator<Item = &v1::HostProgress> {
+pub(super) fn hosts(rollback: &v1::Rollback) -> impl Iterator<Item = &v1::HostProgress> {
     rollback.waves.iter().flat_map(|wave| &wave.hosts)
 }
 
@@ -224,9 +154,11 @@ fn host_time(host: &v1::HostProgress, wave: &v1::Wave) -> Option<prost_types::Ti
     use host_progress::State as S;
     match host.state() {
         S::Applying => host.start_time,
-        S::Applied | S::Unchanged | S::Reverted | S::RevertFailed | S::Inconsistent => host.finish_time,
+        S::Applied | S::Unchanged | S::Reverted | S::Inconsistent => host.finish_time,
         S::Passed => wave.verdict_time,
-        S::Untouched
+        // One that does not answer on the way back has the time of its change alone.
+        S::RevertFailed
+        | S::Untouched
         | S::Waiting
         | S::Unhealthy
         | S::Reverting
@@ -402,20 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_later_never_has_an_earlier_time() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let mut before = rollback(rollback::State::Reverting, &["FAILED a:REVERTING b:REVERTING"]);
+        before.update_time = at(40);
+        let mut after = rollback(rollback::State::Reverting, &["FAILED a:REVERT_FAILED b:REVERTED"]);
+        after.update_time = at(45);
+        after.waves[0].hosts.iter_mut().for_each(|host| host.finish_time = at(20));
+        let told = after.changes(Some(&before));
+        let told: Vec<_> = told.iter().map(|told| told.at.map_or(0, |at| at.seconds)).collect();
+        assert_eq!(told, [40, 45]);
+    }
+
+    #[test]
     fn a_pause_for_a_failure_ends_the_wait_and_a_persons_pause_does_not() {
         let mut paused = rollback(rollback::State::Paused, &["FAILED a:LOST"]);
         paused.cause = Some(rfs_proto::convert::failure(Reason::Cancelled, "paused by operator/alice", ""));
         assert_eq!(paused.verdict(), None);
         paused.cause = Some(rfs_proto::convert::failure(Reason::Unhealthy, "a is not healthy", ""));
         assert_eq!(paused.verdict(), Some(Exit::Person));
-        assert_eq!(
-            plain(paused.closing()),
-            [
-                "rollbacks/r is paused: a person is needed",
-                "cause: a is not healthy",
-                "  not known where  a",
-                "next: rfs rollback show r; then rfs rollback retry, resume, promote or abort r",
-            ]
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! Where the hosts of a rollback stand, in a line for each kind of place.
 
-use rfs_proto::v1::{self, host_progress};
+use rfs_proto::v1::{self, host_progress, rollback};
 use rfs_rollout::plan::natural;
 use rfs_rollout::some_names;
 
@@ -24,6 +24,8 @@ pub(in crate::cli) struct Standing<'r> {
     pub as_before: Vec<&'r str>,
     /// To be tried again.
     pub waiting: Vec<&'r str>,
+    /// At the target, because they were out of reach when they were to go back; they go back once they are there.
+    pub left_behind: Vec<&'r str>,
     /// Left out.
     pub left_out: Vec<&'r str>,
     /// Left out, and not waited for any more.
@@ -48,6 +50,7 @@ impl<'r> Standing<'r> {
                 standing.failed.push(&host.host);
             }
             let place = match host.state() {
+                S::Skipped | S::Waiting if is_left_behind(rollback, host) => &mut standing.left_behind,
                 S::Applied | S::Passed => &mut standing.changed,
                 S::Unhealthy | S::RevertFailed => &mut standing.changed_and_failed,
                 S::Applying => &mut standing.at_work,
@@ -67,14 +70,26 @@ impl<'r> Standing<'r> {
 
     /// Whether an undo would have something to bring back.
     pub(in crate::cli) fn any_changed(&self) -> bool {
-        !self.changed.is_empty() || !self.changed_and_failed.is_empty()
+        let changed = [&self.changed, &self.changed_and_failed, &self.left_behind];
+        changed.iter().any(|hosts| !hosts.is_empty())
     }
 
     /// The hosts that an undo would bring back.
     pub(in crate::cli) fn all_changed(&self) -> String {
-        let all: Vec<&str> = self.changed.iter().chain(&self.changed_and_failed).copied().collect();
+        let all: Vec<&str> =
+            self.changed.iter().chain(&self.changed_and_failed).chain(&self.left_behind).copied().collect();
         names(&all)
     }
+}
+
+/// Whether a host is at its target because it was out of reach on the way back. One that was left out on the way forward has
+/// not been changed.
+pub(super) fn is_left_behind(rollback: &v1::Rollback, host: &v1::HostProgress) -> bool {
+    use host_progress::State as S;
+    let went_back = rollback.state() == rollback::State::Reverting
+        || rollback.outcome() == rollback::Outcome::RevertFailed;
+    let waits = matches!(host.state(), S::Skipped | S::Waiting);
+    went_back && waits && host.failure.is_some() && !host.backup.is_empty()
 }
 
 /// Names in a sentence.
@@ -95,6 +110,7 @@ pub(in crate::cli) fn standing_lines(rollback: &v1::Rollback) -> Vec<String> {
     let target = if undo { "at its backup" } else { "at the checkpoint" };
     row(target.to_owned(), &standing.changed);
     row(paint::bad(format!("{target}, and failed")), &standing.changed_and_failed);
+    row(paint::doubt(format!("{target}, goes back by itself")), &standing.left_behind);
     row(paint::doubt("at work"), &standing.at_work);
     row(paint::doubt("going back"), &standing.going_back);
     row("as before".to_owned(), &standing.as_before);

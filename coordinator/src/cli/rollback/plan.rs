@@ -2,7 +2,7 @@
 
 use rfs_link::Exit;
 use rfs_model::time::SystemClock;
-use rfs_model::{ByteCount, Clock as _, Timestamp};
+use rfs_model::{ByteCount, Clock as _, Reason, Timestamp};
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1::{self, host_snapshot};
 use rfs_rollout::plan::natural;
@@ -10,7 +10,7 @@ use rfs_rollout::plan::natural;
 use super::pacing::pacing;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::cli::progress::counts;
+use crate::cli::progress::{counts, fate_of_absent, names};
 use crate::cli::words::{self, count, id, paint};
 use crate::duration::show_duration;
 
@@ -29,18 +29,50 @@ pub(super) fn show(
 ) -> Result<Exit, CliError> {
     let cannot = plan.hosts.iter().filter(|host| host.failure.is_some()).count();
     let exit = if cannot == 0 && plan.problems.is_empty() { Exit::Done } else { Exit::Refused };
-    if output.is_json() {
-        output.message(plan)?;
-        return Ok(exit);
-    }
-    for line in lines(plan, all_steps, SystemClock.now()) {
-        output.line(line)?;
-    }
-    if cannot > 0 {
+    print(output, plan, all_steps)?;
+    if cannot > 0 && !output.is_json() {
         let text = format!("{} cannot comply; nothing was changed", count(cannot, "host"));
         output.line(paint::bad(text))?;
     }
     Ok(exit)
+}
+
+/// Prints a plan that is about to be carried out.
+pub(super) fn print(
+    output: &mut Output,
+    plan: &v1::PlanRollbackResponse,
+    all_steps: bool,
+) -> std::io::Result<()> {
+    if output.is_json() {
+        return output.message(plan);
+    }
+    lines(plan, all_steps, SystemClock.now()).iter().try_for_each(|line| output.line(line))
+}
+
+/// Which hosts of how many have no connection, and what becomes of them; nothing if all have one.
+pub(super) fn absent_words(absent: &[&str], of: usize, spec: &v1::RollbackSpec) -> Option<String> {
+    let has = if absent.len() == 1 { "has" } else { "have" };
+    let of = count(of, "host");
+    let fate = fate_of_absent(spec, absent.len());
+    (!absent.is_empty())
+        .then(|| format!("{} of {of} {has} no connection ({}): {fate}", absent.len(), names(absent)))
+}
+
+/// What makes it doubtful that every host of a plan can comply.
+fn cannot_words(plan: &v1::PlanRollbackResponse) -> Option<String> {
+    let cannot = plan.hosts.iter().filter_map(|host| Some((host.host.as_str(), host.failure.as_ref()?)));
+    let mut cannot: Vec<(&str, &v1::Failure)> = cannot.collect();
+    cannot.sort_by_cached_key(|(host, _)| natural(host));
+    let (absent, others): (Vec<_>, Vec<_>) =
+        cannot.into_iter().partition(|(_, failure)| failure.reason == Reason::HostUnreachable.as_str());
+    let absent: Vec<&str> = absent.into_iter().map(|(host, _)| host).collect();
+    let others: Vec<&str> = others.into_iter().map(|(host, _)| host).collect();
+    let all: usize = plan.waves.iter().map(|wave| wave.hosts.len()).sum();
+    let absent = absent_words(&absent, all, plan.spec.as_ref().unwrap_or(&v1::RollbackSpec::default()));
+    let others = (!others.is_empty())
+        .then(|| format!("{} of {} cannot comply ({})", others.len(), count(all, "host"), names(&others)));
+    let words: Vec<String> = absent.into_iter().chain(others).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 /// What is asked before it starts: the target, how many hosts, and what makes it doubtful.
@@ -62,7 +94,8 @@ pub(super) fn question(plan: &v1::PlanRollbackResponse) -> String {
         [] => String::new(),
         later => format!("; what {} did goes, too", later.join(", ")),
     };
-    format!("roll {hosts} back to {target}{}{without}{later}?", sick.unwrap_or_default())
+    let cannot = cannot_words(plan).map(|words| format!("{words}; ")).unwrap_or_default();
+    format!("{cannot}roll {hosts} back to {target}{}{without}{later}?", sick.unwrap_or_default())
 }
 
 fn was(many: usize) -> String {
@@ -394,7 +427,7 @@ mod tests {
         );
         assert_eq!(
             question(&plan),
-            "roll 3 hosts back to checkpoints/c, taken 2025-11-24T16:00:00Z; 1 host was ill when it was taken; 2 hosts left out?"
+            "1 of 3 hosts has no connection (web-3): it fails at its turn, unless it is back by then; roll 3 hosts back to checkpoints/c, taken 2025-11-24T16:00:00Z; 1 host was ill when it was taken; 2 hosts left out?"
         );
     }
 

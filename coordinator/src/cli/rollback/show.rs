@@ -7,7 +7,7 @@ use crate::cli::connect::{Client, soon};
 use crate::cli::error::CliError;
 use crate::cli::names;
 use crate::cli::output::Output;
-use crate::cli::progress::outcome_lines;
+use crate::cli::progress::{After, outcome_lines};
 use crate::cli::table::Table;
 use crate::cli::words::{self, id, paint};
 use crate::duration::show_wire;
@@ -98,7 +98,11 @@ pub(super) async fn show(client: &Client, output: &mut Output, name: String) -> 
     for (host, why) in left_out {
         output.line(format!("{} {host}: {why}", paint::doubt("left out")))?;
     }
-    for line in outcome_lines(&rollback) {
+    for wave in rollback.waves.iter().filter(|wave| !wave.waits_for.is_empty()) {
+        let title = paint::label(format!("wave {}", wave.index));
+        output.line(format!("{title} waits for {}", wave.waits_for))?;
+    }
+    for line in outcome_lines(&rollback, After::Record) {
         output.line(line)?;
     }
     Ok(Exit::Done)

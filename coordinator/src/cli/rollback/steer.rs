@@ -1,4 +1,4 @@
-//! Pause, resume, retry, promote and abort: what each will do to which hosts, before; which hosts stand where, after.
+//! Pause, resume, retry, promote and abort: what each does to which hosts, and which hosts stand where then.
 
 use rfs_link::{Exit, Failure};
 use rfs_model::Reason;
@@ -8,13 +8,13 @@ use super::Which;
 use crate::cli::connect::{Client, soon};
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::cli::progress::{Standing, names, outcome_lines, standing_lines};
+use crate::cli::progress::{After, Standing, names, outcome_lines, standing_lines};
 use crate::cli::words::{id, paint};
 use crate::duration::show_wire;
 
 /// What a person decides.
 #[derive(Debug, Clone)]
-pub(super) enum Steer {
+pub(in crate::cli) enum Steer {
     Pause,
     Resume,
     /// These hosts; none for all that failed.
@@ -28,6 +28,19 @@ pub(super) enum Steer {
     Abort,
 }
 
+impl Steer {
+    /// The command's name.
+    pub(in crate::cli) fn verb(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry { .. } => "retry",
+            Self::Promote { .. } => "promote",
+            Self::Abort => "abort",
+        }
+    }
+}
+
 pub(super) async fn steer(
     client: &Client,
     output: &mut Output,
@@ -38,10 +51,6 @@ pub(super) async fn steer(
     let mut rollbacks = client.rollbacks();
     let before =
         client.answer(rollbacks.get_rollback(soon(v1::GetRollbackRequest { name: name.clone() })).await)?;
-    let retries = matches!(steer, Steer::Retry { .. });
-    if !output.is_json() && (retries || before.state() != rollback::State::Finished) {
-        output.line(intent(&before, &steer))?;
-    }
     let answer = match &steer {
         Steer::Pause => rollbacks.pause_rollback(soon(v1::PauseRollbackRequest { name })).await,
         Steer::Resume => rollbacks.resume_rollback(soon(v1::ResumeRollbackRequest { name })).await,
@@ -60,6 +69,11 @@ pub(super) async fn steer(
     if output.is_json() {
         output.message(&after)?;
     } else {
+        // Said once it is decided: what is refused has no effect.
+        let retries = matches!(steer, Steer::Retry { .. });
+        if retries || before.state() != rollback::State::Finished {
+            output.line(intent(&before, &steer))?;
+        }
         aftermath(&after, &steer).iter().try_for_each(|line| output.line(line))?;
     }
     Ok(Exit::Done)
@@ -70,8 +84,13 @@ fn present(rollback: &v1::Rollback) -> Option<&v1::Wave> {
     rollback.waves.iter().rfind(|wave| wave.state() != wave::State::Pending)
 }
 
-/// What the decision will do to which hosts, in one line.
+/// What the decision does to which hosts, in one line.
 fn intent(rollback: &v1::Rollback, steer: &Steer) -> String {
+    format!("{}: {}", paint::label(steer.verb()), effect(rollback, steer))
+}
+
+/// What a decision does to which hosts.
+pub(in crate::cli) fn effect(rollback: &v1::Rollback, steer: &Steer) -> String {
     let standing = Standing::of(rollback);
     let part = |verb: &str, hosts: &[&str], how: &str| {
         (!hosts.is_empty()).then(|| format!("{verb} {}{how}", names(hosts)))
@@ -111,16 +130,8 @@ fn intent(rollback: &v1::Rollback, steer: &Steer) -> String {
             standing.any_changed().then(|| format!("leaves {} changed", standing.all_changed())),
         ],
     };
-    let verb = match steer {
-        Steer::Pause => "pause",
-        Steer::Resume => "resume",
-        Steer::Retry { .. } => "retry",
-        Steer::Promote { .. } => "promote",
-        Steer::Abort => "abort",
-    };
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    let parts = if parts.is_empty() { "no host is concerned".to_owned() } else { parts.join("; ") };
-    format!("{}: {parts}", paint::label(verb))
+    if parts.is_empty() { "no host is concerned".to_owned() } else { parts.join("; ") }
 }
 
 fn hosts(wave: Option<&v1::Wave>) -> impl Iterator<Item = &v1::HostProgress> {
@@ -148,7 +159,7 @@ fn unproven(host: &v1::HostProgress) -> bool {
 fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
     // With nothing left to wait for, it is over at once.
     if rollback.state() == rollback::State::Finished && !matches!(steer, Steer::Retry { .. }) {
-        return outcome_lines(rollback);
+        return outcome_lines(rollback, After::Decision);
     }
     let short = id(&rollback.name);
     let bound =
@@ -180,13 +191,21 @@ fn aftermath(rollback: &v1::Rollback, steer: &Steer) -> Vec<String> {
     lines
 }
 
-/// What an undo of `rollback` will do, in one line.
-pub(super) fn undo_line(rollback: &v1::Rollback) -> String {
+/// What an undo of `rollback` does, in one line. `brought` are the hosts that it brings back; `selector` takes those that were
+/// chosen.
+pub(super) fn undo_line(rollback: &v1::Rollback, brought: &[&str], selector: &v1::Selector) -> String {
     let standing = Standing::of(rollback);
-    let hosts = if standing.any_changed() { standing.all_changed() } else { "no host".to_owned() };
+    let hosts = if brought.is_empty() { "no host".to_owned() } else { names(brought) };
     let part = |verb: &str, hosts: &[&str]| (!hosts.is_empty()).then(|| format!("{verb} {}", names(hosts)));
     let runs = rollback.state() != rollback::State::Finished;
-    let waiting: Vec<&str> = standing.waiting.iter().chain(&standing.left_out).copied().collect();
+    // Labels are the coordinator's to match.
+    let chosen = |host: &&str| {
+        selector.labels.is_empty()
+            && (selector.hosts.is_empty() || selector.hosts.iter().any(|chosen| chosen == host))
+            && !brought.contains(host)
+    };
+    let waiting: Vec<&str> =
+        standing.waiting.iter().chain(&standing.left_out).copied().filter(|host| chosen(host)).collect();
     let mut parts = Vec::new();
     if runs {
         let stops = [part("stops", &standing.at_work), part("does not start", &standing.untouched)];
@@ -258,14 +277,19 @@ mod tests {
         );
         assert_eq!(said(Steer::Abort), "abort: brings c back; does not start d, e; leaves a, b changed");
         assert_eq!(
-            plain(undo_line(&running)),
+            plain(undo_line(&running, &["a", "b"], &v1::Selector::default())),
             "undo: ends rollbacks/r first; stops c; does not start d, e; brings a, b back to the state before rollbacks/r"
         );
         let over = rollback(rollback::State::Finished, &["PASSED a:PASSED b:SKIPPED"]);
+        let undone = |over, brought: &[&str], hosts: &[&str]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            plain(undo_line(over, brought, &v1::Selector { hosts, ..Default::default() }))
+        };
         assert_eq!(
-            plain(undo_line(&over)),
+            undone(&over, &["a"], &[]),
             "undo: no longer waits for b; brings a back to the state before rollbacks/r"
         );
+        assert_eq!(undone(&over, &["a"], &["a"]), "undo: brings a back to the state before rollbacks/r");
     }
 
     #[test]

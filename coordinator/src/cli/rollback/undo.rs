@@ -5,13 +5,14 @@ use std::time::Duration;
 use rfs_link::{Exit, Failure};
 use rfs_model::Reason;
 use rfs_proto::v1::{self, rollback};
+use rfs_rollout::plan::natural;
 
 use super::{Starting, Which, ask_plan, follow_started, plan, show_to_be_confirmed, steer};
 use crate::cli::connect::{Client, soon, within};
 use crate::cli::error::CliError;
 use crate::cli::names;
 use crate::cli::output::Output;
-use crate::cli::progress::{Standing, outcome_lines};
+use crate::cli::progress::{After, Standing, outcome_lines};
 use crate::cli::words::paint;
 
 /// One that runs is ended first, and the coordinator waits for that.
@@ -28,6 +29,7 @@ pub(super) async fn undo(
     let name = names::rollback(client, &which.rollback).await?;
     let request = v1::GetRollbackRequest { name: name.clone() };
     let undone = client.answer(client.rollbacks().get_rollback(soon(request)).await)?;
+    let selector = spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
     let mut over_later = false;
     if plan_only || !starting.consent.yes {
         let request = v1::PlanRollbackRequest { spec: spec.clone(), undo: name.clone() };
@@ -36,7 +38,9 @@ pub(super) async fn undo(
             Err(CliError::Failure(failure)) if failure.reason == Reason::WrongState && ends(&undone) => None,
             planned => Some(planned?),
         };
-        let first = (!output.is_json() && ends(&undone)).then(|| steer::undo_line(&undone));
+        let brought = planned.as_ref().map_or(&[] as &[v1::Wave], |planned| planned.waves.as_slice());
+        let line = || steer::undo_line(&undone, &hosts_of(brought), &selector);
+        let first = (!output.is_json() && ends(&undone)).then(line);
         first.map_or(Ok(()), |line| output.line(line))?;
         if plan_only {
             return planned
@@ -56,9 +60,6 @@ pub(super) async fn undo(
         starting.consent.ask(&question)?;
     } else {
         steer::not_by_accident(which.rollback.trim(), &undone)?;
-        if !output.is_json() {
-            output.line(steer::undo_line(&undone))?;
-        }
     }
     let request = v1::UndoRollbackRequest { name, request_id: starting.request_id(), spec, over_later };
     let started = match begin(client, request.clone()).await {
@@ -71,16 +72,30 @@ pub(super) async fn undo(
         }
         started => started?,
     };
-    if started.name != undone.name {
+    let begun = started.name != undone.name;
+    if starting.consent.yes && !output.is_json() {
+        // Said once it is decided: what is refused has no effect.
+        let brought = if begun { hosts_of(&started.waves) } else { Vec::new() };
+        output.line(steer::undo_line(&undone, &brought, &selector))?;
+    }
+    if begun {
         return follow_started(client, output, &started, starting.no_wait).await;
     }
     if output.is_json() {
         output.message(&started)?;
     } else {
         output.line(format!("no host is to be brought back: {} has left none changed", started.name))?;
-        outcome_lines(&started).iter().try_for_each(|line| output.line(line))?;
+        outcome_lines(&started, After::Decision).iter().try_for_each(|line| output.line(line))?;
     }
     Ok(Exit::Done)
+}
+
+/// The hosts of waves, in natural order.
+fn hosts_of(waves: &[v1::Wave]) -> Vec<&str> {
+    let mut hosts: Vec<&str> =
+        waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.host.as_str()).collect();
+    hosts.sort_by_cached_key(|host| natural(host));
+    hosts
 }
 
 async fn begin(client: &Client, request: v1::UndoRollbackRequest) -> Result<v1::Rollback, Failure> {
@@ -90,6 +105,7 @@ async fn begin(client: &Client, request: v1::UndoRollbackRequest) -> Result<v1::
 /// Whether an undo ends something that still goes on, or waits for hosts.
 fn ends(rollback: &v1::Rollback) -> bool {
     let standing = Standing::of(rollback);
-    let waits = !standing.left_out.is_empty() || !standing.waiting.is_empty();
+    let waits = [&standing.left_out, &standing.waiting, &standing.left_behind];
+    let waits = waits.iter().any(|hosts| !hosts.is_empty());
     rollback.state() != rollback::State::Finished || waits
 }

@@ -69,7 +69,9 @@ async fn one_operation_owns_a_host_at_a_time() {
     let coordinator = bed.start().await;
     let id = bed.rollback(&coordinator, |_| {}).await;
     let busy = coordinator.operations.create_checkpoint(checkpoint_request(), None).await;
-    assert_eq!(refused(busy), format!("HOST_BUSY: host a is owned by operation {id}"));
+    let busy = busy.expect_err("the host is owned").failure("");
+    assert_eq!(busy.message, format!("host a is owned by rollback {id}"));
+    assert_eq!(busy.next_step(), format!("wait for it, or end it: rfs rollback abort {id}"));
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
     check(&format!("{paused}; retry; ok a; wait 10; ok b; wait 10"), "a passed, b passed | SUCCEEDED");
     check(
         &format!("{paused}; retry; back a"),
-        "a unchanged, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
+        "a unchanged, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: start failed",
     );
     // An answer to the first attempt says nothing of the second.
     check("a b; wait 360; off a; wait 1; on a; retry; stale a", "a applying, b untouched | running");
@@ -73,18 +73,18 @@ fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
     check("a b; wait 360; retry; back a", "a applying, b untouched | running");
     check(
         "a b; wait 360; retry; torn a",
-        "a INCONSISTENT, b untouched | paused: wave 1: 1 failed and 0 may: a: disk gone",
+        "a INCONSISTENT, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: disk gone",
     );
     check(
         "a b; wait 360; retry; wait 60",
-        "a lost, b untouched | paused: wave 1: 1 failed and 0 may: a: it is connected, and does not say what became of its last attempt",
+        "a lost, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: it is connected, and does not say what became of its last attempt",
     );
     // One that is at neither state is not taken for one that is as it was.
     check("a b; torn a; off a; retry a; abort", "a INCONSISTENT, b untouched | NEEDS_OPERATOR: a: disk gone");
     // An ill host is at its target all the while, and can be brought back to its first backup.
     check(
         "a b; ok a; bad a; wait 60; retry; back a",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: start failed",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: start failed",
     );
     check(
         "a b; ok a; bad a; wait 60; retry; off a; abort; wait 400",
@@ -92,11 +92,11 @@ fn hosts_that_failed_are_tried_again_inside_the_same_rollback() {
     );
     check(
         "a b; retry",
-        "a applying, b untouched | running (cannot retry: there is no host to try again; hosts at neither state must be named)",
+        "a applying, b untouched | running (cannot retry: no host of it has failed; hosts at neither state must be named)",
     );
     check(
         "a b; ok a; bad a; wait 60; retry b",
-        "a unhealthy, b untouched | paused: wave 1: 1 failed and 0 may: a: unhealthy 60s after its change: 503 (cannot retry b: it has not failed)",
+        "a unhealthy, b untouched | paused: wave 1: 1 host failed, 0 are allowed to: a: unhealthy 60s after its change: 503 (cannot retry b: it has not failed)",
     );
     check(
         "a b failure=continue; back a; ok b; wait 10; retry",

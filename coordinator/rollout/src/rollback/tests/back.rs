@@ -4,7 +4,7 @@ use super::play::{Play, check, host};
 
 #[test]
 fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
-    let why = "wave 1: 1 failed and 0 may: a: start failed";
+    let why = "wave 1: 1 host failed, 0 are allowed to: a: start failed";
     check(
         "a b c sizes=3 failure=revert; ok b; back a",
         &format!("a unchanged, b reverting, c cancelling | going back: {why}"),
@@ -19,22 +19,22 @@ fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
     );
     check(
         "a b failure=revert sizes=2; ok b; wait 360",
-        "a cancelling, b reverting | going back: wave 1: 1 failed and 0 may: a: not heard of past its deadline",
+        "a cancelling, b reverting | going back: wave 1: 1 host failed, 0 are allowed to: a: not heard of past its deadline",
     );
     check(
         "a b failure=revert sizes=2; ok b; wait 360; undone b; ok a; undone a",
-        "a reverted, b reverted | REVERTED: 1 failed and 0 may: a: not heard of past its deadline",
+        "a reverted, b reverted | REVERTED: 1 host failed, 0 are allowed to: a: not heard of past its deadline",
     );
     check(
         "a b failure=revert sizes=2; ok b; wait 360; undone b; wait 360",
-        "a lost, b reverted | REVERT_FAILED: 1 failed and 0 may: a: not heard of past its deadline",
+        "a lost, b reverted | REVERT_FAILED: 1 host failed, 0 are allowed to: a: not heard of past its deadline",
     );
 }
 
 #[test]
 fn the_way_back_runs_against_the_order_and_within_the_budget_of_hosts_at_work() {
     let bad = "ok d; wait 10; ok w; wait 10; ok x; wait 10; bad x";
-    let why = "wave 3: 1 failed and 0 may: x: unhealthy again after it had passed: 503";
+    let why = "wave 3: 1 host failed, 0 are allowed to: x: unhealthy again after it had passed: 503";
     let script = format!("d:db w:web x:web y:zeb order=db>web>zeb sizes=9 budget=1 failure=revert; {bad}");
     check(&script, &format!("d passed, w passed, x unhealthy, y cancelling | going back: {why}"));
     check(
@@ -51,13 +51,13 @@ fn the_way_back_runs_against_the_order_and_within_the_budget_of_hosts_at_work() 
 fn a_host_on_which_nothing_had_to_change_needs_no_way_back() {
     check(
         "a b failure=revert; noop a; wait 10; back b",
-        "a reverted, b unchanged | REVERTED: 1 failed and 0 may: b: start failed",
+        "a reverted, b unchanged | REVERTED: 1 host failed, 0 are allowed to: b: start failed",
     );
 }
 
 /// The second wave fails; what its host goes back to is as ill as what it was brought to.
 const SECOND_FAILS: &str = "ok a; wait 10; ok b; bad b; wait 60";
-const CAUSE: &str = "1 failed and 0 may: b: unhealthy 60s after its change: 503";
+const CAUSE: &str = "1 host failed, 0 are allowed to: b: unhealthy 60s after its change: 503";
 
 #[test]
 fn the_way_back_goes_in_waves_and_looks_at_no_health() {
@@ -72,7 +72,7 @@ fn the_way_back_goes_in_waves_and_looks_at_no_health() {
     // A host of an earlier wave that had not ended its change is stopped at once, and waits for its turn.
     check(
         "a b c sizes=2 healthy=1 failure=revert; ok a; wait 10; bad c; ok c; wait 60; ok b; undone c",
-        "a reverting, b reverting, c reverted | going back: wave 2: 1 failed and 0 may: c: unhealthy 60s after its change: 503",
+        "a reverting, b reverting, c reverted | going back: wave 2: 1 host failed, 0 are allowed to: c: unhealthy 60s after its change: 503",
     );
 }
 
@@ -125,7 +125,7 @@ fn a_host_that_is_out_of_reach_says_what_it_is_waited_for_and_what_to_do() {
 #[test]
 fn a_host_that_was_left_behind_goes_back_when_it_is_back() {
     let bad = "ok a; wait 10; ok b; wait 10; ok c; bad c; wait 60";
-    let cause = "1 failed and 0 may: c: unhealthy 60s after its change: 503";
+    let cause = "1 host failed, 0 are allowed to: c: unhealthy 60s after its change: 503";
     let behind = format!("a b c failure=revert unreachable=skip; {bad}; off b; undone c; wait 20");
     let runs = format!("going back: wave 3: {cause}");
     check(&behind, &format!("a reverting, b skipped, c reverted | {runs}"));
@@ -153,7 +153,9 @@ fn a_host_that_was_left_behind_goes_back_when_it_is_back() {
 fn hosts_that_were_left_behind_go_back_one_first() {
     let behind =
         "a b c d sizes=3 failure=revert unreachable=skip; ok a b c; wait 10; off a b c; back d; wait 20";
-    let is = |text: &str| format!("{text}, d unchanged | REVERT_FAILED: 1 failed and 0 may: d: start failed");
+    let is = |text: &str| {
+        format!("{text}, d unchanged | REVERT_FAILED: 1 host failed, 0 are allowed to: d: start failed")
+    };
     check(behind, &is("a skipped, b skipped, c skipped"));
     let back = format!("{behind}; on a b c");
     check(&back, &is("a reverting, b skipped, c skipped"));
@@ -163,7 +165,7 @@ fn hosts_that_were_left_behind_go_back_one_first() {
 
 #[test]
 fn a_lost_host_is_asked_when_it_is_back_and_waited_for_as_the_policy_says() {
-    let cause = "1 failed and 0 may: b: not heard of past its deadline";
+    let cause = "1 host failed, 0 are allowed to: b: not heard of past its deadline";
     let lost = "a b failure=revert; ok a; wait 10; off b; wait 360";
     let runs = format!("going back: wave 2: {cause}");
     check(&format!("{lost}; wait 19"), &format!("a passed, b lost | {runs}"));
