@@ -70,9 +70,12 @@
 //!   that waits for its turn then is owned by nobody.
 //! - **Everything ends.** A pause ends after `max_pause`, and hosts are waited for `max_duration` after the outcome.
 //! - **The way back** goes wave by wave, the last one first, and looks at no health. A host that was lost is asked where it
-//!   stands first. Its wave waits for a host that is out of reach as the policy says, and as long: then it is still at its
-//!   target, and the outcome is REVERT_FAILED. Where the policy leaves hosts out, it goes back when it is back, also after the
-//!   outcome: one host first, then as many at once as the last waves had, until one could not.
+//!   stands first, and again if it was out of reach when that was sent. Its wave waits for a host that is out of reach as the
+//!   policy says, and as long: then it is still at its target, as far as anybody knows, and the outcome is REVERT_FAILED. One
+//!   that was told to go back, and was out of reach past its deadline, may not have heard it: it is waited for and told again
+//!   in the same way. Where the policy leaves hosts out, it goes back when it is back, also after the outcome: one host first,
+//!   then as many at once as the last waves had, until one could not. A lost one does so once its answer to what it was told
+//!   says that it is at its target.
 
 mod advance;
 mod back;

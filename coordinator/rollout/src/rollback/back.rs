@@ -126,16 +126,28 @@ impl Rollback {
     /// The wave that goes back now: the last one with hosts that are at work, are to go back, or are to be asked where they
     /// stand.
     pub(super) fn turn_back(&self) -> Option<WaveIndex> {
-        let left = |host: &&HostRecord| host.phase.at_work() || host.at_target() || host.is_to_be_asked();
+        let left = |host: &&HostRecord| {
+            host.phase.at_work()
+                || host.at_target()
+                || host.is_to_be_asked()
+                || self.waits_to_tell_again(host)
+        };
         self.hosts.values().filter(left).map(|host| host.wave).max()
     }
 
     /// The hosts that the way back waits for because they have no connection.
     fn absent(&self, turn: WaveIndex) -> impl Iterator<Item = (&HostId, &HostRecord)> {
         self.hosts.iter().filter(move |(_, host)| {
-            let its_turn = host.at_target() && host.wave == turn && host.backup.is_some();
+            let at_target = host.at_target() || self.waits_to_tell_again(host);
+            let its_turn = at_target && host.wave == turn && host.backup.is_some();
             !host.connected && (its_turn || host.is_to_be_asked())
         })
+    }
+
+    /// Whether the host keeps its turn because it was out of reach past its deadline: it may never have heard that it was to go
+    /// back.
+    fn waits_to_tell_again(&self, host: &HostRecord) -> bool {
+        self.request.policy.on_unreachable == OnUnreachable::Wait && host.is_left_behind()
     }
 
     /// Until when a host without a connection is waited for on the way back. One whose name two machines speak for is not
@@ -188,7 +200,8 @@ impl Rollback {
 }
 
 impl HostRecord {
-    /// Whether it is at its target because it was out of reach when it was to go back; it goes back when it is back.
+    /// Whether it is at its target, as far as anybody knows, because it was out of reach when it was to go back; it goes back
+    /// when it is back.
     pub fn is_left_behind(&self) -> bool {
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
         waits && self.fallback == HostPhase::RevertFailed
@@ -196,9 +209,26 @@ impl HostRecord {
 
     /// Why one that was left behind is where it is.
     pub(super) fn left_at_target(&self) -> Failure {
-        let text = format!("no connection since {}, so it is still at the target", self.connection_since);
+        let since = self.connection_since;
+        let text = match self.was_told_to_go_back() {
+            false => format!("no connection since {since}, so it is still at the target"),
+            true => {
+                format!("told to go back, and no connection since {since}: whether it is back is not known")
+            }
+        };
         Failure::new(Reason::HostUnreachable, text)
             .next("start rfs-agent there: the way back goes on by itself")
+    }
+
+    /// Why one that was lost is where it says that it is, after the way back had ended.
+    pub(super) fn found_at_target(&self) -> Failure {
+        let text = "it was out of reach when it was to go back, so it is still at the target";
+        Failure::new(Reason::HostUnreachable, text).next("it goes back while it is connected")
+    }
+
+    /// Whether it may be at its target and was left out of the way back for now: it goes back once it says that it is there.
+    pub fn may_yet_go_back(&self) -> bool {
+        self.phase == HostPhase::Lost && self.given_up && self.unanswered.is_some()
     }
 
     /// Whether the way back must hear first where it stands: it was lost, and has not been asked while it was there. What was

@@ -13,7 +13,7 @@ use super::state::{
 };
 use crate::host::{Failure, StepKind};
 use crate::plan::groups_of;
-use crate::request::OnFailure;
+use crate::request::{OnFailure, OnUnreachable};
 
 impl Rollback {
     /// The rollback right after its creation.
@@ -107,14 +107,25 @@ impl Rollback {
                 }
             }
             RollbackEvent::HostConnected { host, instance, accepted, .. } => {
+                let over = self.outcome().is_some();
                 if let Some(host) = self.hosts.get_mut(host) {
                     host.connected = true;
                     host.connection_since = at;
                     host.accepted = *accepted;
-                    if host.never_obeyed()
-                        && let Some(before) = host.unanswered.take()
-                    {
-                        host.fallback = before;
+                    match host.unanswered.is_some() && host.never_obeyed() {
+                        // While the way back goes on it is asked.
+                        true if host.may_yet_go_back() && !over => {}
+                        true if host.may_yet_go_back() => {
+                            host.unanswered = None;
+                            host.phase = host.fallback.clone();
+                            if host.phase.at_target() {
+                                host.leave_behind(host.found_at_target());
+                            }
+                        }
+                        true => {
+                            host.fallback = host.unanswered.take().unwrap_or(HostPhase::Unchanged);
+                        }
+                        false => {}
                     }
                     host.contested = None;
                     host.instance = instance.or(host.instance);
@@ -184,7 +195,14 @@ impl Rollback {
                 });
             }
             RollbackEvent::HostReported { host, step, answer, .. } => {
-                self.host(at, host, |host| host.report(at, *step, answer, watches_health));
+                let over = self.outcome().is_some();
+                self.host(at, host, |host| {
+                    let goes_back = over && host.may_yet_go_back();
+                    host.report(at, *step, answer, watches_health);
+                    if goes_back && host.phase.at_target() {
+                        host.leave_behind(host.found_at_target());
+                    }
+                });
             }
             RollbackEvent::HostPassed { host, .. } => {
                 self.acknowledged.remove(host);
@@ -192,9 +210,13 @@ impl Rollback {
             }
             RollbackEvent::HostFailed { host, failure, .. } => {
                 let goes_back = self.goes_back();
+                let leaves_out = self.request.policy.on_unreachable == OnUnreachable::Skip;
                 self.host(at, host, |host| {
                     // It is not waited for any more, and may still be asked.
-                    host.given_up |= goes_back && host.phase == HostPhase::Lost;
+                    if goes_back && host.phase == HostPhase::Lost {
+                        host.given_up = true;
+                        host.unanswered = (leaves_out && host.was_told()).then(|| host.stood_before());
+                    }
                     host.phase = match &host.phase {
                         phase if phase.at_target() && goes_back => HostPhase::RevertFailed,
                         phase if phase.at_target() => HostPhase::Unhealthy,
@@ -207,7 +229,9 @@ impl Rollback {
             RollbackEvent::HostLost { host, .. } => {
                 // One that comes and goes is not asked for longer than hosts are waited for.
                 let for_good = at >= self.start_by();
-                self.host(at, host, |host| host.lose(at, for_good));
+                let told_again =
+                    self.goes_back() && self.request.policy.on_unreachable != OnUnreachable::Fail;
+                self.host(at, host, |host| host.lose(at, for_good, told_again));
             }
             RollbackEvent::HostSkipped { host, .. } => {
                 let goes_back = self.goes_back();
@@ -381,6 +405,9 @@ impl Rollback {
     fn leave_skipped(&mut self) {
         for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
             host.phase = if host.is_left_behind() { HostPhase::RevertFailed } else { HostPhase::Untouched };
+        }
+        for host in self.hosts.values_mut().filter(|host| host.may_yet_go_back()) {
+            host.unanswered = None;
         }
     }
 }

@@ -233,7 +233,7 @@ pub struct HostRecord {
     /// How often it was to be tried; 1 unless it is tried again.
     pub attempt: u32,
     /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
-    /// back. This is where it stands if that attempt had no effect.
+    /// back, or before it goes back. This is where it stands if that attempt had no effect.
     pub unanswered: Option<HostPhase>,
     /// When it was last to be tried again.
     pub again_at: Timestamp,
@@ -407,7 +407,7 @@ impl HostRecord {
             matches!(self.phase, HostPhase::Applied { .. } | HostPhase::Passed { doubtful_since: Some(_) });
         let waits =
             self.phase == HostPhase::Skipped || self.phase.at_work() || self.phase == HostPhase::Again;
-        waits || (self.late && (judged_late || self.phase == HostPhase::Untouched))
+        waits || self.may_yet_go_back() || (self.late && (judged_late || self.phase == HostPhase::Untouched))
     }
 }
 

@@ -53,7 +53,9 @@ impl Rollback {
             HostPhase::Again if host.waits_for_answer() && host.connected => {
                 Some(self.due_of_unanswered(host))
             }
-            HostPhase::Skipped | HostPhase::Again | HostPhase::Untouched if self.outcome().is_some() => {
+            HostPhase::Skipped | HostPhase::Again | HostPhase::Untouched | HostPhase::Lost
+                if self.outcome().is_some() =>
+            {
                 host.pending().then_some((self.waited_for_until()?, Due::GiveUp))
             }
             HostPhase::Untouched | HostPhase::Again if !host.connected => self.due_of_absent(host),

@@ -38,8 +38,7 @@ impl HostRecord {
     pub(super) fn try_again(&mut self, at: Timestamp, late: bool) {
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
         if !waits {
-            // An earlier attempt may have brought it to the target, and the last one may have had no effect.
-            let before = if self.fallback.at_target() { self.fallback.clone() } else { HostPhase::Unchanged };
+            let before = self.stood_before();
             let may_have_obeyed = self.may_be_asked() && self.was_told() && !self.never_obeyed();
             self.unanswered = may_have_obeyed.then(|| before.clone());
             self.fallback = match &self.phase {
@@ -62,6 +61,11 @@ impl HostRecord {
         self.receipt = None;
         self.restore = None;
         self.heard_late = None;
+    }
+
+    /// Where it stood before its present attempt: an earlier one may have brought it to the target.
+    pub(super) fn stood_before(&self) -> HostPhase {
+        if self.fallback.at_target() { self.fallback.clone() } else { HostPhase::Unchanged }
     }
 
     /// Whether it is known that a lost host obeyed none of its present generations: it had not when it came back after it was
@@ -87,6 +91,8 @@ impl HostRecord {
             HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped if self.failure.is_some() => {
                 self.phase = self.fallback.clone();
             }
+            // Where it stands is not known, and is not waited for any more.
+            HostPhase::Lost => self.unanswered = None,
             _ => self.phase = HostPhase::Superseded,
         }
         self.late = false;
@@ -134,8 +140,10 @@ impl HostRecord {
         self.phase = HostPhase::Lost;
     }
 
-    /// It was not heard of past its deadline; if that is `for_good`, it is not asked any more.
-    pub(super) fn lose(&mut self, at: Timestamp, for_good: bool) {
+    /// It was not heard of past its deadline; if that is `for_good`, it is not asked any more. One that was to go back is
+    /// `told_again` if it was out of reach.
+    pub(super) fn lose(&mut self, at: Timestamp, for_good: bool, told_again: bool) {
+        let goes_back = matches!(self.phase, HostPhase::Reverting { .. });
         self.silent = matches!(self.phase, HostPhase::Cancelling { .. }) && (self.connected || for_good);
         self.failure = Some(match &self.contested {
             Some(text) => Failure::new(Reason::HostConflict, text.clone()),
@@ -143,11 +151,25 @@ impl HostRecord {
                 .next("look at the host's rfs-agent"),
         });
         self.finished_at = Some(at);
-        self.phase = if matches!(self.phase, HostPhase::Reverting { .. }) {
-            HostPhase::RevertFailed
-        } else {
-            HostPhase::Lost
-        };
+        match goes_back {
+            true if told_again && !self.connected && self.contested.is_none() => {
+                self.leave_behind(self.left_at_target());
+            }
+            true => self.phase = HostPhase::RevertFailed,
+            false => self.phase = HostPhase::Lost,
+        }
+    }
+
+    /// It is at its target, as far as anybody knows, and goes back when it is there to be told; one on which nothing had to
+    /// change is back.
+    pub(super) fn leave_behind(&mut self, failure: Failure) {
+        if self.backup.is_none() {
+            self.phase = HostPhase::Reverted;
+            return;
+        }
+        self.failure = Some(failure);
+        self.fallback = HostPhase::RevertFailed;
+        self.phase = HostPhase::Skipped;
     }
 
     pub(super) fn report(&mut self, at: Timestamp, step: StepKind, answer: &Answer, watched: bool) {
@@ -220,6 +242,9 @@ impl HostRecord {
             }
             (StepKind::Revert, HostPhase::Reverting { .. }) => HostPhase::Reverted,
             (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
+            (StepKind::Revert, HostPhase::Skipped) if self.was_told_to_go_back() && self.is_left_behind() => {
+                HostPhase::Reverted
+            }
             _ => return None,
         };
         let before = match step {
@@ -271,6 +296,15 @@ impl HostRecord {
 
     /// Whether the host was given up on its way back before it answered.
     fn receipt_is_of_apply(&self) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::DeadlineExceeded)
+        let unheard = |failure: &Failure| {
+            let unreachable = failure.reason == Reason::HostUnreachable && self.was_told_to_go_back();
+            unreachable || failure.reason == Reason::DeadlineExceeded
+        };
+        self.failure.as_ref().is_some_and(unheard)
+    }
+
+    /// Whether it was told to go back in its present attempt.
+    pub(in crate::rollback) fn was_told_to_go_back(&self) -> bool {
+        self.told >= StepKind::Revert.generation(self.generation)
     }
 }

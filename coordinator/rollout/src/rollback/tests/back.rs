@@ -241,3 +241,63 @@ fn a_host_that_was_at_work_and_out_of_reach_when_the_way_back_began_is_asked_and
     let flap = "on c; off c; wait 360; ".repeat(241);
     check(&format!("{waits}; {flap}"), &over("lost"));
 }
+
+#[test]
+fn a_lost_host_that_was_left_out_goes_back_once_it_says_that_it_is_at_its_target() {
+    let cause = "1 failed and 0 may: b: not heard of past its deadline";
+    let lost = "a b failure=revert unreachable=skip; ok a; wait 10; off b; wait 380; undone a";
+    let is = |b: &str| format!("a reverted, b {b} | REVERT_FAILED: {cause}");
+    let open = |script: &str| Play::run(script).rollback().open();
+    check(lost, &is("lost"));
+    assert!(open(lost));
+    check(&format!("{lost}; obeyed b; ok b"), &is("reverting"));
+    check(&format!("{lost}; obeyed b; ok b; undone b"), &is("reverted"));
+    assert!(!open(&format!("{lost}; obeyed b; ok b; undone b")));
+    // One that had obeyed nothing when it came back is as it was, and says nothing more.
+    check(&format!("{lost}; on b"), &is("unchanged"));
+    assert!(!open(&format!("{lost}; on b")));
+    check(&format!("{lost}; obeyed b"), &is("lost"));
+    check(&format!("{lost}; obeyed b; noop b"), &is("reverted"));
+    check(&format!("{lost}; obeyed b; back b"), &is("unchanged"));
+    assert!(!open(&format!("{lost}; obeyed b; back b")));
+    check(&format!("{lost}; obeyed b; ok b; off b; wait 400; on b"), &is("reverting"));
+    // Unless somebody else has it, or it is called off, or it was waited for long enough.
+    for end in ["taken b", "undo", "abort", "wait 90000"] {
+        let ended = format!("{lost}; {end}");
+        check(&ended, &is("lost"));
+        assert!(!open(&ended), "{end}");
+    }
+    let paused = lost.replace(" unreachable=skip", "");
+    assert!(!open(&paused));
+}
+
+#[test]
+fn a_host_that_was_lost_from_sight_while_it_went_back_is_told_again_as_the_policy_says() {
+    let gone = |policy: &str| format!("a b failure=revert{policy}; {SECOND_FAILS}; off b; wait 400");
+    let runs = |text: &str| format!("{text} | going back: wave 2: {CAUSE}");
+    let skips = gone(" unreachable=skip");
+    check(&skips, &runs("a reverting, b skipped"));
+    check(&format!("{skips}; on b"), &runs("a reverting, b reverting"));
+    check(&format!("{skips}; on b; undone b a"), &format!("a reverted, b reverted | REVERTED: {CAUSE}"));
+    let over = format!("{skips}; undone a");
+    check(&over, &format!("a reverted, b skipped | REVERT_FAILED: {CAUSE}"));
+    check(&format!("{over}; on b"), &format!("a reverted, b reverting | REVERT_FAILED: {CAUSE}"));
+    check(&format!("{over}; on b; undone b"), &format!("a reverted, b reverted | REVERT_FAILED: {CAUSE}"));
+    check(
+        &format!("{over}; on b; off b; wait 400"),
+        &format!("a reverted, b skipped | REVERT_FAILED: {CAUSE}"),
+    );
+    check(&format!("{over}; abort"), &format!("a reverted, b stuck | REVERT_FAILED: {CAUSE}"));
+    // Its turn is kept.
+    let waits = gone(" unreachable=wait");
+    check(&waits, &runs("a passed, b skipped"));
+    check(&format!("{waits}; on b"), &runs("a passed, b reverting"));
+    check(&format!("{waits}; on b; undone b"), &runs("a reverting, b reverted"));
+    check(&format!("{waits}; undone b"), &runs("a reverting, b reverted"));
+    check(&format!("{waits}; on b; wait 360"), &runs("a reverting, b stuck"));
+    check(&format!("{waits}; wait 86000"), &runs("a reverting, b stuck"));
+    check(&format!("{waits}; wait 86000; undone b"), &runs("a reverting, b reverted"));
+    let fails = gone("");
+    check(&fails, &runs("a reverting, b stuck"));
+    check(&format!("{fails}; on b; undone b a"), &format!("a reverted, b reverted | REVERTED: {CAUSE}"));
+}

@@ -316,6 +316,8 @@ impl Play {
                 let instance = Some(InstanceId::from_uuid(Uuid::from_u128(1)));
                 Command::Connected(Connected { instance, ..Connected::plain(host) })
             }
+            // It has obeyed what it was told.
+            "obeyed" => Command::Connected(Connected { accepted: first, ..Connected::plain(host) }),
             "ahead" => Command::Connected(Connected { accepted: Generation(57), ..Connected::plain(host) }),
             "history" => {
                 let mut command = report(StepKind::Apply, restored(Standing::Target, None));
