@@ -37,15 +37,17 @@ impl Draft<'_> {
     pub(super) fn start_back(&mut self, may: impl Fn(&HostRecord) -> bool, most: usize) {
         let at = self.now;
         let deadline = at.plus(self.state.request.policy.max_rollback_time);
+        // Mostly none may, and then nothing is to be counted.
+        let ready = |host: &HostRecord| may(host) && host.connected && host.backup.is_some();
+        let ready: Vec<(&HostId, &HostRecord)> =
+            self.state.hosts.iter().filter(|(_, host)| ready(host)).collect();
+        if ready.is_empty() || most == 0 {
+            return;
+        }
         let mut ledger = Ledger::of(self.state, self.outside);
         let mut started = Vec::new();
-        for (name, host) in &self.state.hosts {
-            if started.len() < most
-                && may(host)
-                && host.connected
-                && host.backup.is_some()
-                && ledger.admit(name, host, Counting::AtWork)
-            {
+        for (name, host) in ready {
+            if started.len() < most && ledger.admit(name, host, Counting::AtWork) {
                 started.push((name.clone(), StepKind::Revert.generation(host.generation)));
             }
         }
@@ -126,13 +128,22 @@ impl Rollback {
     /// The wave that goes back now: the last one with hosts that are at work, are to go back, or are to be asked where they
     /// stand.
     pub(super) fn turn_back(&self) -> Option<WaveIndex> {
-        let left = |host: &&HostRecord| {
-            host.phase.at_work()
-                || host.at_target()
-                || host.is_to_be_asked()
-                || self.waits_to_tell_again(host)
+        self.hosts.values().filter(|host| self.is_left(host)).map(|host| host.wave).max()
+    }
+
+    /// Whether the way back has something to do, or to wait for, on this host.
+    fn is_left(&self, host: &HostRecord) -> bool {
+        host.phase.at_work() || host.at_target() || host.is_to_be_asked() || self.waits_to_tell_again(host)
+    }
+
+    /// Whether this wave goes back now. That is asked of every wave that is shown, so it looks at no more hosts than it must:
+    /// a wave that is over has none left, and the next one after a wave that waits has some.
+    fn is_turn(&self, wave: WaveIndex) -> bool {
+        let mut waves = self.plan.waves.iter().skip(wave.get());
+        let has_left = |hosts: &[HostId]| {
+            hosts.iter().filter_map(|host| self.hosts.get(host)).any(|host| self.is_left(host))
         };
-        self.hosts.values().filter(left).map(|host| host.wave).max()
+        waves.next().is_some_and(|own| has_left(&own.hosts)) && !waves.any(|later| has_left(&later.hosts))
     }
 
     /// The hosts that the way back waits for because they have no connection.
@@ -187,7 +198,7 @@ impl Rollback {
     /// What a wave that goes back waits for; nothing if it is not its turn.
     pub fn waits_on_the_way_back(&self, wave: WaveIndex) -> Option<String> {
         let Phase::Running { direction: Direction::Back(_) } = self.phase else { return None };
-        let turn = self.turn_back().filter(|turn| *turn == wave)?;
+        let turn = self.is_turn(wave).then_some(wave)?;
         let at_work = self.hosts.values().filter(|host| host.wave == turn && host.phase.at_work()).count();
         if at_work > 0 {
             return Some(format!("{at_work} of its hosts to be back as they were"));

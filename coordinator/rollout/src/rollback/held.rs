@@ -59,6 +59,7 @@ impl Rollback {
     pub fn held_up(&self, outside: &Outside) -> Vec<Held> {
         let begun = |host: &HostRecord| self.waves[host.wave.get()].started_at.is_some();
         let back = self.goes_back();
+        let turn = if back { self.turn_back() } else { None };
         let waits = |name: &HostId, host: &HostRecord| {
             let waits = match &self.phase {
                 Phase::Running { direction: Direction::Forward } => match host.phase {
@@ -67,7 +68,7 @@ impl Rollback {
                     _ => false,
                 },
                 Phase::Running { direction: Direction::Back(_) } => {
-                    host.at_target() && self.turn_back() == Some(host.wave)
+                    host.at_target() && turn == Some(host.wave)
                 }
                 Phase::Finished { .. } => host.is_granted() || host.phase == HostPhase::Skipped,
                 Phase::Paused { .. } | Phase::Aborting { .. } => false,
