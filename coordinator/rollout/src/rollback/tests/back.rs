@@ -200,7 +200,7 @@ fn people_pause_and_abort_the_way_back_and_nothing_is_tried_again_during_it() {
 
 #[test]
 fn a_lost_host_that_was_given_up_and_is_as_it_was_is_not_stuck_at_the_target() {
-    let cause = "1 failed and 0 may: b: not heard of past its deadline";
+    let cause = "1 host failed, 0 are allowed to: b: not heard of past its deadline";
     let lost = "a b failure=revert; ok a; wait 10; off b; wait 360";
     let runs = format!("a reverting, b unchanged | going back: wave 2: {cause}");
     check(&format!("{lost}; wait 19; on b; stopped b"), &runs);
@@ -217,7 +217,7 @@ fn a_lost_host_that_was_given_up_and_is_as_it_was_is_not_stuck_at_the_target() {
 
 #[test]
 fn a_host_that_was_at_work_and_out_of_reach_when_the_way_back_began_is_asked_and_waited_for() {
-    let cause = "1 failed and 0 may: a: start failed";
+    let cause = "1 host failed, 0 are allowed to: a: start failed";
     let gone = |policy: &str| {
         format!("a b c sizes=3 failure=revert{policy}; ok b; off c; back a; undone b; wait 400")
     };
@@ -244,7 +244,7 @@ fn a_host_that_was_at_work_and_out_of_reach_when_the_way_back_began_is_asked_and
 
 #[test]
 fn a_lost_host_that_was_left_out_goes_back_once_it_says_that_it_is_at_its_target() {
-    let cause = "1 failed and 0 may: b: not heard of past its deadline";
+    let cause = "1 host failed, 0 are allowed to: b: not heard of past its deadline";
     let lost = "a b failure=revert unreachable=skip; ok a; wait 10; off b; wait 380; undone a";
     let is = |b: &str| format!("a reverted, b {b} | REVERT_FAILED: {cause}");
     let open = |script: &str| Play::run(script).rollback().open();
