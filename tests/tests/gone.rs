@@ -162,7 +162,7 @@ fn an_aborted_checkpoint() {
         let start = ["rollback", "start", "--checkpoint", "latest", "--host", "web-1", "--yes"];
         bed.rfs(start.iter().chain(&["--min-healthy", "300ms"]))
     };
-    assert_says(&roll_back(), 3, &["host web-1 is owned by operation"]);
+    assert_says(&roll_back(), 3, &["host web-1 is owned by checkpoint", "or end it: rfs checkpoint abort "]);
 
     let viewer = run(&mut bed.rfs_as("viewer", ["checkpoint", "abort", &name]));
     assert_says(&viewer, 3, &["AbortCheckpoint needs deployer"]);
