@@ -283,9 +283,9 @@ mod tests {
             After::Record,
             &[
                 "rollbacks/r REVERT_FAILED",
-                "  at the checkpoint, and failed           b",
-                "  at the checkpoint, goes back by itself  a",
-                "  as before                               c",
+                "  at the checkpoint, and failed  b",
+                "  goes back when it is there     a",
+                "  as before                      c",
                 "next: start rfs-agent on a: the way back goes on by itself",
                 "next: start rfs-agent on b, then: rfs rollback undo r",
             ],

@@ -24,7 +24,8 @@ pub(in crate::cli) struct Standing<'r> {
     pub as_before: Vec<&'r str>,
     /// To be tried again.
     pub waiting: Vec<&'r str>,
-    /// At the target, because they were out of reach when they were to go back; they go back once they are there.
+    /// At the target, as far as anybody knows, because they were out of reach when they were to go back; they go back once they
+    /// are there.
     pub left_behind: Vec<&'r str>,
     /// Left out.
     pub left_out: Vec<&'r str>,
@@ -110,7 +111,7 @@ pub(in crate::cli) fn standing_lines(rollback: &v1::Rollback) -> Vec<String> {
     let target = if undo { "at its backup" } else { "at the checkpoint" };
     row(target.to_owned(), &standing.changed);
     row(paint::bad(format!("{target}, and failed")), &standing.changed_and_failed);
-    row(paint::doubt(format!("{target}, goes back by itself")), &standing.left_behind);
+    row(paint::doubt("goes back when it is there"), &standing.left_behind);
     row(paint::doubt("at work"), &standing.at_work);
     row(paint::doubt("going back"), &standing.going_back);
     row("as before".to_owned(), &standing.as_before);
