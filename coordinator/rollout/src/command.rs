@@ -73,8 +73,10 @@ pub struct Connected {
     pub host: HostId,
     /// The machine that speaks for it; none if it does not say.
     pub instance: Option<InstanceId>,
-    /// The highest generation that it has accepted.
+    /// The highest generation that it had accepted when it introduced itself.
     pub accepted: Generation,
+    /// Whether something was sent to it since, which it may have obeyed.
+    pub told_since: bool,
     /// The snapshot that it was last brought to, by whomever.
     pub snapshot: Option<SnapshotId>,
 }
@@ -82,7 +84,7 @@ pub struct Connected {
 impl Connected {
     /// A host of which nothing more is known.
     pub fn plain(host: HostId) -> Self {
-        Self { host, instance: None, accepted: Generation(0), snapshot: None }
+        Self { host, instance: None, accepted: Generation(0), told_since: false, snapshot: None }
     }
 }
 

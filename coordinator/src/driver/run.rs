@@ -115,6 +115,8 @@ struct Driver {
     seen: BTreeMap<HostId, Sighting>,
     /// The last command that each host's session was handed.
     sent: BTreeMap<HostId, (SessionNumber, Generation)>,
+    /// The session in which something was last sent to a host, whatever became of it.
+    told_in: BTreeMap<HostId, SessionNumber>,
     progress: Arc<BTreeMap<HostId, Progress>>,
     /// The view is older than the operation.
     stale: bool,
@@ -194,6 +196,7 @@ impl Driver {
             hosts,
             seen: BTreeMap::new(),
             sent: BTreeMap::new(),
+            told_in: BTreeMap::new(),
             progress: Arc::default(),
             stale: true,
             wake: Wake::default(),
@@ -378,12 +381,14 @@ impl Driver {
                 commands.push(Command::Contested { host, text });
                 continue;
             }
-            if is.session.is_some() {
+            if let Some(session) = is.session {
                 let Sighting { instance, accepted, snapshot, reading, .. } = is;
+                let told_since = self.told_in.get(&host) == Some(&session);
                 commands.push(Command::Connected(Connected {
                     host: host.clone(),
                     instance,
                     accepted,
+                    told_since,
                     snapshot,
                 }));
                 commands.push(Command::Health { host, reading });
@@ -535,7 +540,10 @@ impl Driver {
                 continue;
             }
             match self.shared.fleet.send(&host, command) {
-                Ok(()) => drop(self.sent.insert(host, handed)),
+                Ok(()) => {
+                    self.told_in.insert(host.clone(), session);
+                    self.sent.insert(host, handed);
+                }
                 Err(SendError::Full) => self.wake.send_again = true,
                 // It is told when it is back: then it is looked at again.
                 Err(SendError::NotConnected) => {}

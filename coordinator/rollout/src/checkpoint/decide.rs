@@ -60,7 +60,7 @@ impl<'d> Draft<'d> {
 
     fn connected(&mut self, connected: &Connected) {
         let at = self.now;
-        let Connected { host, instance, accepted, snapshot } = connected;
+        let Connected { host, instance, accepted, snapshot, .. } = connected;
         let Some(record) = self.state.hosts.get(host) else { return };
         let changed = instance.filter(|instance| record.instance.is_some_and(|known| known != *instance));
         if !record.connected || changed.is_some() || (record.instance.is_none() && instance.is_some()) {

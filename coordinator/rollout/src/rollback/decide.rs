@@ -45,7 +45,7 @@ impl Draft<'_> {
 
     fn connected(&mut self, connected: &Connected) {
         let at = self.now;
-        let Connected { host, instance, accepted, snapshot } = connected;
+        let Connected { host, instance, accepted, told_since, snapshot } = connected;
         let Some(record) = self.state.hosts.get(host) else { return };
         let changed = instance.filter(|instance| record.instance.is_some_and(|known| known != *instance));
         // Where health is not looked at, that it is there is all that is asked of a host that has passed.
@@ -58,7 +58,8 @@ impl Draft<'_> {
         {
             // One that is another machine is told of next.
             let instance = instance.filter(|_| changed.is_none());
-            let accepted = Some(*accepted);
+            // A session that fell silent and is heard again was not introduced anew.
+            let accepted = (!told_since).then_some(*accepted);
             self.emit(RollbackEvent::HostConnected { at, host: host.clone(), instance, accepted });
         }
         if let Some(instance) = changed {

@@ -211,7 +211,11 @@ impl World {
             _ => session.instance,
         };
         let (snapshot, instance) = (session.snapshot, Some(instance));
-        commands.push(Command::Connected(Connected { host: host.clone(), instance, accepted, snapshot }));
+        let number = session.number;
+        let told_since =
+            self.coordinator.sent.iter().any(|(of, session, _)| of == host && *session == number);
+        let host_is = Connected { host: host.clone(), instance, accepted, told_since, snapshot };
+        commands.push(Command::Connected(host_is));
         commands.push(Command::Health { host: host.clone(), reading: session.reading.clone() });
         (seat.told, seat.told_accepted) = (session.machine, Some(session.accepted));
         let Operation::Rollback(rollback) = &self.operation else { return commands };
