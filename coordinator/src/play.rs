@@ -10,8 +10,8 @@ use rfs_model::{
 };
 use rfs_rollout::{
     Admission, Answer, Captured, CheckpointKind, CheckpointRequest, Command, Draft, Event, Failure,
-    FleetView, GENERATIONS, GatePolicy, HostCommand, HostView, OnUnreachable, Operation, PhaseTime, Policy,
-    Presence, Reading, Report, Restored, RollbackRequest, Selection, Source, Step, Strategy, Waves,
+    FleetView, GENERATIONS, GatePolicy, HostCommand, HostView, OnUnreachable, Operation, Outside, PhaseTime,
+    Policy, Presence, Reading, Report, Restored, RollbackRequest, Selection, Source, Step, Strategy, Waves,
     checkpoint, plan, rollback,
 };
 use uuid::Uuid;
@@ -29,6 +29,8 @@ pub(crate) struct Play {
     pub(crate) history: Vec<Event>,
     pub(crate) now: Timestamp,
     pub(crate) progress: Arc<BTreeMap<HostId, Progress>>,
+    /// What others take of the budgets, as it is shown; nothing is decided by it.
+    pub(crate) outside: Arc<Outside>,
 }
 
 /// So many hosts, with names of `length` letters where a number leaves room for that.
@@ -88,7 +90,8 @@ impl Play {
 
     fn begin(created: Event) -> Self {
         let operation = Arc::new(Operation::begin(&created).expect("a creation"));
-        Self { operation, history: vec![created], now: BEGUN, progress: Arc::default() }
+        let (progress, outside) = Default::default();
+        Self { operation, history: vec![created], now: BEGUN, progress, outside }
     }
 
     /// All of this happens at once.
@@ -178,7 +181,7 @@ impl Play {
         View {
             operation: self.operation.clone(),
             position: Position(self.history.len() as u64),
-            outside: Arc::default(),
+            outside: self.outside.clone(),
             progress: self.progress.clone(),
         }
     }

@@ -364,7 +364,7 @@ pub fn brief(rollback: &Value) -> String {
             failure => format!(" {}: {}", text(&failure["reason"]), text(&failure["message"])),
         };
         let (name, state) = (text(&host["host"]), text(&host["state"]));
-        line += &format!("; wave {} {name} {state} {}{failure}", wave + 1, text(&host["health"]));
+        line += &format!("; wave {} {name} {state} {}{failure}", wave, text(&host["health"]));
     }
     line
 }

@@ -241,8 +241,12 @@ impl RollbackService for Rollbacks {
         let selector = wire.spec.as_ref().and_then(|spec| spec.selector.clone());
         let selector =
             convert::selector("selector", selector).map_err(|error| invalid(error.beneath("spec")))?;
-        // What makes no sense ends nothing.
-        self.undo(of, wire.spec.clone(), requester.clone()).await?;
+        // What will not be undone ends nothing.
+        let asked = self.undo(of, wire.spec.clone(), requester.clone()).await?;
+        let checked = self.operations.check_undo(&asked, request_id.clone(), wire.over_later).await;
+        if let Some(before) = checked.map_err(|error| error.failure("spec"))? {
+            return Ok(Response::new(self.shown(before).await?));
+        }
         let undoable = self.operations.end_for_undo(of, &selector, &requester, ENDING).await;
         let ended = match undoable.map_err(|error| error.failure("spec"))? {
             Undoable::Unchanged => return Ok(Response::new(self.shown(of).await?)),

@@ -135,7 +135,10 @@ impl Operations {
     }
 
     /// What the same request has begun before. It is found even if the request would not fit the fleet any more.
-    async fn before(&self, key: Option<&RequestKey>) -> Result<Option<OperationId>, OperationError> {
+    pub(super) async fn before(
+        &self,
+        key: Option<&RequestKey>,
+    ) -> Result<Option<OperationId>, OperationError> {
         match key {
             Some(key) => Ok(self.shared.store.begun_before(key).await?),
             None => Ok(None),
@@ -250,7 +253,7 @@ async fn created(
 }
 
 /// The key under which a repeated request finds what the first one began.
-fn request_key(id: Option<RequestId>, request: &impl Serialize) -> Option<RequestKey> {
+pub(super) fn request_key(id: Option<RequestId>, request: &impl Serialize) -> Option<RequestKey> {
     let request = || serde_json::to_string(request).expect("a request has no map with other keys than text");
     id.map(|id| RequestKey { id, request: request() })
 }

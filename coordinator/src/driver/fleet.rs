@@ -69,6 +69,8 @@ pub struct Sighting {
     pub instance: Option<InstanceId>,
     /// The highest generation that it had accepted when it connected.
     pub accepted: Generation,
+    /// Whether it was given a command since, which it may have obeyed.
+    pub commanded: bool,
     /// The snapshot that it had last been brought to when it connected.
     pub snapshot: Option<SnapshotId>,
     /// Set while two machines speak for its name: which, in words. It has no session then.
@@ -88,6 +90,7 @@ impl Sighting {
             session: None,
             instance: None,
             accepted: Generation(0),
+            commanded: false,
             snapshot: None,
             contested: None,
             last_seen: None,

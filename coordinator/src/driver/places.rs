@@ -59,6 +59,8 @@ pub(super) struct Seen<'f> {
     pub(super) now: Timestamp,
     /// One that was not seen for so long is no part of any group any more.
     pub(super) gone_after: Duration,
+    /// Hosts are not compared yet with the history of the one that decides: it is given no place before that.
+    pub(super) is_comparing: bool,
 }
 
 impl Places {
@@ -73,8 +75,14 @@ impl Places {
         let id = operation.id();
         let Some(rollback) = rollback(operation) else { return entries.read(id) };
         let mut wake = entries.read(id);
+        let before = entries.running.get(&id).map(|running| running.stored.clone());
+        let before = before.as_deref().and_then(self::rollback);
+        // It is given back, or counts for less: a way back waits for hosts at work alone.
         let free = |host: &HostId| {
-            rollback.hosts.get(host).is_some_and(|record| place(rollback, host, record).is_none())
+            let place = |of: &Rollback| of.hosts.get(host).and_then(|record| place(of, host, record));
+            let at_work = |place: Option<Place>| place.is_some_and(|place| place.at_work);
+            place(rollback).is_none()
+                || (before.is_some_and(|of| at_work(place(of))) && !at_work(place(rollback)))
         };
         wake.extend(entries.waiting(id, free));
         let was_binding = entries.running.get(&id).is_some_and(|running| binds(&running.stored));
@@ -163,7 +171,7 @@ impl Entries {
 
     /// What hosts outside `of` take of the groups that are limited.
     fn outside(&self, of: &Rollback, seen: &Seen<'_>) -> Outside {
-        if !self.unread.is_empty() {
+        if !self.unread.is_empty() || seen.is_comparing {
             return Outside { unknown: true, ..Outside::default() };
         }
         let id: OperationId = of.id.into();
@@ -172,8 +180,9 @@ impl Entries {
         let own: BTreeSet<&str> = of.plan.groups.iter().map(|group| group.name.as_str()).collect();
         // The strictest limit of each group that others limit.
         let mut limits: BTreeMap<&str, (u32, OperationId)> = BTreeMap::new();
-        for other in others().filter(|other| binds(&other.stored)).filter_map(|other| rollback(&other.stored))
-        {
+        // What is drafted may bring late hosts in line, whose limits hold from then on.
+        let binding = |other: &&Running| binds(&other.stored) || other.drafted.as_deref().is_some_and(binds);
+        for other in others().filter(binding).filter_map(|other| rollback(&other.stored)) {
             for group in other.plan.groups.iter().filter(|group| group.name != ALL) {
                 let limit = limits.entry(&group.name).or_insert((group.limit, other.id.into()));
                 if group.limit < limit.0 {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rfs_link::Chain;
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::rollback::COMPARING;
+use rfs_rollout::rollback::{COMPARING, RETURN};
 use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation, Outside};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -115,8 +115,6 @@ struct Driver {
     seen: BTreeMap<HostId, Sighting>,
     /// The last command that each host's session was handed.
     sent: BTreeMap<HostId, (SessionNumber, Generation)>,
-    /// The session in which something was last sent to a host, whatever became of it.
-    told_in: BTreeMap<HostId, SessionNumber>,
     progress: Arc<BTreeMap<HostId, Progress>>,
     /// The view is older than the operation.
     stale: bool,
@@ -144,7 +142,11 @@ struct Unheard {
 /// Hosts that were there by the history, and are waited for.
 #[derive(Debug)]
 struct Comparing {
+    /// Until when nothing is sent.
     until: Timestamp,
+    /// Until when no further host is started: each is compared with what the history says of itself, and a host that the
+    /// history has not started knows nothing of what another one knows.
+    all_by: Timestamp,
     hosts: BTreeSet<HostId>,
 }
 
@@ -196,7 +198,6 @@ impl Driver {
             hosts,
             seen: BTreeMap::new(),
             sent: BTreeMap::new(),
-            told_in: BTreeMap::new(),
             progress: Arc::default(),
             stale: true,
             wake: Wake::default(),
@@ -312,19 +313,25 @@ impl Driver {
     /// Sends nothing until the hosts that were there by the history are back, for a moment.
     fn compare_first(&mut self) {
         let hosts = view::connected(&self.operation);
-        self.comparing = Some(Comparing { until: self.shared.clock.now().plus(COMPARING), hosts });
+        let now = self.shared.clock.now();
+        self.comparing = Some(Comparing { until: now.plus(COMPARING), all_by: now.plus(RETURN), hosts });
     }
 
-    /// Whether hosts are still waited for that were there by the history.
+    /// Whether hosts that were there by the history are still waited for before anything is sent.
     fn is_comparing(&mut self) -> bool {
-        let Some(comparing) = &mut self.comparing else { return false };
+        let now = self.shared.clock.now();
+        self.awaited().is_some_and(|comparing| now < comparing.until)
+    }
+
+    /// The hosts that were there by the history and are not back, while they are waited for.
+    fn awaited(&mut self) -> Option<&Comparing> {
+        let comparing = self.comparing.as_mut()?;
         let back = |host: &HostId| self.seen.get(host).is_some_and(|seen| seen.session.is_some());
         comparing.hosts.retain(|host| !back(host));
-        let over = comparing.until <= self.shared.clock.now() || comparing.hosts.is_empty();
-        if over {
+        if comparing.all_by <= self.shared.clock.now() || comparing.hosts.is_empty() {
             self.comparing = None;
         }
-        !over
+        self.comparing.as_ref()
     }
 
     fn timer(&self) -> Option<Instant> {
@@ -342,7 +349,10 @@ impl Driver {
             let wait = at.since(self.shared.clock.now());
             now + wait.clamp(Duration::from_millis(1), LOOK_AT_CLOCK)
         };
-        let compared = self.comparing.as_ref().map(|comparing| by_clock(comparing.until));
+        let compared = self.comparing.as_ref().map(|comparing| {
+            let sends = self.shared.clock.now() < comparing.until;
+            by_clock(if sends { comparing.until } else { comparing.all_by })
+        });
         let unheard = (!self.unheard.hosts.is_empty()).then(|| by_clock(self.unheard.look_at));
         let hear = self.wake.hear.values().min().map(|from| by_clock((*from).max(self.wake.hear_at)));
         let asks = !self.wake.reserve.is_empty() || !self.wake.given.is_empty();
@@ -381,14 +391,13 @@ impl Driver {
                 commands.push(Command::Contested { host, text });
                 continue;
             }
-            if let Some(session) = is.session {
-                let Sighting { instance, accepted, snapshot, reading, .. } = is;
-                let told_since = self.told_in.get(&host) == Some(&session);
+            if is.session.is_some() {
+                let Sighting { instance, accepted, commanded, snapshot, reading, .. } = is;
                 commands.push(Command::Connected(Connected {
                     host: host.clone(),
                     instance,
                     accepted,
-                    told_since,
+                    told_since: commanded,
                     snapshot,
                 }));
                 commands.push(Command::Health { host, reading });
@@ -444,13 +453,18 @@ impl Driver {
     /// Decides beside what others take of the budgets.
     fn decide(&mut self, commands: &[Command]) -> Decided {
         let now = self.shared.clock.now();
-        let seen =
-            Seen { fleet: self.shared.fleet.as_ref(), now, gone_after: self.shared.settings.stale_after };
+        let all_by = self.awaited().map(|comparing| comparing.all_by);
+        let fleet = self.shared.fleet.as_ref();
+        let gone_after = self.shared.settings.stale_after;
+        let seen = Seen { fleet, now, gone_after, is_comparing: all_by.is_some() };
         let decide = |outside: &Arc<Outside>| hand::decide(&self.operation, outside, commands, now);
         let (decided, outside) = self.shared.places.decide(&self.operation, &seen, decide);
-        self.stale |= self.outside != outside;
+        if self.outside != outside {
+            // Watchers tell by it being another one that it has changed.
+            (self.outside, self.stale) = (outside.clone(), true);
+        }
         self.wake.outside_at = (*outside != Outside::default()).then(|| now.plus(OUTSIDE_AGAIN));
-        self.outside = outside;
+        self.wake.outside_at = self.wake.outside_at.into_iter().chain(all_by).min();
         decided
     }
 
@@ -540,10 +554,7 @@ impl Driver {
                 continue;
             }
             match self.shared.fleet.send(&host, command) {
-                Ok(()) => {
-                    self.told_in.insert(host.clone(), session);
-                    self.sent.insert(host, handed);
-                }
+                Ok(()) => drop(self.sent.insert(host, handed)),
                 Err(SendError::Full) => self.wake.send_again = true,
                 // It is told when it is back: then it is looked at again.
                 Err(SendError::NotConnected) => {}

@@ -10,12 +10,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rfs_model::{HostId, RollbackId, Selector};
+use rfs_model::{HostId, RequestId, RollbackId, Selector};
 use rfs_rollout::rollback::{HostPhase, Outcome, Rollback};
-use rfs_rollout::{Person, PersonAction, Refusal};
+use rfs_rollout::{Person, PersonAction, PlanError, Refusal, RollbackRequest, Source};
 
+use super::create::request_key;
 use super::error::OperationError;
-use super::operations::Operations;
+use super::operations::{Operations, PlannedRollback};
 use super::source;
 use super::view::View;
 
@@ -29,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub enum Undoable {
     /// Hosts are to be brought back.
     Changed {
-        /// The rollback ran, and was ended for that.
+        /// The rollback ran, or still changed hosts, and was ended for that.
         ended: bool,
     },
     /// No host is: none of the chosen ones was changed, and none will be.
@@ -37,6 +38,40 @@ pub enum Undoable {
 }
 
 impl Operations {
+    /// Whether an undo would be begun as things stand, so that nothing is ended for one that would not: what it could not bring
+    /// back, and what later rollbacks did to it, is looked at first. Gives the undo that the same request has begun before.
+    ///
+    /// That no host is changed yet is no reason: more may be until `of` has ended, and hosts that wait are withdrawn.
+    pub async fn check_undo(
+        &self,
+        request: &RollbackRequest,
+        request_id: Option<RequestId>,
+        over_later: bool,
+    ) -> Result<Option<RollbackId>, OperationError> {
+        let Source::Undo(of) = request.source else { return Ok(None) };
+        if let Some(before) = self.before(request_key(request_id, request).as_ref()).await? {
+            return Ok(Some(before.into()));
+        }
+        let view = self.rollback_view(of).await?;
+        let rollback = view.rollback().ok_or(OperationError::NoRollback(of))?;
+        let chosen = self.chosen_of(rollback, &request.selector).await?;
+        let are_its_own = request.selector.hosts.iter().all(|host| rollback.hosts.contains_key(host))
+            && chosen.is_none_or(|chosen| !chosen.is_empty());
+        match self.plan_rollback(request).await {
+            Ok(PlannedRollback { later, .. }) if !later.is_empty() && !over_later => {
+                Err(OperationError::ChangedLater { of, later })
+            }
+            Ok(PlannedRollback { problem, .. }) => problem.map_or(Ok(None), Err),
+            Err(OperationError::NothingToUndo(_)) if are_its_own => Ok(None),
+            Err(OperationError::Plan(PlanError::NoTarget { .. } | PlanError::NoHostMatches { .. }))
+                if are_its_own =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends what `of` still does with the hosts that `selector` takes, so that it can be undone there. One that runs is
     /// aborted as a whole. May be repeated.
     pub async fn end_for_undo(
@@ -64,7 +99,7 @@ impl Operations {
         let is = Chosen::of(rollback, chosen.as_ref());
         // What is not known, and what was not chosen at all, is for the plan to say.
         if is.changed || is.unknown || is.nobody {
-            return Ok(Undoable::Changed { ended: ran });
+            return Ok(Undoable::Changed { ended: ran || late });
         }
         if is.waits {
             self.order(of, who, PersonAction::Withdraw { hosts: chosen }).await?;

@@ -328,6 +328,7 @@ impl Roster {
             session: session.map(|session| session.number),
             instance: session.map(|session| session.claim.instance).or(entry.machines.accepted),
             accepted: session.map_or(Generation(0), |session| session.accepted),
+            commanded: session.is_some_and(|session| session.was_commanded()),
             snapshot: session.and_then(|session| session.snapshot),
             contested: entry.machines.contest.as_ref().map(|contest| contest.text.clone()),
             last_seen: self.last_seen(entry, now).filter(|_| session.is_none()),

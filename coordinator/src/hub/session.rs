@@ -57,6 +57,8 @@ pub(super) struct Session {
     pub(super) accepted: Generation,
     /// The snapshot that it had last been brought to then.
     pub(super) snapshot: Option<SnapshotId>,
+    /// A command was handed to it since, which the host may have obeyed.
+    commanded: AtomicBool,
     pub(super) addr: SocketAddr,
     /// When the certificate ends that it connected with.
     pub(super) certificate_end: Timestamp,
@@ -101,6 +103,7 @@ impl Session {
             claim,
             accepted,
             snapshot,
+            commanded: AtomicBool::new(false),
             addr,
             certificate_end,
             questions: Questions::default(),
@@ -123,6 +126,10 @@ impl Session {
         if self.closed.is_cancelled() {
             return Err(SendError::NotConnected);
         }
+        // Before anybody can obey it.
+        if matches!(message, Down::Command(_)) {
+            self.commanded.store(true, Ordering::SeqCst);
+        }
         match self.queue.try_send(Box::new(CoordinatorMessage { message: Some(message) })) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(SendError::NotConnected),
@@ -132,6 +139,11 @@ impl Session {
                 Err(SendError::Full)
             }
         }
+    }
+
+    /// Whether a command was handed to the host since it said hello.
+    pub(super) fn was_commanded(&self) -> bool {
+        self.commanded.load(Ordering::SeqCst)
     }
 
     /// Asks for a sign of life and the agent's time.

@@ -163,7 +163,7 @@ enum RefusedConnection {
     Silent,
     #[error("the handshake took too long")]
     Slow,
-    #[error("{0} agents are connected, and this process may have no more open files for others")]
+    #[error("{0} connections are open, and this process may have no more open files for others")]
     Full(usize),
     #[error("{0} has too many connections already")]
     TooManyOfOne(Identity),

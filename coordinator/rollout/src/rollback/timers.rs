@@ -17,8 +17,8 @@ use crate::request::OnUnreachable;
 pub const RETURN: Duration = Duration::from_secs(20);
 
 /// For how long a coordinator that goes on with a rollback tells no host anything while hosts that were there are not back:
-/// what they say shows whether its store was put back to an older copy. One that comes later delays nobody. It is compared
-/// with the history before it is told anything itself, and until it is heard no gate and no budget takes it for well.
+/// what they say shows whether its store was put back to an older copy. After that those that were told something before are
+/// told it again; no further host is started before all are back, or had [`RETURN`] for it.
 pub const COMPARING: Duration = Duration::from_secs(1);
 
 /// What is due for a host.

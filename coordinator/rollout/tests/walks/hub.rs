@@ -48,6 +48,8 @@ pub(crate) struct Session {
     pub(crate) since: Timestamp,
     pub(crate) heard_at: Timestamp,
     pub(crate) reading: Reading,
+    /// A command was handed to it, whatever became of that.
+    pub(crate) commanded: bool,
 }
 
 /// What became of a hello.

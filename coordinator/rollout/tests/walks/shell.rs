@@ -1,10 +1,11 @@
 //! The coordinator around the pure functions, as the real one is: it looks at hosts, decides, stores, and sends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_model::{Generation, HostId, Timestamp};
-use rfs_rollout::rollback::{COMPARING, HostRecord, Outcome, RollbackEvent};
+use rfs_rollout::rollback::{COMPARING, HostRecord, Outcome, RETURN, RollbackEvent};
 use rfs_rollout::{
     Command, Connected, Draft, Event, GENERATIONS, Operation, Outside, Reading, Report, StepKind, Work,
 };
@@ -46,6 +47,7 @@ impl World {
             since: self.now,
             heard_at: self.now,
             reading: Reading::unknown(self.coordinator_now(), "not heard yet"),
+            commanded: false,
         };
         let (now, fault) = (self.now, self.fault);
         let seat = self.seats.get_mut(&host).expect("it is there");
@@ -117,6 +119,9 @@ impl World {
         if self.coordinator.comparing.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.coordinator.comparing = None;
             self.send();
+        }
+        if self.coordinator.returning.take_if(|(_, until)| *until <= now).is_some() {
+            self.decide(vec![Command::Tick]);
         }
         if self.coordinator.unread_until.take_if(|until| *until <= now).is_some() {
             self.decide(vec![Command::Tick]);
@@ -211,9 +216,7 @@ impl World {
             _ => session.instance,
         };
         let (snapshot, instance) = (session.snapshot, Some(instance));
-        let number = session.number;
-        let told_since =
-            self.coordinator.sent.iter().any(|(of, session, _)| of == host && *session == number);
+        let told_since = session.commanded;
         let host_is = Connected { host: host.clone(), instance, accepted, told_since, snapshot };
         commands.push(Command::Connected(host_is));
         commands.push(Command::Health { host: host.clone(), reading: session.reading.clone() });
@@ -222,11 +225,9 @@ impl World {
         if accepted.0 >= rollback.hosts[host].generation.0 + GENERATIONS {
             commands.push(Command::StoreRewound(format!("{host} has obeyed what was never given")));
         }
-        if let Some((waits, _)) = &mut self.coordinator.comparing {
-            waits.remove(host);
-            if waits.is_empty() {
-                self.coordinator.comparing = None;
-            }
+        let Coordinator { comparing, returning, .. } = &mut self.coordinator;
+        for waiting in [comparing, returning] {
+            waiting.take_if(|(waits, _)| waits.remove(host) && waits.is_empty());
         }
         commands
     }
@@ -306,7 +307,10 @@ impl World {
         Arc::new(match self.fault {
             Some(Fault::OthersIgnored) => Outside::default(),
             Some(Fault::OthersForgotten) if unread => Outside::default(),
-            _ if unread => Outside { unknown: true, ..Outside::default() },
+            Some(Fault::SendsBeforeComparing) => self.others.outside(),
+            _ if unread || self.coordinator.returning.is_some() => {
+                Outside { unknown: true, ..Outside::default() }
+            }
             _ => self.others.outside(),
         })
     }
@@ -345,12 +349,27 @@ impl World {
             }
             operation = operation.evolve(&event);
             let Operation::Rollback(rollback) = &operation else { return };
-            let broken =
-                self.oracle.event(&event, rollback, &self.machines, &self.seats, &self.others, self.now);
+            let broken = self
+                .oracle
+                .event(&event, rollback, &self.machines, &self.seats, &self.others, self.now)
+                .or_else(|| self.starts_too_early(&event));
             self.log.push(event);
             self.fail_if(broken);
         }
         self.operation = operation;
+    }
+
+    /// Whether a host is started though others may show that the history is an older one.
+    fn starts_too_early(&self, event: &Event) -> Option<String> {
+        let Event::Rollback(
+            RollbackEvent::HostStarted { host, .. } | RollbackEvent::HostReverting { host, .. },
+        ) = event
+        else {
+            return None;
+        };
+        let (waits, until) = self.coordinator.returning.as_ref()?;
+        let awaited = waits.iter().next().filter(|_| self.now < *until)?;
+        Some(format!("O12: {host} is told something before {awaited} was compared with the history"))
     }
 
     /// Where a host goes back, one of an earlier wave goes back, too.
@@ -383,10 +402,10 @@ impl World {
         let commands = std::mem::take(&mut self.coordinator.commands);
         for (host, command) in &commands {
             let Some(number) = self.coordinator.seen.get(host).copied().flatten() else { continue };
-            let Some(session) = self.seats[host].session.as_ref().filter(|is| is.number == number) else {
-                continue;
-            };
+            let seat = self.seats.get_mut(host).expect("it is there");
+            let Some(session) = seat.session.as_mut().filter(|is| is.number == number) else { continue };
             let machine = session.machine;
+            session.commanded = true;
             if self.coordinator.sent.insert((host.clone(), number, command.generation)) {
                 let (host, command) = (host.clone(), command.clone());
                 let broken = self.oracle.sends(&self.log, &host, &command).or_else(|| self.too_early(&host));
@@ -460,10 +479,12 @@ impl World {
         self.operation = Operation::replay(&self.log).expect("what was stored is a history");
         let mut told = Vec::new();
         let waits = self.rollback().hosts.iter().filter(|(_, host)| host.connected);
-        let waits = waits.map(|(name, _)| name.clone()).collect();
+        let waits: BTreeSet<HostId> = waits.map(|(name, _)| name.clone()).collect();
+        let returning = waits.clone();
         self.coordinator = Coordinator {
             sessions: self.coordinator.sessions,
             comparing: Some((waits, self.now.plus(COMPARING))),
+            returning: (!returning.is_empty()).then(|| (returning, self.now.plus(RETURN))),
             offset: self.stepped_clock(),
             unread_until: Some(self.now.plus(Duration::from_millis(self.dice.below(3_000) as u64))),
             ..Coordinator::default()

@@ -75,6 +75,8 @@ pub(super) struct Coordinator {
     pub(super) sent: BTreeSet<(HostId, u64, Generation)>,
     /// Nothing is sent before hosts were compared: which ones, and until when.
     pub(super) comparing: Option<(BTreeSet<HostId>, Timestamp)>,
+    /// No further host is started before these are back, and until when.
+    pub(super) returning: Option<(BTreeSet<HostId>, Timestamp)>,
     /// What should be in flight.
     pub(super) commands: BTreeMap<HostId, HostCommand>,
     /// Hosts whose health must be measured again before they pass, each from when on.
@@ -545,7 +547,7 @@ impl World {
         }
         let alarm = coordinator.wake.map(|wake| wake.max(coordinator.not_before.unwrap_or(wake)));
         let alarm = alarm.map(|alarm| Timestamp(alarm.0 - coordinator.offset));
-        let compared = coordinator.comparing.as_ref().map(|(_, until)| *until);
+        let compared = coordinator.comparing.iter().chain(&coordinator.returning).map(|(_, until)| *until);
         let silent = self.seats.values().filter_map(|seat| {
             let session = seat.session.as_ref()?;
             let falls = session.heard_at.plus(SILENT);

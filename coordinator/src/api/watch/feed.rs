@@ -111,7 +111,8 @@ impl<T: Shown> Now<T> {
     fn catch_up(&mut self) {
         let Some(view) = self.live.borrow_and_update().clone() else { return };
         let same = Arc::ptr_eq(&view.operation, &self.view.operation)
-            && Arc::ptr_eq(&view.progress, &self.view.progress);
+            && Arc::ptr_eq(&view.progress, &self.view.progress)
+            && Arc::ptr_eq(&view.outside, &self.view.outside);
         // What was read from the store may be newer than what the driver shows yet.
         if same || view.position < self.view.position {
             return;

@@ -7,7 +7,7 @@ use prost::Message as _;
 use rfs_model::{Health, HostId};
 use rfs_proto::v1;
 use rfs_proto::watch::Held;
-use rfs_rollout::{Command, Connected, Person, PersonAction, RollbackRequest};
+use rfs_rollout::{Command, Connected, Outside, Person, PersonAction, RollbackRequest};
 use tokio::sync::watch;
 
 use super::feed::Feed;
@@ -40,7 +40,10 @@ fn step(play: &mut Play, dice: &mut Dice, hosts: &[HostId]) {
     let host = dice.one(hosts).clone();
     let told: Vec<_> = play.wanted().into_iter().collect();
     let person = |action| Command::Person(Person { who: "operator/alice".into(), action });
-    match dice.below(12) {
+    match dice.below(13) {
+        12 => {
+            play.outside = Arc::new(Outside { unknown: !play.outside.unknown, ..Outside::default() });
+        }
         0 => play.passes(Duration::from_secs(dice.below(40) as u64)),
         1 => play.take(&[Command::Disconnected(host)]),
         2 | 3 => play.take(&[Command::Connected(Connected::plain(host))]),

@@ -52,6 +52,8 @@ struct Agent {
     session: Option<SessionNumber>,
     /// What it had obeyed, and where it was, when its session began.
     introduced: (Generation, SnapshotId),
+    /// Whether it was given a command since.
+    commanded: bool,
     /// Nothing is heard on its session.
     silent: bool,
     /// Which other machine speaks for its name.
@@ -98,6 +100,7 @@ impl Agents {
                 instance: another_machine(),
                 session: None,
                 introduced: (Generation(0), version(1)),
+                commanded: false,
                 silent: false,
                 contested: None,
                 manner: Manner::Well,
@@ -245,6 +248,7 @@ impl Link {
         let unacked: Vec<Report> = self.agents.with(host, |agent| {
             agent.session = Some(number);
             agent.introduced = (agent.highest, agent.state);
+            agent.commanded = false;
             agent.contested = None;
             // What was heard on another session is forgotten until it is said again.
             (agent.heard, agent.said) = (None, None);
@@ -295,6 +299,7 @@ impl Link {
                 session: Some(session),
                 instance: Some(agent.instance),
                 accepted,
+                commanded: agent.commanded,
                 snapshot: Some(snapshot),
                 reading,
                 ..absent
@@ -322,6 +327,7 @@ impl Fleet for Link {
         self.agents.diary.write(format!("sent {host} {}", command.step.kind()));
         let report = self.agents.with(host, |agent| {
             agent.session.ok_or(SendError::NotConnected)?;
+            agent.commanded = true;
             Ok(agent.take(host, command, now))
         })?;
         if let Some(report) = report {

@@ -196,6 +196,32 @@ async fn a_rollback_in_a_store_that_was_put_back_is_compared_before_anything_is_
 }
 
 #[tokio::test]
+async fn after_a_restart_no_further_host_is_started_before_all_are_back_that_were_there() {
+    let bed = Bed::of(3).await;
+    let coordinator = bed.start().await;
+    let sizes = vec![Amount::Count(1)];
+    let one_by_one = |request: &mut RollbackRequest| {
+        request.strategy = Strategy::Gradual(Waves { sizes, ..Waves::default() })
+    };
+    let id = bed.rollback(&coordinator, one_by_one).await;
+    bed.pass(&coordinator, id, 4).await;
+    bed.check(&coordinator, id, "a1 passed | b1 applied | c2 untouched | running").await;
+    coordinator.stops().await;
+    bed.agents.all_leave();
+
+    // What a says may show that this history is an older one, in which c was not changed yet.
+    let after = bed.start_alone().await;
+    for back in ["b", "c"] {
+        after.link.connect(&host(back)).await;
+    }
+    bed.pass(&after, id, 15).await;
+    bed.check(&after, id, "a1 passed | b1 passed | c2 untouched | running").await;
+    after.link.connect(&host("a")).await;
+    bed.pass(&after, id, 0).await;
+    bed.check(&after, id, "a1 passed | b1 passed | c1 applied | running").await;
+}
+
+#[tokio::test]
 async fn what_a_host_answered_before_it_went_back_does_not_count_in_a_store_that_was_put_back() {
     let mut bed = Bed::of(2).await;
     let coordinator = bed.start().await;

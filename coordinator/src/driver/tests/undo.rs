@@ -31,13 +31,19 @@ impl Coordinator {
 impl Bed {
     /// Three hosts: one has passed, one says nothing, one is at its target.
     async fn in_the_middle(&self, coordinator: &Coordinator) -> RollbackId {
+        let id = self.in_the_middle_of(coordinator, &[]).await;
+        self.check(coordinator, id, "a1 passed | b2 applying | c1 applied | running").await;
+        id
+    }
+
+    async fn in_the_middle_of(&self, coordinator: &Coordinator, hosts: &[&str]) -> RollbackId {
         let checkpoint = self.checkpoint(coordinator).await;
         self.agents.deploy(2);
         self.agents.behaves(&host("b"), Manner::Dawdles);
-        let request = rollback_request(Source::Checkpoint(checkpoint));
+        let mut request = rollback_request(Source::Checkpoint(checkpoint));
+        request.selector.hosts = hosts.iter().map(|name| host(name)).collect();
         let id = coordinator.operations.create_rollback(request, None).await.expect("it begins");
         self.pass(coordinator, id, 3).await;
-        self.check(coordinator, id, "a1 passed | b2 applying | c1 applied | running").await;
         id
     }
 
@@ -100,6 +106,48 @@ async fn a_rollback_that_runs_is_ended_and_undone_in_one_act() {
         Undoable::Changed { ended: false }
     );
     assert_eq!(coordinator.undo(id, false).await.expect("it is the same"), undo);
+}
+
+#[tokio::test]
+async fn an_undo_that_would_be_refused_ends_nothing() {
+    let bed = Bed::of(4).await;
+    let coordinator = bed.start().await;
+    let elsewhere = bed.release_and_roll_back(&coordinator, 2, &["d"], without_canary).await;
+    let id = bed.in_the_middle_of(&coordinator, &["a", "b", "c"]).await;
+    let check = async |change: &dyn Fn(&mut RollbackRequest)| {
+        let mut request = rollback_request(Source::Undo(id));
+        change(&mut request);
+        coordinator.operations.check_undo(&request, None, false).await
+    };
+    for wrong in ["e", "d"] {
+        let names = |request: &mut RollbackRequest| request.selector.hosts = [host(wrong)].into();
+        let refused = check(&names).await;
+        assert!(matches!(refused, Err(OperationError::Plan(_))), "{wrong} is no host of it: {refused:?}");
+    }
+    let label = |request: &mut RollbackRequest| {
+        request.selector.labels.insert("zonee".to_owned(), "north".to_owned());
+    };
+    assert!(check(&label).await.is_err(), "no host of it has that label");
+    // b is not changed yet, which is for the end of it to say.
+    for fine in [&["a"][..], &["b"], &["a", "b"], &[]] {
+        let names = |request: &mut RollbackRequest| {
+            request.selector.hosts = fine.iter().map(|name| host(name)).collect();
+        };
+        assert_eq!(check(&names).await.expect("it can be undone"), None, "{fine:?}");
+    }
+    bed.check(&coordinator, id, "a2 passed | b2 applying | c2 applied | running").await;
+
+    // A later rollback changed the same host, and nobody said that this is meant.
+    let source = coordinator.view(elsewhere).await.rollback().expect("a rollback").request.source.clone();
+    let mut request = rollback_request(source);
+    without_canary(&mut request);
+    request.selector.hosts = [host("d")].into();
+    let over = coordinator.operations.create_rollback(request, None).await.expect("d is free");
+    bed.pass(&coordinator, over, 12).await;
+    let request = rollback_request(Source::Undo(elsewhere));
+    let refused = coordinator.operations.check_undo(&request, None, false).await;
+    assert!(matches!(refused, Err(OperationError::ChangedLater { .. })), "{refused:?}");
+    assert_eq!(coordinator.operations.check_undo(&request, None, true).await.expect("it is meant"), None);
 }
 
 #[tokio::test]
@@ -217,7 +265,7 @@ async fn a_host_that_comes_in_line_after_the_end_is_stopped_by_an_undo() {
     coordinator.link.connect(&host("a")).await;
     bed.pass(&coordinator, id, 0).await;
     bed.check(&coordinator, id, "a2 applying | b1 passed | PARTIAL").await;
-    assert_eq!(coordinator.end_for_undo(id, &[]).await.expect("it ends"), Undoable::Changed { ended: false });
+    assert_eq!(coordinator.end_for_undo(id, &[]).await.expect("it ends"), Undoable::Changed { ended: true });
     bed.check(&coordinator, id, "a2 unchanged | b1 passed | PARTIAL").await;
     let undo = coordinator.undo(id, false).await.expect("b is changed");
     bed.pass(&coordinator, undo, 4).await;
