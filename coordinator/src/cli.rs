@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 
 /// What was typed makes no sense, or asks for help. Programs are told of a mistake as of any other failure.
 fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || !wants_json(std::env::args()) {
+    if !error.use_stderr() || !wants_json(arguments::typed()) {
         // If the help cannot be written, nobody reads it.
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));

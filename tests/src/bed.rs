@@ -364,14 +364,14 @@ pub fn brief(rollback: &Value) -> String {
             failure => format!(" {}: {}", text(&failure["reason"]), text(&failure["message"])),
         };
         let (name, state) = (text(&host["host"]), text(&host["state"]));
-        line += &format!("; wave {} {name} {state} {}{failure}", wave, text(&host["health"]));
+        line += &format!("; wave {wave} {name} {state} {}{failure}", text(&host["health"]));
     }
     line
 }
 
 /// An address on loopback that nobody listens on now, and that no connection takes for its own end while nobody does: the
 /// ports that systems give to those are higher.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {
         // Suites of other processes begin elsewhere.

@@ -1,10 +1,21 @@
 //! Awaits conditions.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Past this, a condition that has not come true is a hang.
 pub const HANG: Duration = Duration::from_secs(120);
+
+/// Raises a flag when it goes out of scope, also in a panic: for a thread that goes on until then.
+#[derive(Debug)]
+pub struct RaiseAtEnd<'f>(pub &'f AtomicBool);
+
+impl Drop for RaiseAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
 
 /// Asks `condition` until it gives a value, and panics with `what` after [`HANG`].
 #[track_caller]

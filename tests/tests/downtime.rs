@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use rfs_tests::bed::{Bed, BedHost};
-use rfs_tests::wait::until;
+use rfs_tests::wait::{RaiseAtEnd, until};
 use serde_json::Value;
 
 /// How many paths a release has, unless `RFS_DOWNTIME_FILES` says otherwise.
@@ -224,9 +224,10 @@ fn watched<T>(address: SocketAddr, work: impl FnOnce() -> T) -> (T, Duration) {
                 thread::sleep(Duration::from_millis(1));
             }
         });
+        let end = RaiseAtEnd(&done);
         until("the client asks", || begun.load(Ordering::Acquire).then_some(()));
         let result = work();
-        done.store(true, Ordering::Release);
+        drop(end);
         (result, client.join().expect("the client does not fail"))
     })
 }

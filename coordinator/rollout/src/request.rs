@@ -214,7 +214,7 @@ pub struct Policy {
     /// person lets a paused rollback go on.
     #[serde(with = "crate::millis")]
     pub max_duration: Duration,
-    /// How long it may be paused before it ends as a person's task and gives its hosts free.
+    /// How long it may be paused before it ends as a person's task and releases its hosts.
     #[serde(with = "crate::millis", default = "Policy::a_day")]
     pub max_pause: Duration,
 }

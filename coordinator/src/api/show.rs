@@ -345,7 +345,7 @@ fn waits_for(rollback: &Rollback, index: WaveIndex, outside: &Outside) -> String
         return back + &held();
     }
     if outside.unknown && rollback.wave == Some(index) && rollback.outcome().is_none() {
-        return "the other operations to be read".to_owned();
+        return "hosts that were connected before the coordinator started again, and its other operations to be read".to_owned();
     }
     let runs = matches!(rollback.phase, rollback::Phase::Running { direction: Direction::Forward });
     // The gate looks at every host, so only the one that is shown is asked.

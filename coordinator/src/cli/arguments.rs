@@ -23,6 +23,11 @@ pub(super) struct Arguments {
     pub command: Command,
 }
 
+/// The words of the command line, readable even where one is no text.
+pub(super) fn typed() -> impl Iterator<Item = String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned())
+}
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed, and the fleet is as it was or says how it stands; 2 usage; 3 refused;
 4 not reachable; 5 a person is needed; 130 watching was interrupted, the operation goes on.";

@@ -20,7 +20,7 @@ use rfs_model::time::SystemClock;
 use rfs_proto::v1;
 use uuid::Uuid;
 
-use super::arguments::Grouped;
+use super::arguments::{self, Grouped};
 use super::connect::{Client, soon, within};
 use super::consent::Consent;
 use super::error::CliError;
@@ -148,7 +148,7 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
         }
         RollbackCommand::Start { spec, starting, reason } => {
             let spec = spec.check()?;
-            let look = typed::plan_of_start(std::env::args().skip(1));
+            let look = typed::plan_of_start(arguments::typed().skip(1));
             starting.consent.possible(output, "a rollback", &look)?;
             let client = connection.open().await?;
             let spec = spec.resolve(&client).await?;
@@ -160,7 +160,7 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
                 spec.get_or_insert_default().selector = Some(selector);
             }
             if !plan {
-                let look = typed::plan_of_undo(std::env::args().skip(1));
+                let look = typed::plan_of_undo(arguments::typed().skip(1));
                 starting.consent.possible(output, "an undo", &look)?;
             }
             let client = connection.open().await?;

@@ -12,6 +12,10 @@ fn in_words(later: &[Later]) -> String {
     later.iter().map(Later::in_words).collect::<Vec<_>>().join("; ")
 }
 
+fn waits_for(host: Option<&HostId>) -> String {
+    host.map(|host| format!(", and {host} has not answered yet")).unwrap_or_default()
+}
+
 /// Why something was refused. Nothing was changed, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
@@ -80,13 +84,13 @@ pub enum OperationError {
     /// A rollback that still runs cannot be undone.
     #[error("rollback {0} still runs")]
     StillRuns(RollbackId),
-    /// A rollback that was to be undone is being ended, and waits for a host.
-    #[error("rollback {of} is being ended, and {host} has not answered yet; it is not undone")]
+    /// A rollback that was to be undone is being ended, and is not over yet.
+    #[error("rollback {of} is being ended{}; it is not undone", waits_for(host.as_ref()))]
     StillEnding {
         /// The rollback.
         of: RollbackId,
-        /// The host.
-        host: HostId,
+        /// The host that it waits for, if it waits for one.
+        host: Option<HostId>,
     },
     /// An undo would take away what was done after the rollback that it undoes.
     #[error("an undo of rollback {of} takes away what was done after it: {}", in_words(later))]
@@ -254,7 +258,7 @@ impl OperationError {
             }
             Self::ChangedLater { of, later } => later.first().map(|newest| {
                 format!(
-                    "undo the newest first: rfs rollback undo {}; or say that all of it is to go (over_later): rfs rollback undo {of} --yes",
+                    "undo the newest first: rfs rollback undo {}; or take all of it away (over_later): rfs rollback undo {of} --yes",
                     newest.rollback
                 )
             }),

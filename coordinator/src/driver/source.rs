@@ -77,6 +77,12 @@ pub(super) async fn planned(
         let chosen = fleet.hosts.iter().filter(|(name, view)| request.selector.matches(name, &view.labels));
         undone.hosts = Some(chosen.map(|(name, _)| name.clone()).collect());
     }
+    // Where it will stand is not known, so neither is whether it is to be brought back.
+    if let Some(Undone { operation: Operation::Rollback(rollback), hosts, .. }) = &undone
+        && let Some(host) = rollback.at_work_among(hosts.as_ref()).filter(|_| stands == Stands::Over)
+    {
+        return Err(OperationError::StillAtWork { of: rollback.id, host: host.clone() });
+    }
     let mut plan = plan(request, &fleet)?;
     for (host, why) in &mut plan.left_out {
         if let Some(Some(failure)) = lacking.get(host) {
@@ -207,10 +213,6 @@ async fn backups(
     let Operation::Rollback(rollback) = &operation else { return Err(OperationError::NoRollback(of)) };
     if rollback.outcome().is_none() && stands == Stands::Over {
         return Err(OperationError::StillRuns(of));
-    }
-    // Where it will stand is not known, so neither is whether it is to be brought back.
-    if let Some(host) = rollback.at_work().filter(|_| stands == Stands::Over) {
-        return Err(OperationError::StillAtWork { of, host: host.clone() });
     }
     let backups = rollback.backups();
     if backups.is_empty() {

@@ -91,8 +91,8 @@ impl Operations {
         } else if late {
             self.order(of, who, PersonAction::Withdraw { hosts: chosen.clone() }).await?;
         }
-        let Ok(over) = tokio::time::timeout(patience, self.over(of)).await else {
-            return Err(self.still_ending(of, ran).await?);
+        let Ok(over) = tokio::time::timeout(patience, self.over(of, chosen.as_ref())).await else {
+            return Err(self.still_ending(of, chosen.as_ref()).await?);
         };
         let view = over?;
         let rollback = view.rollback().ok_or(OperationError::NoRollback(of))?;
@@ -141,8 +141,11 @@ impl Operations {
         self.get(of.into()).await?.ok_or(OperationError::NoRollback(of))
     }
 
-    /// Waits until the rollback has its outcome, and no host is at work.
-    async fn over(&self, of: RollbackId) -> Result<View, OperationError> {
+    /// Waits until the rollback has its outcome, and no chosen host is at work.
+    async fn over(&self, of: RollbackId, chosen: Option<&BTreeSet<HostId>>) -> Result<View, OperationError> {
+        let is_over = |view: &View| {
+            view.rollback().is_none_or(|of| of.outcome().is_some() && of.at_work_among(chosen).is_none())
+        };
         loop {
             let view = self.rollback_view(of).await?;
             if is_over(&view) {
@@ -159,14 +162,14 @@ impl Operations {
     }
 
     /// Why there is no undo yet.
-    async fn still_ending(&self, of: RollbackId, ran: bool) -> Result<OperationError, OperationError> {
+    async fn still_ending(
+        &self,
+        of: RollbackId,
+        chosen: Option<&BTreeSet<HostId>>,
+    ) -> Result<OperationError, OperationError> {
         let view = self.rollback_view(of).await?;
-        let host = view.rollback().and_then(Rollback::at_work).cloned();
-        Ok(match host {
-            Some(host) if ran => OperationError::StillEnding { of, host },
-            Some(host) => OperationError::StillAtWork { of, host },
-            None => OperationError::StillRuns(of),
-        })
+        let host = view.rollback().and_then(|rollback| rollback.at_work_among(chosen)).cloned();
+        Ok(OperationError::StillEnding { of, host })
     }
 }
 
@@ -202,8 +205,4 @@ impl Chosen {
         }
         is
     }
-}
-
-fn is_over(view: &View) -> bool {
-    view.rollback().is_none_or(|rollback| rollback.outcome().is_some() && rollback.at_work().is_none())
 }

@@ -234,7 +234,7 @@ impl Draft<'_> {
         let concerned = |name: &&HostId| hosts.is_none_or(|hosts| hosts.contains(*name));
         let known = |name: &HostId| self.state.undone.get(name) == Some(&by);
         let news = !self.state.hosts.keys().filter(concerned).all(known);
-        if news && self.state.outcome().is_some() && self.state.at_work().is_none() {
+        if news && self.state.outcome().is_some() && self.state.at_work_among(hosts).is_none() {
             self.emit(RollbackEvent::Undone { at, by, hosts: hosts.cloned() });
         }
     }

@@ -439,7 +439,13 @@ impl Rollback {
 
     /// A host for which a command is out, if there is one.
     pub fn at_work(&self) -> Option<&HostId> {
-        self.hosts.iter().find(|(_, host)| host.phase.at_work()).map(|(name, _)| name)
+        self.at_work_among(None)
+    }
+
+    /// One of these hosts that is at work; of all hosts, if none are named.
+    pub fn at_work_among(&self, chosen: Option<&BTreeSet<HostId>>) -> Option<&HostId> {
+        let mut at_work = self.hosts.iter().filter(|(_, host)| host.phase.at_work()).map(|(name, _)| name);
+        at_work.find(|name| chosen.is_none_or(|chosen| chosen.contains(*name)))
     }
 
     /// Whether a person has taken the wave's gate as passed.

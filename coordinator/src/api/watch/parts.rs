@@ -14,8 +14,8 @@ use super::shown::Shown;
 use crate::api::show::Lost;
 use crate::driver::View;
 
-/// What stands above waves and hosts may be as long as a request, and one host has texts of a few KiB: with that, a message is
-/// far from the 4 MiB that clients take.
+/// What stands above waves and hosts counts, too; one host has texts of a few KiB: with that, a message is far from the 4 MiB
+/// that clients take.
 const LARGE: usize = 1 << 20;
 /// What a host takes besides its fields.
 const FRAME: usize = 8;
@@ -31,7 +31,7 @@ pub(super) struct Parts<T> {
     rest: VecDeque<(usize, Option<HostId>)>,
     /// A message is yet to be sent.
     open: bool,
-    /// How much waves and hosts of one message take before another one is begun.
+    /// How much one message takes before another one is begun.
     large: usize,
     /// What was lost since it was complete; none before that is asked.
     lost: Option<Lost>,
@@ -83,16 +83,18 @@ impl<T: Shown> Parts<T> {
         if !self.begins {
             message.leave_out_what_cannot_change();
         }
-        let (mut bytes, mut wave) = (0, None);
-        while bytes < self.large
-            && let Some((place, host)) = self.rest.pop_front()
-        {
+        let (mut bytes, mut wave) = (message.encoded_len(), None);
+        // Each message brings something, however much stands above.
+        while let Some((place, host)) = self.rest.pop_front() {
             if wave != Some(place) {
                 bytes += message.add_wave(&self.view, place) + FRAME;
                 wave = Some(place);
             }
             if let Some(host) = host {
                 bytes += message.add_host(&self.view, &host) + FRAME;
+            }
+            if bytes >= self.large {
+                break;
             }
         }
         if let Some(lost) = &self.lost {

@@ -240,6 +240,21 @@ fn a_watch_of_ten_thousand_hosts_costs_what_changes_and_fits_into_messages() {
 }
 
 #[test]
+fn what_stands_above_waves_and_hosts_counts_in_a_message() {
+    let hosts = hosts(10_000, 63);
+    let mut play = Play::rollback(&hosts, |_| {});
+    let Operation::Rollback(rollback) = Arc::make_mut(&mut play.operation) else { panic!("a rollback") };
+    Arc::make_mut(&mut rollback.plan).left_out =
+        hosts.iter().map(|host| (host.clone(), "x".repeat(250))).collect();
+    let head = show::rollback_head(rollback).encoded_len();
+    assert!((3 << 20..LARGEST).contains(&head), "{head} bytes: with a full message below, it is too much");
+    let (_driver, feed) = watched::<v1::Rollback>(&play);
+    let mut sent = Sent::default();
+    sent.take(&feed, &mut None);
+    assert!(sent.largest < LARGEST, "{sent:?}");
+}
+
+#[test]
 fn a_checkpoint_of_ten_thousand_hosts_fits_into_messages() {
     let hosts = hosts(10_000, 63);
     let mut play = Play::checkpoint(&hosts);

@@ -59,7 +59,7 @@ pub(in crate::cli) struct Care {
     /// How long a host without a connection is given before it counts as not reachable [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     unreachable_after: Option<Duration>,
-    /// How long it may be paused before it ends and gives its hosts free [default: 24h].
+    /// How long it may be paused before it ends and releases its hosts [default: 24h].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     max_pause: Option<Duration>,
 }

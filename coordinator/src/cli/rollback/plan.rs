@@ -92,7 +92,7 @@ pub(super) fn question(plan: &v1::PlanRollbackResponse) -> String {
     let later: Vec<&str> = plan.later.iter().map(|later| later.rollback.as_str()).collect();
     let later = match later.as_slice() {
         [] => String::new(),
-        later => format!("; what {} did goes, too", later.join(", ")),
+        later => format!(", and take away what {} did after that", later.join(", ")),
     };
     let cannot = cannot_words(plan).map(|words| format!("{words}; ")).unwrap_or_default();
     format!("{cannot}roll {hosts} back to {target}{}{without}{later}?", sick.unwrap_or_default())
@@ -131,7 +131,7 @@ fn lines(plan: &v1::PlanRollbackResponse, all_steps: bool, now: Timestamp) -> Ve
     lines.push(format!("{}: {steps}, {} to write", paint::label("in all"), ByteCount(bytes)));
     for later in &plan.later {
         let hosts: Vec<&str> = later.hosts.iter().map(String::as_str).collect();
-        let text = format!("{} changed {} later; what it did there goes, too", later.rollback, range(&hosts));
+        let text = format!("{} changed {} later, which is taken away as well", later.rollback, range(&hosts));
         lines.push(paint::bad(text).to_string());
     }
     lines.extend(plan.later.first().map(|newest| {
@@ -447,14 +447,14 @@ mod tests {
         assert_eq!(
             lines[3..],
             [
-                "rollbacks/c changed web-2 later; what it did there goes, too",
-                "rollbacks/b changed web-1, web-2 later; what it did there goes, too",
+                "rollbacks/c changed web-2 later, which is taken away as well",
+                "rollbacks/b changed web-1, web-2 later, which is taken away as well",
                 "or: to undo only that: rfs rollback undo c",
             ]
         );
         assert_eq!(
             question(&plan),
-            "roll 2 hosts back to what they were before rollbacks/a; what rollbacks/c, rollbacks/b did goes, too?"
+            "roll 2 hosts back to what they were before rollbacks/a, and take away what rollbacks/c, rollbacks/b did after that?"
         );
     }
 

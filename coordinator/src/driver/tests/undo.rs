@@ -273,6 +273,28 @@ async fn a_host_that_comes_in_line_after_the_end_is_stopped_by_an_undo() {
 }
 
 #[tokio::test]
+async fn an_undo_of_some_hosts_does_not_wait_for_another_one_that_comes_in_line() {
+    let bed = Bed::of(2).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback_without_a(&coordinator).await;
+    bed.agents.behaves(&host("a"), Manner::Dawdles);
+    coordinator.link.connect(&host("a")).await;
+    bed.pass(&coordinator, id, 0).await;
+    let ended = coordinator.end_for_undo(id, &["b"]).await.expect("b is not at work");
+    assert_eq!(ended, Undoable::Changed { ended: false });
+    bed.check(&coordinator, id, "a2 applying | b1 passed | PARTIAL").await;
+    let mut request = rollback_request(Source::Undo(id));
+    request.selector.hosts = [host("b")].into();
+    let undo = coordinator.operations.create_undo(request, None, false).await.expect("b is changed");
+    bed.pass(&coordinator, undo, 4).await;
+    bed.check(&coordinator, undo, "b2 passed | SUCCEEDED").await;
+    assert_eq!(coordinator.view(id).await.rollback().expect("one").undone, [(host("b"), undo)].into());
+
+    let error = coordinator.undo(id, false).await.expect_err("a is at work");
+    assert!(matches!(error, OperationError::StillAtWork { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn an_undo_over_a_later_rollback_names_it_and_must_be_meant() {
     let bed = Bed::of(3).await;
     let coordinator = bed.start().await;
@@ -288,7 +310,7 @@ async fn an_undo_over_a_later_rollback_names_it_and_must_be_meant() {
             Reason::ChangedLater,
             format!("an undo of rollback {first} takes away what was done after it: rollback {second} changed a, c").as_str(),
             format!(
-                "undo the newest first: rfs rollback undo {second}; or say that all of it is to go (over_later): rfs rollback \
+                "undo the newest first: rfs rollback undo {second}; or take all of it away (over_later): rfs rollback \
                  undo {first} --yes"
             )
             .as_str(),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use hyper_util::rt::TokioIo;
@@ -205,7 +205,5 @@ pub(super) async fn connect(folder: &Path, address: SocketAddr, count: usize) ->
     while let Some(ended) = clients.join_next().await {
         ended??;
     }
-    // They end with the server.
-    tokio::time::sleep(Duration::from_millis(10)).await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The real coordinator: its folder, its process, and what an operator asks of it over the API.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use rfs_model::time::SystemClock;
 use rfs_proto::v1;
 use rfs_proto::v1::checkpoint_service_client::CheckpointServiceClient;
 use rfs_proto::v1::rollback_service_client::RollbackServiceClient;
+use rfs_tests::bed::free_address;
 use rfs_tests::tools::program;
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -66,8 +67,7 @@ impl World {
             let file = |ending: &str| folder.path().join(format!("{name}.{ending}"));
             authority.issue(&order, &SystemClock)?.write(&file("pem"), &file("key"), Existing::Keep)?;
         }
-        // Freed at once: nobody else asks for ports meanwhile, and a start that fails says so.
-        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let address = free_address();
         let config = format!(
             "listen = \"{address}\"\ntrust_domain = \"{DOMAIN}\"\n\
              tls = {{ ca = \"ca.pem\", certificate = \"main.pem\", key = \"main.key\" }}\n\

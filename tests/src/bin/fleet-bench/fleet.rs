@@ -188,7 +188,11 @@ async fn killed(
     sim.ask("rule all:slow=200")?;
     let before = sim.number("commands")?;
     let name = operator.roll_back(checkpoint, &QUICK_WAVES).await?;
+    let begun = Instant::now();
     while sim.number("commands")? < before + count as u64 / 3 {
+        if begun.elapsed() > HANG {
+            bail!("a third of the hosts is not told anything");
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     coordinator.kill();
