@@ -62,7 +62,7 @@ fn a_server_that_is_gone() {
     let said = within(SOON, "it is named as one that may be gone for good", || {
         let said = bed.rfs(["checkpoint", "create", "--timeout", "60s"]);
         assert_says(&said, 1, &["is incomplete"]);
-        said.err.contains("rfs host forget web-3").then_some(said)
+        format!("{}{}", said.out, said.err).contains("rfs host forget web-3").then_some(said)
     });
     assert_says(&said, 1, &["web-3: not seen for "]);
 
