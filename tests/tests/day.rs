@@ -92,7 +92,27 @@ impl Day {
             format!("{}{}", said.out, said.err).contains("rfs host forget web-6").then_some(())
         });
         self.hears("host forget web-6 --yes", 0, &["rfs host accept web-6"]);
+        self.a_checkpoint_waits_for_a_busy_host();
         self.checkpoint()
+    }
+
+    fn a_checkpoint_waits_for_a_busy_host(&self) {
+        let mut busy = self.keep_busy();
+        let create = self.bed.rfs_as("alice", ["checkpoint", "create"]);
+        let log = self.bed.path().join("create.log");
+        let mut create = Running::start("rfs checkpoint create", create, &log);
+        within(SOON, "web-4 is shown to wait", || {
+            // It is not the latest until it is complete.
+            let listed = self.bed.rfs(["checkpoint", "list", "--output", "json"]).json()?;
+            let newest = listed["checkpoints"][0]["name"].as_str()?.to_owned();
+            let shown = self.hears(&format!("checkpoint show {newest}"), 0, &[]).out;
+            let row = shown.lines().find(|line| line.contains("web-4"))?;
+            row.contains("waiting for a capture").then_some(())
+        });
+        fs::write(self.bed.hosts[3].path().join("go"), "").expect("written");
+        assert!(busy.wait().success() && create.wait().success(), "both captures end well");
+        let told = fs::read_to_string(log).expect("what was printed");
+        assert!(told.contains("web-4 preparing waiting for a capture"), "{told}");
     }
 
     fn a_clone_appears(&self) {

@@ -66,7 +66,7 @@ fn unknown(id: CheckpointId) -> Failure {
 
 /// The checkpoint that an operation is.
 fn shown(view: &View) -> Option<Checkpoint> {
-    view.checkpoint().map(show::checkpoint)
+    view.checkpoint().map(|checkpoint| show::checkpoint(checkpoint, &view.progress))
 }
 
 #[tonic::async_trait]

@@ -123,8 +123,8 @@ impl Rollbacks {
     ) -> Result<Option<v1::Checkpoint>, Failure> {
         let Source::Checkpoint(id) = request.source else { return Ok(None) };
         let view = self.operations.get(id.into()).await?;
-        let checkpoint = view.as_ref().and_then(View::checkpoint).map(show::checkpoint);
-        Ok(checkpoint.map(|mut checkpoint| {
+        let shown = |view: &View| view.checkpoint().map(|is| show::checkpoint(is, &view.progress));
+        Ok(view.as_ref().and_then(shown).map(|mut checkpoint| {
             let concerned =
                 |host: &str| host.parse::<HostId>().is_ok_and(|host| plan.targets.contains_key(&host));
             checkpoint.snapshots.retain(|snapshot| concerned(&snapshot.host));

@@ -24,9 +24,10 @@ use crate::store::StoredEvent;
 type Far = BTreeMap<HostId, Progress>;
 
 /// A checkpoint with its snapshots.
-pub(super) fn checkpoint(checkpoint: &Checkpoint) -> v1::Checkpoint {
+pub(super) fn checkpoint(checkpoint: &Checkpoint, far: &Far) -> v1::Checkpoint {
+    let began = checkpoint.created_at;
     let snapshots =
-        checkpoint.hosts.iter().map(|(host, record)| snapshot(checkpoint.created_at, host, record));
+        checkpoint.hosts.iter().map(|(host, record)| snapshot(began, host, record, far.get(host)));
     v1::Checkpoint { snapshots: snapshots.collect(), ..checkpoint_head(checkpoint) }
 }
 
@@ -177,8 +178,14 @@ fn snapshot_state(record: &checkpoint::HostRecord) -> host_snapshot::State {
     }
 }
 
-/// A host's part of the checkpoint that began at `began`. Two equal records are shown alike.
-pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::HostRecord) -> v1::HostSnapshot {
+/// A host's part of the checkpoint that began at `began`. What is equal is shown alike.
+pub(super) fn snapshot(
+    began: Timestamp,
+    host: &HostId,
+    record: &checkpoint::HostRecord,
+    far: Option<&Progress>,
+) -> v1::HostSnapshot {
+    let at_work = matches!(record.phase, checkpoint::HostPhase::Preparing | checkpoint::HostPhase::Cutting);
     let captured = record.captured.as_ref();
     let took = captured.and(record.settled_at).map(|at| at.since(began));
     v1::HostSnapshot {
@@ -195,6 +202,7 @@ pub(super) fn snapshot(began: Timestamp, host: &HostId, record: &checkpoint::Hos
         evidence: record.evidence.clone(),
         finish_time: record.settled_at.map(to_wire_time),
         notes: captured.map(|captured| captured.notes.clone()).unwrap_or_default(),
+        phase: far.filter(|_| at_work).map(|far| far.phase.clone()).unwrap_or_default(),
     }
 }
 

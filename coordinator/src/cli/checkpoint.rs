@@ -329,7 +329,7 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
             ByteCount(host.new_bytes).to_string(),
             host.entries.to_string(),
             host.duration.map(show_wire).unwrap_or_default(),
-            host.failure.as_ref().map_or_else(|| ill(host), |failure| failure.message.clone()),
+            why(host),
         ]);
     }
     output.table(&table)?;
@@ -337,6 +337,15 @@ fn show(output: &mut Output, checkpoint: &v1::Checkpoint) -> Result<Exit, CliErr
         output.line(line)?;
     }
     Ok(Exit::Done)
+}
+
+/// Why a host is not further: its failure, what it waits for, or what was wrong with it when it was asked for its snapshot.
+fn why(host: &v1::HostSnapshot) -> String {
+    match &host.failure {
+        Some(failure) => failure.message.clone(),
+        None if !host.phase.is_empty() => host.phase.clone(),
+        None => ill(host),
+    }
 }
 
 /// What was wrong with a host when it was asked for its snapshot.

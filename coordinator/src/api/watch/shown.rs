@@ -84,11 +84,7 @@ impl Shown for v1::Rollback {
             }
             differing(&was.hosts, &is.hosts, &mut changed)?;
         }
-        if !Arc::ptr_eq(&before.progress, &after.progress) {
-            let (was, is) = (&before.progress, &after.progress);
-            changed
-                .extend(is.keys().chain(was.keys()).filter(|host| was.get(*host) != is.get(*host)).cloned());
-        }
+        progressed(before, after, &mut changed);
         // Much of what is kept of a host is not shown.
         let shown = |rollback: &Rollback, view: &View, host: &HostId| {
             let record = rollback.hosts.get(host)?;
@@ -148,10 +144,12 @@ impl Shown for v1::Checkpoint {
         if !Arc::ptr_eq(&before.operation, &after.operation) {
             differing(&was.hosts, &is.hosts, &mut changed)?;
         }
-        let shown = |checkpoint: &Checkpoint, host: &HostId| {
-            checkpoint.hosts.get(host).map(|record| show::snapshot(checkpoint.created_at, host, record))
+        progressed(before, after, &mut changed);
+        let shown = |checkpoint: &Checkpoint, view: &View, host: &HostId| {
+            let record = checkpoint.hosts.get(host)?;
+            Some(show::snapshot(checkpoint.created_at, host, record, view.progress.get(host)))
         };
-        changed.retain(|host| shown(was, host) != shown(is, host));
+        changed.retain(|host| shown(was, before, host) != shown(is, after, host));
         Some(changed)
     }
 
@@ -162,7 +160,7 @@ impl Shown for v1::Checkpoint {
     fn add_host(&mut self, view: &View, host: &HostId) -> usize {
         let Some(checkpoint) = view.checkpoint() else { return 0 };
         let Some(record) = checkpoint.hosts.get(host) else { return 0 };
-        let shown = show::snapshot(checkpoint.created_at, host, record);
+        let shown = show::snapshot(checkpoint.created_at, host, record, view.progress.get(host));
         let bytes = shown.encoded_len();
         self.snapshots.push(shown);
         bytes
@@ -181,6 +179,14 @@ impl Shown for v1::Checkpoint {
         let missing = self.missing_count + lost.count(checkpoint);
         lost.correct(self);
         self.missing_count = missing;
+    }
+}
+
+/// Adds the hosts that have said how far they are, or are said to be no longer.
+fn progressed(before: &View, after: &View, into: &mut BTreeSet<HostId>) {
+    if !Arc::ptr_eq(&before.progress, &after.progress) {
+        let (was, is) = (&before.progress, &after.progress);
+        into.extend(is.keys().chain(was.keys()).filter(|host| was.get(*host) != is.get(*host)).cloned());
     }
 }
 

@@ -147,7 +147,9 @@ fn what_watchers_hold_is_the_whole_at_every_moment_of_a_checkpoint() {
     for seed in 0..20 {
         let hosts = hosts(1 + seed as usize % 23, 12);
         let play = Play::checkpoint(&hosts);
-        check_walk(play, seed, &hosts, |view| show::checkpoint(view.checkpoint().expect("one")));
+        check_walk(play, seed, &hosts, |view| {
+            show::checkpoint(view.checkpoint().expect("one"), &view.progress)
+        });
     }
 }
 
@@ -354,7 +356,7 @@ fn each_message_of_a_checkpoint_says_what_all_of_it_has_lost_since() {
         whole = held.take(message).cloned();
     }
     assert!(messages > 3, "it is sent in {messages} messages");
-    let mut shown = show::checkpoint(play.view().checkpoint().expect("one"));
+    let mut shown = show::checkpoint(play.view().checkpoint().expect("one"), &play.progress);
     lost().correct(&mut shown);
     assert_eq!(whole, Some(shown));
 }

@@ -51,8 +51,8 @@ impl Watched for v1::Checkpoint {
         let mut failed = Vec::new();
         for (place, host) in self.snapshots.iter().enumerate() {
             let earlier = before.and_then(|before| before.snapshots.get(place));
-            let was = earlier.filter(|earlier| earlier.host == host.host).map(v1::HostSnapshot::state);
-            if was == Some(host.state()) {
+            let was = earlier.filter(|earlier| earlier.host == host.host);
+            if was.is_some_and(|was| was.state() == host.state() && was.phase == host.phase) {
                 continue;
             }
             // The steps between are too short-lived to be told one by one.
@@ -62,6 +62,13 @@ impl Watched for v1::Checkpoint {
                     lines.push(Told::at(host.finish_time.or(self.update_time), text.trim()));
                 }
                 host_snapshot::State::Failed => failed.push(host),
+                // What it waits for is.
+                _ if !host.phase.is_empty() => {
+                    lines.push(Told::at(
+                        self.update_time,
+                        row(host).map(|cell| cell.trim().to_owned()).join(" "),
+                    ));
+                }
                 host_snapshot::State::Pending
                 | host_snapshot::State::Preparing
                 | host_snapshot::State::Prepared
@@ -214,7 +221,7 @@ fn row(host: &v1::HostSnapshot) -> [String; 3] {
                 .unwrap_or_default();
             format!("{}, {} stored anew{took}", ByteCount(host.bytes), ByteCount(host.new_bytes))
         }
-        (None, _) => String::new(),
+        (None, _) => host.phase.clone(),
     };
     [format!("  {}", host.host), words::snapshot_state(host.state()), detail]
 }
@@ -276,6 +283,25 @@ mod tests {
             ["checkpoints/c is incomplete; it is no target for a rollback", "  db: /var/lib/rfs is full",]
         );
         assert_eq!(watched.verdict(), Some(Exit::Failed));
+    }
+
+    #[test]
+    fn what_a_host_waits_for_is_said_once() {
+        let mut busy = host("db", host_snapshot::State::Preparing);
+        let checkpoint = |host: &v1::HostSnapshot| v1::Checkpoint {
+            name: "checkpoints/c".into(),
+            state: checkpoint::State::Creating.into(),
+            snapshots: vec![host.clone()],
+            ..Default::default()
+        };
+        let texts = |told: Vec<Told>| plain(told.into_iter().map(|told| told.text).collect());
+        let before = checkpoint(&busy);
+        busy.phase = "waiting for a capture".into();
+        let waits = checkpoint(&busy);
+        assert_eq!(texts(waits.changes(Some(&before))), ["db preparing waiting for a capture"]);
+        assert_eq!(plain(waits.picture(9, Timestamp(0)))[1], "  db  preparing  waiting for a capture");
+        assert_eq!(texts(waits.changes(Some(&waits))), [""; 0]);
+        assert_eq!(texts(before.changes(Some(&waits))), [""; 0]);
     }
 
     #[test]
