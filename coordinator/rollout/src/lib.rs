@@ -40,6 +40,7 @@ pub mod checkpoint;
 
 pub mod operation;
 
+mod hosts;
 mod millis;
 mod names;
 
@@ -48,6 +49,7 @@ pub use fleet::{Admission, FleetView, HostView, Presence, Reading};
 pub use host::{
     Answer, Captured, Failure, GENERATIONS, HostCommand, PhaseTime, Report, Restored, Step, StepKind,
 };
+pub use hosts::Hosts;
 pub use names::some_names;
 pub use operation::{Draft, Envelope, Event, Operation, ReplayError, Work};
 pub use outside::Outside;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use rfs_model::{HostId, OperationId, Timestamp};
+use rfs_model::{Generation, HostId, OperationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Checkpoint, CheckpointEvent};
@@ -123,17 +123,9 @@ impl Operation {
         let mut operation =
             Self::begin(events.next().ok_or(ReplayError::Empty)?).ok_or(ReplayError::NoBeginning)?;
         for (event, position) in events.zip(1..) {
-            operation = match (operation, event) {
-                (Self::Checkpoint(checkpoint), Event::Checkpoint(event)) => {
-                    Self::Checkpoint(Box::new(checkpoint.evolve(event)))
-                }
-                (Self::Rollback(rollback), Event::Rollback(event)) => {
-                    Self::Rollback(Box::new(rollback.evolve(event)))
-                }
-                (Self::Checkpoint(_), Event::Rollback(_)) | (Self::Rollback(_), Event::Checkpoint(_)) => {
-                    return Err(ReplayError::Mixed { position });
-                }
-            };
+            if !operation.take(event) {
+                return Err(ReplayError::Mixed { position });
+            }
         }
         Ok(operation)
     }
@@ -148,16 +140,21 @@ impl Operation {
 
     /// This operation after `event`. An event of the other kind changes nothing.
     #[must_use]
-    pub fn evolve(self, event: &Event) -> Self {
+    pub fn evolve(mut self, event: &Event) -> Self {
+        self.take(event);
+        self
+    }
+
+    /// Becomes what it is after `event`; false if that is of the other kind, which changes nothing.
+    fn take(&mut self, event: &Event) -> bool {
         match (self, event) {
-            (Self::Checkpoint(checkpoint), Event::Checkpoint(event)) => {
-                Self::Checkpoint(Box::new(checkpoint.evolve(event)))
+            (Self::Checkpoint(checkpoint), Event::Checkpoint(event)) => checkpoint.take(event),
+            (Self::Rollback(rollback), Event::Rollback(event)) => rollback.take(event),
+            (Self::Checkpoint(_), Event::Rollback(_)) | (Self::Rollback(_), Event::Checkpoint(_)) => {
+                return false;
             }
-            (Self::Rollback(rollback), Event::Rollback(event)) => {
-                Self::Rollback(Box::new(rollback.evolve(event)))
-            }
-            (same, Event::Checkpoint(_) | Event::Rollback(_)) => same,
         }
+        true
     }
 
     /// What should be in flight, and when to look again, where nobody else is at work.
@@ -170,6 +167,30 @@ impl Operation {
         match self {
             Self::Checkpoint(checkpoint) => checkpoint.wanted(),
             Self::Rollback(rollback) => rollback.wanted(outside),
+        }
+    }
+
+    /// The hosts that should be at a command by [`Operation::wanted`], in order, each with that command's generation.
+    pub fn in_flight(&self) -> Vec<(&HostId, Generation)> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.in_flight().collect(),
+            Self::Rollback(rollback) => rollback.in_flight().collect(),
+        }
+    }
+
+    /// The command that a host should be at by [`Operation::wanted`].
+    pub fn command(&self, host: &HostId) -> Option<HostCommand> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.command(host),
+            Self::Rollback(rollback) => rollback.command(host),
+        }
+    }
+
+    /// What [`Operation::wanted_beside`] says without the commands.
+    pub fn awaited_beside(&self, outside: &Outside) -> Work {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.awaited(),
+            Self::Rollback(rollback) => rollback.awaited(outside),
         }
     }
 

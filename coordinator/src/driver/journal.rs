@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{log, view};
-use crate::store::{Append, AppendError, OperationRow, Position, Store, StoreError};
+use crate::store::{Append, AppendError, Position, Store, StoreError};
 
 /// How long the first pause is while the store fails; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -29,8 +29,8 @@ pub(super) struct Journal {
     stop: CancellationToken,
     operation: OperationId,
     position: Position,
-    /// As it was last stored from here; none before that.
-    row: Option<OperationRow>,
+    /// Whether what lists show is what was last stored from here.
+    listed: bool,
 }
 
 /// What came of an append.
@@ -66,7 +66,7 @@ impl Journal {
         operation: OperationId,
         known: usize,
     ) -> Self {
-        Self { store, stop, operation, position: position(known), row: None }
+        Self { store, stop, operation, position: position(known), listed: false }
     }
 
     /// How many events are known.
@@ -105,7 +105,7 @@ impl Journal {
         trouble.over();
         if !stored.is_empty() {
             self.position = Position(self.position.0 + stored.len() as u64);
-            self.row = None;
+            self.listed = false;
         }
         Ok(stored.into_iter().map(|stored| stored.event).collect())
     }
@@ -117,13 +117,13 @@ impl Journal {
         after: &Operation,
         events: &[Event],
     ) -> Result<Appended, Stopping> {
-        let row = view::row(after);
+        let listed = self.listed && view::is_listed_alike(before, after);
         let (claim, release) = handed_over(before, after);
         let append = Append {
             operation: self.operation,
             expected: self.position,
             events: events.to_vec(),
-            row: (self.row.as_ref() != Some(&row)).then(|| row.clone()),
+            row: (!listed).then(|| view::row(after)),
             claim,
             release,
             rests_on: completed(before, after),
@@ -138,7 +138,7 @@ impl Journal {
                         log::ended(after);
                     }
                     self.position = position;
-                    self.row = Some(row);
+                    self.listed = true;
                     return Ok(Appended::Stored);
                 }
                 Err(AppendError::NotOwner { host }) => return Ok(Appended::Taken(host)),
@@ -147,7 +147,7 @@ impl Journal {
             }
         }
         trouble.over();
-        self.row = None;
+        self.listed = false;
         let known = self.position;
         let history = loop {
             match self.read().await {

@@ -207,8 +207,7 @@ impl Entries {
         for other in others() {
             for operation in [Some(&other.stored), other.drafted.as_ref()].into_iter().flatten() {
                 let Some(rollback) = rollback(operation) else { continue };
-                for (host, record) in rollback.hosts.iter().filter(|(host, _)| !of.hosts.contains_key(*host))
-                {
+                for (host, record) in rollback.hosts.iter().filter(|(host, _)| !of.hosts.contains_key(host)) {
                     let Some(place) = place(rollback, host, record) else { continue };
                     take(host, &seen.fleet.labels(host), &|taken| {
                         let at_work = place.at_work || taken.place.is_some_and(|place| place.at_work);

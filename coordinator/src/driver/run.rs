@@ -20,7 +20,7 @@ use super::dispatch::report_to_driver;
 use super::error::OperationError;
 use super::fleet::{Progress, SendError, SessionNumber, Sighting};
 use super::hand::{self, Decided, Hand};
-use super::inbox::{Batch, Inbox};
+use super::inbox::{Batch, Inbox, Told};
 use super::journal::{self, Appended, Journal, ReadError, Stopping};
 use super::operations::Shared;
 use super::places::Seen;
@@ -110,14 +110,16 @@ struct Driver {
     operation: Arc<Operation>,
     /// What others took of the budgets at the last decision.
     outside: Arc<Outside>,
+    /// In order; each has the seat of the same place.
     hosts: Vec<HostId>,
-    /// How each host was last looked at; what came of it is in the history.
-    seen: BTreeMap<HostId, Sighting>,
-    /// The last command that each host's session was handed.
-    sent: BTreeMap<HostId, (SessionNumber, Generation)>,
-    progress: Arc<BTreeMap<HostId, Progress>>,
+    seats: Vec<Seat>,
+    progress: Far,
     /// The view is older than the operation.
     stale: bool,
+    /// What is waited for was asked of an older operation.
+    outdated: bool,
+    /// There may be a command that a host's session has not been handed.
+    unsent: bool,
     wake: Wake,
     /// Since when the history rests that another driver appended to.
     rival: Option<Timestamp>,
@@ -128,6 +130,49 @@ struct Driver {
     /// Hosts that were not heard since the coordinator listens again: looked at until they are, since a host whose health is
     /// what it was is no news.
     unheard: Unheard,
+}
+
+/// What is known here of one host.
+#[derive(Debug, Clone, Default)]
+struct Seat {
+    /// How it was last looked at; what came of it is in the history.
+    seen: Option<Sighting>,
+    /// The last command that its session was handed.
+    sent: Option<(SessionNumber, Generation)>,
+}
+
+impl Seat {
+    fn session(&self) -> Option<SessionNumber> {
+        self.seen.as_ref().and_then(|seen| seen.session)
+    }
+}
+
+/// How far hosts are.
+#[derive(Debug, Default)]
+struct Far {
+    known: BTreeMap<HostId, Progress>,
+    /// What is known is not what is shown.
+    changed: bool,
+    shown: Arc<BTreeMap<HostId, Progress>>,
+}
+
+impl Far {
+    /// Hosts have answered, and are at work no more.
+    fn end(&mut self, reports: &[Told]) {
+        for told in reports {
+            self.changed |= self.known.remove(&told.report.host).is_some();
+        }
+    }
+
+    /// Of hosts that are at work no more nothing is shown.
+    fn show(&mut self, operation: &Operation) {
+        if std::mem::take(&mut self.changed) {
+            let at_work: BTreeSet<&HostId> =
+                operation.in_flight().into_iter().map(|(host, _)| host).collect();
+            self.known.retain(|host, _| at_work.contains(host));
+            self.shown = Arc::new(self.known.clone());
+        }
+    }
 }
 
 /// Hosts of which only what was heard from `from` on counts, and that were not heard since.
@@ -195,11 +240,12 @@ impl Driver {
             journal,
             operation,
             outside: Arc::default(),
+            seats: vec![Seat::default(); hosts.len()],
             hosts,
-            seen: BTreeMap::new(),
-            sent: BTreeMap::new(),
-            progress: Arc::default(),
+            progress: Far::default(),
             stale: true,
+            outdated: true,
+            unsent: true,
             wake: Wake::default(),
             rival: None,
             comparing: None,
@@ -264,7 +310,7 @@ impl Driver {
                 batch.look.append(&mut self.take_unheard());
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
-                batch.look.extend(reported.filter(|host| self.seen.contains_key(*host)).cloned());
+                batch.look.extend(reported.filter(|host| self.place(host).is_some()).cloned());
                 seen.extend(self.look(std::mem::take(&mut batch.look)));
                 let now = self.shared.clock.now();
                 let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
@@ -318,16 +364,14 @@ impl Driver {
     }
 
     /// Whether hosts that were there by the history are still waited for before anything is sent.
-    fn is_comparing(&mut self) -> bool {
+    fn is_comparing(&self) -> bool {
         let now = self.shared.clock.now();
-        self.awaited().is_some_and(|comparing| now < comparing.until)
+        self.comparing.as_ref().is_some_and(|comparing| now < comparing.until && !comparing.hosts.is_empty())
     }
 
     /// The hosts that were there by the history and are not back, while they are waited for.
     fn awaited(&mut self) -> Option<&Comparing> {
-        let comparing = self.comparing.as_mut()?;
-        let back = |host: &HostId| self.seen.get(host).is_some_and(|seen| seen.session.is_some());
-        comparing.hosts.retain(|host| !back(host));
+        let comparing = self.comparing.as_ref()?;
         if comparing.all_by <= self.shared.clock.now() || comparing.hosts.is_empty() {
             self.comparing = None;
         }
@@ -355,7 +399,7 @@ impl Driver {
         });
         let unheard = (!self.unheard.hosts.is_empty()).then(|| by_clock(self.unheard.look_at));
         let hear = self.wake.hear.values().min().map(|from| by_clock((*from).max(self.wake.hear_at)));
-        let asks = !self.wake.reserve.is_empty() || !self.wake.given.is_empty();
+        let asks = self.may_reserve() || !self.wake.given.is_empty();
         let reserve = self.wake.reserve_at.filter(|_| asks);
         let outside = self.wake.outside_at.map(by_clock);
         let timers = [due, send_again, self.wake.show, compared, unheard, hear, reserve, outside];
@@ -363,7 +407,7 @@ impl Driver {
     }
 
     fn look_at_everything(&mut self) -> Vec<Command> {
-        self.seen.clear();
+        self.seats.iter_mut().for_each(|seat| seat.seen = None);
         let mut seen = self.look(self.hosts.clone());
         seen.push(Command::Tick);
         seen
@@ -374,9 +418,14 @@ impl Driver {
         let now = self.shared.clock.now();
         let mut commands = Vec::new();
         for host in hosts {
+            let Some(place) = self.place(&host) else { continue };
             let is = self.shared.fleet.look(&host, now);
-            let was = self.seen.insert(host.clone(), is.clone());
-            let had = was.and_then(|was| was.session);
+            let had = self.seats[place].session();
+            self.unsent |= had != is.session;
+            self.seats[place].seen = Some(is.clone());
+            if let (Some(_), Some(comparing)) = (is.session, &mut self.comparing) {
+                comparing.hosts.remove(&host);
+            }
             if is.session.is_some() && is.reading.heard_at >= self.unheard.from {
                 self.unheard.hosts.remove(&host);
             }
@@ -433,6 +482,7 @@ impl Driver {
                         self.shared.fleet.completed(&rests_on);
                     }
                     self.becomes(after);
+                    self.progress.end(&batch.reports);
                     break refusals;
                 }
                 Appended::Rival(history) => self.replace(&history)?,
@@ -461,7 +511,7 @@ impl Driver {
         let (decided, outside) = self.shared.places.decide(&self.operation, &seen, decide);
         if self.outside != outside {
             // Watchers tell by it being another one that it has changed.
-            (self.outside, self.stale) = (outside.clone(), true);
+            (self.outside, self.stale, self.outdated) = (outside.clone(), true, true);
         }
         self.wake.outside_at = (*outside != Outside::default()).then(|| now.plus(OUTSIDE_AGAIN));
         self.wake.outside_at = self.wake.outside_at.into_iter().chain(all_by).min();
@@ -470,7 +520,7 @@ impl Driver {
 
     fn becomes(&mut self, operation: impl Into<Arc<Operation>>) {
         self.operation = operation.into();
-        self.stale = true;
+        (self.stale, self.outdated, self.unsent) = (true, true, true);
         self.shared.stands(&self.operation);
     }
 
@@ -524,6 +574,7 @@ impl Driver {
         }
         info!(operation = %self.inbox.operation, "the other driver rests; this one goes on");
         self.rival = None;
+        (self.outdated, self.unsent) = (true, true);
         let mut seen = vec![self.listen_from(self.shared.opened_at)];
         seen.extend(self.look_at_everything());
         Ok(seen)
@@ -531,30 +582,37 @@ impl Driver {
 
     /// Sends what should be in flight and has not been handed to the host's present session.
     fn reconcile(&mut self) {
-        self.wake.send_again = false;
         if self.rival.is_some() {
+            self.wake.send_again = false;
             self.wake.reserve.clear();
             return;
         }
-        let work = self.operation.wanted_beside(&self.outside);
-        (self.wake.due, self.wake.hear) = (work.wake_at, work.hear);
-        self.wake.reserve.clear();
-        if self.is_comparing() {
+        if std::mem::take(&mut self.outdated) {
+            let awaited = self.operation.awaited_beside(&self.outside);
+            (self.wake.due, self.wake.hear) = (awaited.wake_at, awaited.hear);
+            self.wake.reserve = awaited.reserve;
+        }
+        if self.is_comparing() || !(self.unsent || self.wake.send_again) {
             return;
         }
-        self.wake.reserve = work.reserve;
-        self.sent.retain(|host, _| work.commands.contains_key(host));
-        if self.progress.keys().any(|host| !work.commands.contains_key(host)) {
-            Arc::make_mut(&mut self.progress).retain(|host, _| work.commands.contains_key(host));
-        }
-        for (host, command) in work.commands {
-            let Some(session) = self.seen.get(&host).and_then(|seen| seen.session) else { continue };
-            let handed = (session, command.generation);
-            if self.sent.get(&host) == Some(&handed) {
+        (self.unsent, self.wake.send_again) = (false, false);
+        let operation = self.operation.clone();
+        // Both are in the order of the names.
+        let mut in_flight = operation.in_flight().into_iter().peekable();
+        for (host, seat) in self.hosts.iter().zip(&mut self.seats) {
+            let Some((_, generation)) = in_flight.next_if(|(name, _)| *name == host) else {
+                // It may be told the same again, such as to say where it stands.
+                seat.sent = None;
+                continue;
+            };
+            let Some(session) = seat.session() else { continue };
+            let handed = Some((session, generation));
+            if seat.sent == handed {
                 continue;
             }
-            match self.shared.fleet.send(&host, command) {
-                Ok(()) => drop(self.sent.insert(host, handed)),
+            let Some(command) = operation.command(host) else { continue };
+            match self.shared.fleet.send(host, command) {
+                Ok(()) => seat.sent = handed,
                 Err(SendError::Full) => self.wake.send_again = true,
                 // It is told when it is back: then it is looked at again.
                 Err(SendError::NotConnected) => {}
@@ -562,10 +620,15 @@ impl Driver {
         }
     }
 
+    /// Whether generations are to be reserved: not before hosts were compared.
+    fn may_reserve(&self) -> bool {
+        !self.is_comparing() && !self.wake.reserve.is_empty()
+    }
+
     /// Reserves generations for other attempts, and says what came of it. A host that another operation owns for now is
     /// asked for again.
     async fn reserve(&mut self) -> Vec<Command> {
-        if self.wake.reserve.is_empty() || self.wake.reserve_at.is_some_and(|at| at > Instant::now()) {
+        if !self.may_reserve() || self.wake.reserve_at.is_some_and(|at| at > Instant::now()) {
             return Vec::new();
         }
         let reserved = self.shared.store.reserve(self.inbox.operation, &self.wake.reserve, GENERATIONS).await;
@@ -587,6 +650,9 @@ impl Driver {
 
     /// Gives hosts free that were given for nothing: meanwhile the rollback was undone, say.
     async fn release_left_over(&mut self) {
+        if self.wake.given.is_empty() {
+            return;
+        }
         let left = view::left_over(&self.operation, std::mem::take(&mut self.wake.given));
         if left.is_empty() {
             return;
@@ -598,25 +664,34 @@ impl Driver {
         }
     }
 
+    fn place(&self, host: &HostId) -> Option<usize> {
+        self.hosts.binary_search(host).ok()
+    }
+
     fn note_progress(&mut self, progress: BTreeMap<HostId, Progress>) {
         if !progress.is_empty() {
-            Arc::make_mut(&mut self.progress).extend(progress);
+            self.progress.known.extend(progress);
+            self.progress.changed = true;
             self.wake.show.get_or_insert_with(|| Instant::now() + SHOW_PROGRESS);
         }
     }
 
     fn show(&mut self) {
         let progressed = self.wake.show.is_some_and(|at| at <= Instant::now());
-        if self.stale || progressed {
-            self.stale = false;
-            self.wake.show = None;
-            self.inbox.show(View {
-                operation: self.operation.clone(),
-                outside: self.outside.clone(),
-                position: self.journal.position(),
-                progress: self.progress.clone(),
-            });
+        if !self.stale && !progressed {
+            return;
         }
+        if progressed || !self.operation.open() {
+            self.wake.show = None;
+            self.progress.show(&self.operation);
+        }
+        self.stale = false;
+        self.inbox.show(View {
+            operation: self.operation.clone(),
+            outside: self.outside.clone(),
+            position: self.journal.position(),
+            progress: self.progress.shown.clone(),
+        });
     }
 
     /// Nothing is left to do. What came in at the last moment is answered from the end.

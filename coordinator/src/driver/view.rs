@@ -102,14 +102,14 @@ impl Head {
     pub(super) fn of(operation: &Operation) -> Self {
         match operation {
             Operation::Checkpoint(checkpoint) => Self::Checkpoint(Box::new(CheckpointHead {
-                request: checkpoint.request.clone(),
+                request: CheckpointRequest::clone(&checkpoint.request),
                 phase: checkpoint.phase.clone(),
                 hosts: checkpoint.hosts.len(),
                 health: checkpoint.health(),
                 missing: checkpoint.outcome().map_or(0, |_| checkpoint.missing().len()),
             })),
             Operation::Rollback(rollback) => Self::Rollback(Box::new(RollbackHead {
-                request: rollback.request.clone(),
+                request: RollbackRequest::clone(&rollback.request),
                 phase: rollback.phase.clone(),
                 hosts: rollback.hosts.len(),
             })),
@@ -146,6 +146,27 @@ pub(super) fn row(operation: &Operation) -> OperationRow {
         head: serde_json::to_string(&Head::of(operation))
             .expect("a head has no map with other keys than text"),
     }
+}
+
+/// Whether lists show an operation after events as they did before: then its row need not be made, which takes as long as the
+/// request is.
+pub(super) fn is_listed_alike(before: &Operation, after: &Operation) -> bool {
+    let is_open = (before.finished(), before.open()) == (after.finished(), after.open());
+    is_open
+        && match (before, after) {
+            (Operation::Checkpoint(before), Operation::Checkpoint(after)) => {
+                let missing =
+                    |checkpoint: &Checkpoint| checkpoint.outcome().map(|_| checkpoint.missing().len());
+                before.phase == after.phase
+                    && before.health() == after.health()
+                    && missing(before) == missing(after)
+            }
+            (Operation::Rollback(before), Operation::Rollback(after)) => {
+                before.phase == after.phase && before.proves() == after.proves()
+            }
+            (Operation::Checkpoint(_), Operation::Rollback(_))
+            | (Operation::Rollback(_), Operation::Checkpoint(_)) => false,
+        }
 }
 
 /// The hosts that an operation concerns.

@@ -1,5 +1,7 @@
 //! What an event makes of a checkpoint.
 
+use std::sync::Arc;
+
 use rfs_model::{HostId, Reason, Timestamp};
 
 use super::event::{CheckpointEvent, Created};
@@ -29,7 +31,7 @@ impl Checkpoint {
         });
         Self {
             id: created.id,
-            request: created.request.clone(),
+            request: Arc::new(created.request.clone()),
             created_at: at,
             last_at: at,
             listening_since: Timestamp(i64::MIN),
@@ -47,7 +49,7 @@ impl Checkpoint {
         self
     }
 
-    pub(super) fn take(&mut self, event: &CheckpointEvent) {
+    pub(crate) fn take(&mut self, event: &CheckpointEvent) {
         self.last_at = self.last_at.max(event.at());
         match event {
             CheckpointEvent::Created { .. } => {}

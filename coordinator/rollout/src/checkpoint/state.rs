@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_model::{CheckpointId, Generation, Health, HostId, InstanceId, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Captured, Failure};
+use crate::hosts::Hosts;
 use crate::request::CheckpointRequest;
 
 /// A checkpoint.
@@ -16,7 +18,7 @@ pub struct Checkpoint {
     /// Its id.
     pub id: CheckpointId,
     /// What was asked.
-    pub request: CheckpointRequest,
+    pub request: Arc<CheckpointRequest>,
     /// When it was created.
     pub created_at: Timestamp,
     /// The time of its last event.
@@ -30,7 +32,7 @@ pub struct Checkpoint {
     /// Hosts that may still have held still at its end have resumed since, or have had to by themselves.
     pub closed: bool,
     /// What became of each host.
-    pub hosts: BTreeMap<HostId, HostRecord>,
+    pub hosts: Hosts<HostRecord>,
 }
 
 /// Where a checkpoint stands as a whole.
@@ -209,7 +211,8 @@ impl Checkpoint {
 
     /// Whether so many hosts have their snapshots that those that lack them may be missing. A checkpoint of nobody is none.
     pub(super) fn has_enough(&self) -> bool {
-        let (all, missing) = (self.hosts.len(), self.missing().len());
+        let missing = self.hosts.values().filter(|host| host.captured.is_none()).count();
+        let all = self.hosts.len();
         let may_miss = self.request.allow_missing.map_or(0, |most| most.at_most(all));
         missing <= may_miss && missing < all
     }

@@ -57,17 +57,20 @@ impl<'d> Draft<'d> {
         let at = self.now;
         let due = |(name, host): (&HostId, &HostRecord)| {
             let (time, due) = self.state.due(host)?;
-            (time <= at).then(|| (name.clone(), due, host.generation))
+            let name = (time <= at).then(|| name.clone())?;
+            Some(match due {
+                Due::Pass => RollbackEvent::HostPassed { at, host: name },
+                Due::Fail(lapse) => {
+                    RollbackEvent::HostFailed { at, host: name, failure: self.state.failure(host, lapse) }
+                }
+                Due::Lost => RollbackEvent::HostLost { at, host: name },
+                Due::Skip => RollbackEvent::HostSkipped { at, host: name, generation: host.generation },
+                Due::GiveUp => RollbackEvent::HostSuperseded { at, host: name },
+            })
         };
-        let due: Vec<_> = self.state.hosts.iter().filter_map(due).collect();
-        for (host, due, generation) in due {
-            self.emit(match due {
-                Due::Pass => RollbackEvent::HostPassed { at, host },
-                Due::Fail(failure) => RollbackEvent::HostFailed { at, host, failure },
-                Due::Lost => RollbackEvent::HostLost { at, host },
-                Due::Skip => RollbackEvent::HostSkipped { at, host, generation },
-                Due::GiveUp => RollbackEvent::HostSuperseded { at, host },
-            });
+        let due: Vec<RollbackEvent> = self.state.hosts.iter().filter_map(due).collect();
+        for event in due {
+            self.emit(event);
         }
     }
 

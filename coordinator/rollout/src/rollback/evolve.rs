@@ -65,7 +65,7 @@ impl Rollback {
         });
         Self {
             id: created.id,
-            request: created.request.clone(),
+            request: Arc::new(created.request.clone()),
             plan: Arc::new(created.plan.clone()),
             created_at: at,
             last_at: at,
@@ -91,7 +91,7 @@ impl Rollback {
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm per event reads best")]
-    pub(super) fn take(&mut self, event: &RollbackEvent) {
+    pub(crate) fn take(&mut self, event: &RollbackEvent) {
         let at = event.at();
         self.last_at = self.last_at.max(at);
         let watches_health = !self.request.policy.gate.ignore_health;

@@ -169,7 +169,7 @@ impl Rollback {
     pub(super) fn unseen(&self) -> Option<impl Iterator<Item = &HostId>> {
         let wave = self.wave.filter(|wave| self.plan.waves[wave.get()].canary)?;
         let left_out =
-            |name: &&HostId| self.hosts.get(*name).is_some_and(|host| host.phase == HostPhase::Skipped);
+            |name: &&HostId| self.hosts.get(name).is_some_and(|host| host.phase == HostPhase::Skipped);
         let waits = self.waves[wave.get()].passed_at.is_none() && self.evidence(wave).unseen > 0;
         waits.then(|| self.plan.waves[wave.get()].hosts.iter().filter(left_out))
     }

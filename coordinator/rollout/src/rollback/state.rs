@@ -10,6 +10,7 @@ use rfs_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Failure, Restored};
+use crate::hosts::Hosts;
 use crate::plan::{GroupIndex, Plan, WaveIndex};
 use crate::request::{RollbackRequest, Source};
 
@@ -19,7 +20,7 @@ pub struct Rollback {
     /// Its id.
     pub id: RollbackId,
     /// What was asked.
-    pub request: RollbackRequest,
+    pub request: Arc<RollbackRequest>,
     /// What is to be done.
     pub plan: Arc<Plan>,
     /// When it was created.
@@ -41,7 +42,7 @@ pub struct Rollback {
     /// What became of each wave.
     pub waves: Vec<WaveRecord>,
     /// What became of each host.
-    pub hosts: BTreeMap<HostId, HostRecord>,
+    pub hosts: Hosts<HostRecord>,
     /// Failed and ill hosts that a gate does not count any more.
     pub acknowledged: BTreeSet<HostId>,
     /// The last failure of a gate.
@@ -430,11 +431,14 @@ impl Rollback {
     /// nothing.
     pub fn proves(&self) -> Option<CheckpointId> {
         let Source::Checkpoint(checkpoint) = self.request.source else { return None };
+        if self.outcome() != Some(Outcome::Succeeded) {
+            return None;
+        }
         let watched = !self.request.policy.gate.ignore_health
             && self.waves.iter().all(|wave| wave.promoted_by.is_none())
             && self.hosts.values().all(|host| host.phase == (HostPhase::Passed { doubtful_since: None }));
         let whole = self.request.selection == Default::default() && self.plan.offered == self.hosts.len();
-        (self.outcome() == Some(Outcome::Succeeded) && watched && whole).then_some(checkpoint)
+        (watched && whole).then_some(checkpoint)
     }
 
     /// A host for which a command is out, if there is one.

@@ -27,13 +27,40 @@ pub(super) enum Due {
     /// It has been healthy for long enough.
     Pass,
     /// It counts as failed.
-    Fail(Failure),
+    Fail(Lapse),
     /// It was not heard of past its deadline.
     Lost,
     /// It is left out.
     Skip,
     /// It was left out, and is not waited for any more.
     GiveUp,
+}
+
+/// Why a host is due to fail. Put in words when it does: what is due is asked of every host at every turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lapse {
+    /// It is changed, and two machines speak for it.
+    NotOneMachine,
+    /// It is changed, and was not healthy for long enough in time.
+    TooShort,
+    /// It is changed and good, and was not measured after it had been so for long enough.
+    Unmeasured(Timestamp),
+    /// It is changed and unhealthy.
+    Unhealthy,
+    /// It is changed, and its health is not known.
+    Unknown,
+    /// It had passed, and its health is not known since.
+    UnknownSince(Timestamp),
+    /// It had passed, and two machines speak for it since.
+    NotOneMachineSince(Timestamp),
+    /// It had passed, and is unhealthy again.
+    UnhealthyAgain,
+    /// It is there, and does not say what became of its last attempt.
+    Unanswered,
+    /// It is to start, and two machines speak for it.
+    Contested,
+    /// It is to start, and has no connection.
+    Unreachable,
 }
 
 impl Rollback {
@@ -81,31 +108,26 @@ impl Rollback {
             return match &host.contested {
                 None => (since, Due::Pass),
                 // Nobody knows which machine would pass.
-                Some(_) => (self.heard_by(host, deadline), Due::Fail(host.ill("not one machine"))),
+                Some(_) => (self.heard_by(host, deadline), Due::Fail(Lapse::NotOneMachine)),
             };
         }
         // Nobody listened when it passed: the host has until it could have been healthy for long enough since it was heard.
         let extended = host.heard_late.map_or(deadline, |heard| heard.plus(gate.min_healthy_time));
-        let fail =
-            |what: &str| Due::Fail(host.ill(&format!("{what} {:?} after its change", gate.healthy_deadline)));
         match host.health.health {
             Health::Good => {
                 let pass = self.passes_at(host, since, host.health.since);
                 if pass > extended {
-                    (extended, fail("not healthy for long enough"))
+                    (extended, Due::Fail(Lapse::TooShort))
                 } else if is_confirmed(host, pass, host.health.measured_at) {
                     (pass, Due::Pass)
                 } else {
                     // It is good, and is there: its checks may be far apart.
                     let measured_by = extended.plus(gate.healthy_deadline.max(RETURN));
-                    let text = format!(
-                        "not measured for long after {pass}, when it had been healthy for long enough"
-                    );
-                    (measured_by, Due::Fail(host.ill(&text)))
+                    (measured_by, Due::Fail(Lapse::Unmeasured(pass)))
                 }
             }
-            Health::Bad => (deadline, fail("unhealthy")),
-            Health::Unknown => (self.heard_by(host, deadline), fail("health unknown")),
+            Health::Bad => (deadline, Due::Fail(Lapse::Unhealthy)),
+            Health::Unknown => (self.heard_by(host, deadline), Due::Fail(Lapse::Unknown)),
         }
     }
 
@@ -127,17 +149,14 @@ impl Rollback {
 
     fn due_of_doubtful(&self, host: &HostRecord, since: Timestamp) -> (Timestamp, Due) {
         let gate = &self.request.policy.gate;
-        let unheard = |what: &str| {
-            let by = self.heard_by(host, since.plus(gate.healthy_deadline));
-            (by, Due::Fail(host.ill(&format!("{what} since {since}"))))
-        };
+        let by = || self.heard_by(host, since.plus(gate.healthy_deadline));
         match host.health.health {
             // Nobody asked how it is, and it said that it is there: it is only given the time to say that it has obeyed newer
             // commands since.
             _ if gate.ignore_health && host.contested.is_none() => (self.all_back_by(), Due::Pass),
-            _ if gate.ignore_health => unheard("not one machine"),
-            Health::Unknown | Health::Good => unheard("health unknown"),
-            Health::Bad => (since, Due::Fail(host.ill("unhealthy again after it had passed"))),
+            _ if gate.ignore_health => (by(), Due::Fail(Lapse::NotOneMachineSince(since))),
+            Health::Unknown | Health::Good => (by(), Due::Fail(Lapse::UnknownSince(since))),
+            Health::Bad => (since, Due::Fail(Lapse::UnhealthyAgain)),
         }
     }
 
@@ -145,29 +164,53 @@ impl Rollback {
     fn due_of_unanswered(&self, host: &HostRecord) -> (Timestamp, Due) {
         let asked = host.connection_since.max(host.again_at);
         let by = asked.plus(self.request.policy.report_grace).max(self.all_back_by());
-        let text = "it is connected, and does not say what became of its last attempt";
-        let failure = Failure::new(Reason::DeadlineExceeded, text).next("look at the host's rfs-agent");
-        (by, Due::Fail(failure))
+        (by, Due::Fail(Lapse::Unanswered))
     }
 
     fn due_of_absent(&self, host: &HostRecord) -> Option<(Timestamp, Due)> {
         let policy = &self.request.policy;
         let turn = self.turn(host)?;
-        if let Some(text) = &host.contested {
-            return Some((turn, Due::Fail(Failure::new(Reason::HostConflict, text.clone()))));
+        if host.contested.is_some() {
+            return Some((turn, Due::Fail(Lapse::Contested)));
         }
-        let failure = || {
-            let text = format!("no connection since {}", host.connection_since);
-            Failure::new(Reason::HostUnreachable, text)
-                .next(format!("start rfs-agent there, then: rfs rollback retry {}", self.id))
-        };
         let due = match policy.on_unreachable {
-            OnUnreachable::Fail => Due::Fail(failure()),
+            OnUnreachable::Fail => Due::Fail(Lapse::Unreachable),
             OnUnreachable::Skip => Due::Skip,
             OnUnreachable::Wait => return None,
         };
         let absent = host.connection_since.max(turn).plus(policy.unreachable_after);
         Some((absent.max(self.all_back_by()), due))
+    }
+
+    /// Why the host fails, in words.
+    pub(super) fn failure(&self, host: &HostRecord, lapse: Lapse) -> Failure {
+        let after = |what: &str| {
+            host.ill(&format!("{what} {:?} after its change", self.request.policy.gate.healthy_deadline))
+        };
+        match lapse {
+            Lapse::NotOneMachine => host.ill("not one machine"),
+            Lapse::TooShort => after("not healthy for long enough"),
+            Lapse::Unmeasured(pass) => host.ill(&format!(
+                "not measured for long after {pass}, when it had been healthy for long enough"
+            )),
+            Lapse::Unhealthy => after("unhealthy"),
+            Lapse::Unknown => after("health unknown"),
+            Lapse::UnknownSince(since) => host.ill(&format!("health unknown since {since}")),
+            Lapse::NotOneMachineSince(since) => host.ill(&format!("not one machine since {since}")),
+            Lapse::UnhealthyAgain => host.ill("unhealthy again after it had passed"),
+            Lapse::Unanswered => {
+                let text = "it is connected, and does not say what became of its last attempt";
+                Failure::new(Reason::DeadlineExceeded, text).next("look at the host's rfs-agent")
+            }
+            Lapse::Contested => {
+                Failure::new(Reason::HostConflict, host.contested.clone().unwrap_or_default())
+            }
+            Lapse::Unreachable => {
+                let text = format!("no connection since {}", host.connection_since);
+                Failure::new(Reason::HostUnreachable, text)
+                    .next(format!("start rfs-agent there, then: rfs rollback retry {}", self.id))
+            }
+        }
     }
 
     /// Since when the host may start; none if it may not.

@@ -1,19 +1,25 @@
 //! What should be in flight for a rollback.
 
-use rfs_model::{HostId, Timestamp};
+use rfs_model::{Generation, HostId, Timestamp};
 
 use super::state::{HostPhase, HostRecord, Rollback};
-use crate::host::{HostCommand, Step};
+use crate::host::{HostCommand, Step, StepKind};
 use crate::operation::Work;
 use crate::outside::Outside;
 
 impl Rollback {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self, outside: &Outside) -> Work {
+        let commands =
+            self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.command_of(host)?)));
+        Work { commands: commands.collect(), ..self.awaited(outside) }
+    }
+
+    /// The same without the commands.
+    pub(crate) fn awaited(&self, outside: &Outside) -> Work {
         let mut work = Work::default();
         let mut due: Option<Timestamp> = None;
         for (name, host) in &self.hosts {
-            work.commands.extend(self.command(name, host));
             work.hear.extend(self.unconfirmed(host).map(|from| (name.clone(), from)));
             if host.phase == HostPhase::Again && host.connected && !host.waits_for_answer() {
                 work.reserve.insert(name.clone());
@@ -26,7 +32,19 @@ impl Rollback {
         work
     }
 
-    fn command(&self, name: &HostId, host: &HostRecord) -> Option<(HostId, HostCommand)> {
+    /// The hosts that should be at a command, each with that command's generation.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (&HostId, Generation)> {
+        self.hosts
+            .iter()
+            .filter_map(|(name, host)| Some((name, in_flight(host)?.generation(host.generation))))
+    }
+
+    /// The command that a host should be at.
+    pub(crate) fn command(&self, host: &HostId) -> Option<HostCommand> {
+        self.command_of(self.hosts.get(host)?)
+    }
+
+    fn command_of(&self, host: &HostRecord) -> Option<HostCommand> {
         let selection = || self.request.selection.clone();
         let (deadline, step) = match &host.phase {
             HostPhase::Applying { deadline } => {
@@ -49,13 +67,33 @@ impl Rollback {
             | HostPhase::RevertFailed
             | HostPhase::Inconsistent => return None,
         };
-        let command = HostCommand {
+        Some(HostCommand {
             operation: self.id.into(),
             generation: step.kind().generation(host.generation),
             deadline: *deadline,
             reason: self.request.reason.clone(),
             step,
-        };
-        Some((name.clone(), command))
+        })
+    }
+}
+
+/// The step that a host should be at.
+fn in_flight(host: &HostRecord) -> Option<StepKind> {
+    match host.phase {
+        HostPhase::Applying { .. } => Some(StepKind::Apply),
+        HostPhase::Cancelling { .. } => Some(StepKind::Cancel),
+        HostPhase::Reverting { .. } => host.backup.map(|_| StepKind::Revert),
+        HostPhase::Untouched
+        | HostPhase::Skipped
+        | HostPhase::Superseded
+        | HostPhase::Again
+        | HostPhase::Applied { .. }
+        | HostPhase::Passed { .. }
+        | HostPhase::Unhealthy
+        | HostPhase::Unchanged
+        | HostPhase::Lost
+        | HostPhase::Reverted
+        | HostPhase::RevertFailed
+        | HostPhase::Inconsistent => None,
     }
 }

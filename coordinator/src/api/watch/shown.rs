@@ -2,13 +2,14 @@
 //!
 //! Each piece is a pure function of the view, so that what is equal in two views is shown alike, and need not be sent again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prost::Message;
 use rfs_model::HostId;
 use rfs_proto::v1;
 use rfs_proto::watch::InParts;
+use rfs_rollout::Hosts;
 use rfs_rollout::checkpoint::Checkpoint;
 use rfs_rollout::plan::WaveIndex;
 use rfs_rollout::rollback::Rollback;
@@ -191,21 +192,7 @@ fn progressed(before: &View, after: &View, into: &mut BTreeSet<HostId>) {
 }
 
 /// Adds the names under which two maps differ; none if they have not the same names.
-fn differing<T: PartialEq>(
-    was: &BTreeMap<HostId, T>,
-    is: &BTreeMap<HostId, T>,
-    into: &mut BTreeSet<HostId>,
-) -> Option<()> {
-    if was.len() != is.len() {
-        return None;
-    }
-    for ((was_name, was), (name, is)) in was.iter().zip(is) {
-        if was_name != name {
-            return None;
-        }
-        if was != is {
-            into.insert(name.clone());
-        }
-    }
+fn differing<T: PartialEq>(was: &Hosts<T>, is: &Hosts<T>, into: &mut BTreeSet<HostId>) -> Option<()> {
+    into.extend(is.changed_since(was)?.cloned());
     Some(())
 }
