@@ -19,6 +19,8 @@
 //!   [`run::RIVAL_REST`].
 //! - While the store fails, an operation holds still: the same append is tried again, ever more slowly, and what comes in
 //!   meanwhile waits, which in the end slows the sessions of the agents that report to it, and no others.
+//! - The state that is kept beside a long history is a shortcut: it is written with the events that led to it, and what this
+//!   version cannot read is as good as none.
 //! - Nothing is kept here that is not in the store, except how far hosts say they are: a restart loses only that.
 //! - Budgets of label groups are the fleet's: no driver decides before it was told what others take, and none decides meanwhile.
 //! - A fault in a driver ends that driver alone; another one starts from the history.
@@ -46,6 +48,8 @@ mod ids;
 mod view;
 
 mod inbox;
+
+mod kept;
 
 mod journal;
 

@@ -43,6 +43,7 @@ pub mod operation;
 mod hosts;
 mod millis;
 mod names;
+mod shared;
 
 pub use command::{Command, Connected, Person, PersonAction, Refusal};
 pub use fleet::{Admission, FleetView, HostView, Presence, Reading};

@@ -44,6 +44,7 @@ impl fmt::Display for Event {
 
 /// An event as it is stored: with the version of its shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Envelope {
     /// The version that wrote it.
     pub version: u32,
@@ -64,8 +65,33 @@ impl Envelope {
     }
 }
 
-/// A fleet operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The same as it is read: without [`Event`] in between, which would have each event read twice.
+#[derive(Deserialize)]
+struct Stored {
+    version: u32,
+    #[serde(default)]
+    checkpoint: Option<CheckpointEvent>,
+    #[serde(default)]
+    rollback: Option<RollbackEvent>,
+}
+
+impl TryFrom<Stored> for Envelope {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let event = match (stored.checkpoint, stored.rollback) {
+            (Some(event), None) => Event::Checkpoint(event),
+            (None, Some(event)) => Event::Rollback(event),
+            (None, None) | (Some(_), Some(_)) => return Err("it is not one event of one kind of operation"),
+        };
+        Ok(Self { version: stored.version, event })
+    }
+}
+
+/// A fleet operation. It can be kept beside its history, so that whoever goes on with it need not replay all of that. What is
+/// kept is no more than a shortcut: see [`Operation::STATE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// A checkpoint.
     Checkpoint(Box<Checkpoint>),
@@ -117,17 +143,29 @@ impl Operation {
         }
     }
 
+    /// The version of the state: raised with every change of its shape, and of what an event makes of it. A state of another
+    /// version is not read: the history is, from its beginning.
+    pub const STATE: u32 = 1;
+
     /// The operation whose whole history is `events`.
     pub fn replay<'e>(events: impl IntoIterator<Item = &'e Event>) -> Result<Self, ReplayError> {
         let mut events = events.into_iter();
-        let mut operation =
-            Self::begin(events.next().ok_or(ReplayError::Empty)?).ok_or(ReplayError::NoBeginning)?;
-        for (event, position) in events.zip(1..) {
-            if !operation.take(event) {
+        let begun = Self::begin(events.next().ok_or(ReplayError::Empty)?).ok_or(ReplayError::NoBeginning)?;
+        begun.resume(1, events)
+    }
+
+    /// This operation, which stands where its first `known` events have led it, after the rest of its history.
+    pub fn resume<'e>(
+        mut self,
+        known: usize,
+        events: impl IntoIterator<Item = &'e Event>,
+    ) -> Result<Self, ReplayError> {
+        for (event, position) in events.into_iter().zip(known..) {
+            if !self.take(event) {
                 return Err(ReplayError::Mixed { position });
             }
         }
-        Ok(operation)
+        Ok(self)
     }
 
     /// What `command` brings about at `now`. No events: nothing. Events count once they are stored.
@@ -255,10 +293,26 @@ impl Draft {
             Operation::Rollback(state) => {
                 let mut events = Vec::new();
                 let result = rollback::Draft::new(state, &mut events, now).handle(command);
-                self.events.extend(events.into_iter().map(Event::Rollback));
+                events.into_iter().for_each(|event| self.add(event));
                 result
             }
         }
+    }
+
+    /// Hosts that come back together are one event for each thing that is said of them: what is said of one changes nothing
+    /// for another.
+    fn add(&mut self, event: RollbackEvent) {
+        if event.is_return() {
+            let returns = |event: &&mut Event| matches!(event, Event::Rollback(event) if event.is_return());
+            for before in self.events.iter_mut().rev().take_while(returns) {
+                if let Event::Rollback(before) = before
+                    && before.join(&event)
+                {
+                    return;
+                }
+            }
+        }
+        self.events.push(Event::Rollback(event));
     }
 
     /// Decides what follows from all that was taken, and from the time.

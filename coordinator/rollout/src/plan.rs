@@ -91,7 +91,8 @@ impl fmt::Display for WaveIndex {
 }
 
 /// The place of a group in its plan, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct GroupIndex(pub u32);
 
 impl GroupIndex {

@@ -22,8 +22,9 @@
 //! - **Long enough is measured, too.** A host passes once it was measured good `min_healthy_time` or more after it had become
 //!   good; one that is good and whose checks are far apart is given as long again as its deadline. It keeps its place in every
 //!   budget until it has passed.
-//! - **Only what was heard by a coordinator that listens.** After a restart, and after it stood still, all health is unknown
-//!   until it is heard again. Since when a host is healthy is the host's own measurement, so a stretch of health survives a
+//! - **Only what was heard by a coordinator that listens.** After a restart, and after it stood still, no host counts as
+//!   connected and all health is unknown until it is heard again. Hosts that are as they were then are stored by their names
+//!   alone, all that are heard together in one event, so that a restart costs little history. Since when a host is healthy is the host's own measurement, so a stretch of health survives a
 //!   lost connection and a coordinator that was away.
 //! - **Deadlines are per host.** A host has `healthy_deadline` from the moment it says that it is at the target; a wave that a
 //!   budget draws out is not failed for that. A deadline that passed while nobody listened, or while the host had no
@@ -94,8 +95,8 @@ pub use event::{Created, RollbackEvent};
 pub use gate::{Evidence, Gate, Hold, gate};
 pub use held::Held;
 pub use state::{
-    Cause, Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
-    WaveState,
+    Cause, Direction, Earlier, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback,
+    WaveRecord, WaveState,
 };
 pub use timers::{COMPARING, RETURN};
 

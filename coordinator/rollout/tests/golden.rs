@@ -186,6 +186,8 @@ fn samples() -> Vec<Event> {
         RollbackEvent::HostConnected { at, host: web(), instance: None, accepted: None },
         RollbackEvent::HostConnected { at, host: web(), instance: Some(instance()), accepted: None },
         RollbackEvent::HostConnected { at, host: web(), instance: None, accepted: Some(Generation(9)) },
+        RollbackEvent::HostsBack { at, hosts: vec![web()] },
+        RollbackEvent::HealthUnchanged { at, hosts: vec![web()] },
         RollbackEvent::HostReplaced { at, host: web(), instance: instance() },
         RollbackEvent::HostContested { at, host: web(), text: "two machines speak for it".into() },
         RollbackEvent::HostOvertaken { at, host: web(), failure: failure() },
@@ -372,6 +374,8 @@ fn no_event_is_without_a_line() {
         RollbackEvent::Withdrawn { .. } => 41,
         RollbackEvent::HostForgotten { .. } => 42,
         RollbackEvent::HostAsked { .. } => 44,
+        RollbackEvent::HostsBack { .. } => 45,
+        RollbackEvent::HealthUnchanged { .. } => 46,
     };
     let number = |event: &Event| match event {
         Event::Rollback(event) => rollback(event),
@@ -389,5 +393,5 @@ fn no_event_is_without_a_line() {
         Event::Checkpoint(CheckpointEvent::Closed { .. }) => 43,
     };
     let seen: BTreeSet<u32> = samples().iter().map(number).collect();
-    assert_eq!(seen, (0..=44).collect());
+    assert_eq!(seen, (0..=46).collect());
 }

@@ -12,7 +12,7 @@ use rfs_rollout::{Event, Operation};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{log, view};
+use super::{kept, log, view};
 use crate::store::{Append, AppendError, Position, Store, StoreError};
 
 /// How long the first pause is while the store fails; each one is twice as long as the one before.
@@ -31,6 +31,8 @@ pub(super) struct Journal {
     position: Position,
     /// Whether what lists show is what was last stored from here.
     listed: bool,
+    /// How many events had led to the state that is kept, as far as is known here.
+    kept: Position,
 }
 
 /// What came of an append.
@@ -38,7 +40,7 @@ pub(super) struct Journal {
 pub(super) enum Appended {
     /// The events are durable.
     Stored,
-    /// Another driver appended something else. This is the whole history.
+    /// Another driver appended these.
     Rival(Vec<Event>),
     /// Another operation has had a host that was to be taken again. Nothing was stored.
     Taken(HostId),
@@ -66,7 +68,7 @@ impl Journal {
         operation: OperationId,
         known: usize,
     ) -> Self {
-        Self { store, stop, operation, position: position(known), listed: false }
+        Self { store, stop, operation, position: position(known), listed: false, kept: Position(0) }
     }
 
     /// How many events are known.
@@ -74,23 +76,25 @@ impl Journal {
         self.position
     }
 
-    /// Reads the whole history; empty if there is no such operation.
-    pub(super) async fn read(&mut self) -> Result<Vec<Event>, ReadError> {
+    /// Reads where the operation stands; none if there is no such operation.
+    pub(super) async fn read(&mut self) -> Result<Option<Operation>, ReadError> {
         let mut trouble = Trouble::new(self.operation, "read");
-        let history = loop {
+        let known = loop {
             let answer = tokio::select! {
                 () = self.stop.cancelled() => return Err(Stopping.into()),
-                answer = self.store.load(self.operation) => answer,
+                answer = kept::read(&*self.store, self.operation) => answer,
             };
             match answer {
-                Ok(history) => break history,
+                Ok(known) => break known,
                 Err(error @ StoreError::Damaged { .. }) => return Err(ReadError::Store(error)),
                 Err(error) => trouble.pause(&error, &self.stop).await?,
             }
         };
         trouble.over();
-        self.position = position(history.len());
-        Ok(history)
+        Ok(known.map(|known| {
+            (self.position, self.kept) = (known.position, known.kept);
+            known.operation
+        }))
     }
 
     /// The events that were appended by others since.
@@ -119,6 +123,8 @@ impl Journal {
     ) -> Result<Appended, Stopping> {
         let listed = self.listed && view::is_listed_alike(before, after);
         let (claim, release) = handed_over(before, after);
+        let next = Position(self.position.0 + events.len() as u64);
+        let state = kept::due(before, after, self.kept, next);
         let append = Append {
             operation: self.operation,
             expected: self.position,
@@ -127,6 +133,7 @@ impl Journal {
             claim,
             release,
             rests_on: completed(before, after),
+            state,
         };
         let mut trouble = Trouble::new(self.operation, "append to");
         loop {
@@ -139,6 +146,9 @@ impl Journal {
                     }
                     self.position = position;
                     self.listed = true;
+                    if append.state.is_some() {
+                        self.kept = position;
+                    }
                     return Ok(Appended::Stored);
                 }
                 Err(AppendError::NotOwner { host }) => return Ok(Appended::Taken(host)),
@@ -147,18 +157,16 @@ impl Journal {
             }
         }
         trouble.over();
-        self.listed = false;
-        let known = self.position;
-        let history = loop {
-            match self.read().await {
-                Ok(history) => break history,
-                Err(ReadError::Stopping(stopping)) => return Err(stopping),
-                Err(ReadError::Store(error)) => trouble.pause(&error, &self.stop).await?,
+        let mut since = Vec::new();
+        loop {
+            let news = self.news().await?;
+            if news.is_empty() {
+                break;
             }
-        };
+            since.extend(news);
+        }
         // A commit whose answer was lost is ours.
-        let since = usize::try_from(known.0).ok().and_then(|known| history.get(known..));
-        Ok(if since == Some(events) { Appended::Stored } else { Appended::Rival(history) })
+        Ok(if since == events { Appended::Stored } else { Appended::Rival(since) })
     }
 }
 

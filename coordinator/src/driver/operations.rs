@@ -27,7 +27,7 @@ use super::settings::Settings;
 use super::source::{Planned, Stands};
 use super::view::{Head, Summary, View};
 use super::watch::Followed;
-use super::{log, source};
+use super::{kept, log, source};
 use crate::store::{ListQuery, OperationKind, OperationRow, Page, Position, Store, StoreError, StoredEvent};
 
 /// How long a decision may take to be stored before the person is told that it has not been yet.
@@ -219,11 +219,8 @@ impl Operations {
         if let Some(view) = shown {
             return Ok(Some(view));
         }
-        let history = self.shared.store.load(operation).await?;
-        let position = Position(history.len() as u64);
-        let damaged = |source| StoreError::Damaged { what: format!("operation {operation}"), source };
-        let replayed = Operation::replay(&history).map_err(|error| damaged(error.into()))?;
-        Ok(Some(View::stored(Arc::new(replayed), position)))
+        let known = kept::read(&*self.shared.store, operation).await?;
+        Ok(known.map(|known| View::stored(Arc::new(known.operation), known.position)))
     }
 
     /// Operations of a kind, newest first.

@@ -5,22 +5,25 @@
 //!                 └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
+mod seats;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_link::Chain;
-use rfs_model::{Generation, HostId, Timestamp};
+use rfs_model::{HostId, Timestamp};
 use rfs_rollout::rollback::{COMPARING, RETURN};
 use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation, Outside};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use self::seats::{Comparing, Far, Seat, Unheard};
 use super::dispatch::report_to_driver;
 use super::error::OperationError;
-use super::fleet::{Progress, SendError, SessionNumber, Sighting};
+use super::fleet::{Progress, SendError, Sighting};
 use super::hand::{self, Decided, Hand};
-use super::inbox::{Batch, Inbox, Told};
+use super::inbox::{Batch, Inbox};
 use super::journal::{self, Appended, Journal, ReadError, Stopping};
 use super::operations::Shared;
 use super::places::Seen;
@@ -60,26 +63,23 @@ pub(super) async fn drive(shared: Arc<Shared>, inbox: Inbox, begun: Option<Vec<E
     let is_new = begun.is_some();
     let known = begun.as_ref().map_or(0, Vec::len);
     let mut journal = Journal::new(shared.store.clone(), shared.stop.clone(), id, known);
-    let history = match begun {
-        Some(events) => events,
+    let operation = match begun {
+        Some(events) => match Operation::replay(&events) {
+            Ok(operation) => operation,
+            Err(error) => {
+                error!(operation = %id, %error, "the history makes no sense; the operation holds still");
+                return give_up(&shared, inbox);
+            }
+        },
         None => match journal.read().await {
-            Ok(history) => history,
+            Ok(Some(operation)) => operation,
+            Ok(None) => return no_such_operation(&shared, inbox),
             Err(ReadError::Stopping(_)) => return,
             Err(ReadError::Store(error)) => {
                 error!(operation = %id, error = %Chain(&error), "the history cannot be read; the operation holds still");
                 return give_up(&shared, inbox);
             }
         },
-    };
-    if history.is_empty() {
-        return no_such_operation(&shared, inbox);
-    }
-    let operation = match Operation::replay(&history) {
-        Ok(operation) => operation,
-        Err(error) => {
-            error!(operation = %id, %error, "the history makes no sense; the operation holds still");
-            return give_up(&shared, inbox);
-        }
     };
     Driver::new(shared, inbox, journal, operation).run(is_new).await;
 }
@@ -130,69 +130,6 @@ struct Driver {
     /// Hosts that were not heard since the coordinator listens again: looked at until they are, since a host whose health is
     /// what it was is no news.
     unheard: Unheard,
-}
-
-/// What is known here of one host.
-#[derive(Debug, Clone, Default)]
-struct Seat {
-    /// How it was last looked at; what came of it is in the history.
-    seen: Option<Sighting>,
-    /// The last command that its session was handed.
-    sent: Option<(SessionNumber, Generation)>,
-}
-
-impl Seat {
-    fn session(&self) -> Option<SessionNumber> {
-        self.seen.as_ref().and_then(|seen| seen.session)
-    }
-}
-
-/// How far hosts are.
-#[derive(Debug, Default)]
-struct Far {
-    known: BTreeMap<HostId, Progress>,
-    /// What is known is not what is shown.
-    changed: bool,
-    shown: Arc<BTreeMap<HostId, Progress>>,
-}
-
-impl Far {
-    /// Hosts have answered, and are at work no more.
-    fn end(&mut self, reports: &[Told]) {
-        for told in reports {
-            self.changed |= self.known.remove(&told.report.host).is_some();
-        }
-    }
-
-    /// Of hosts that are at work no more nothing is shown.
-    fn show(&mut self, operation: &Operation) {
-        if std::mem::take(&mut self.changed) {
-            let at_work: BTreeSet<&HostId> =
-                operation.in_flight().into_iter().map(|(host, _)| host).collect();
-            self.known.retain(|host, _| at_work.contains(host));
-            self.shown = Arc::new(self.known.clone());
-        }
-    }
-}
-
-/// Hosts of which only what was heard from `from` on counts, and that were not heard since.
-#[derive(Debug, Default)]
-struct Unheard {
-    from: Timestamp,
-    hosts: BTreeSet<HostId>,
-    /// When all of them are looked at next. That a host comes back, or is another than it was, is told.
-    look_at: Timestamp,
-}
-
-/// Hosts that were there by the history, and are waited for.
-#[derive(Debug)]
-struct Comparing {
-    /// Until when nothing is sent.
-    until: Timestamp,
-    /// Until when no further host is started: each is compared with what the history says of itself, and a host that the
-    /// history has not started knows nothing of what another one knows.
-    all_by: Timestamp,
-    hosts: BTreeSet<HostId>,
 }
 
 /// A moment by both clocks.
@@ -268,8 +205,14 @@ impl Driver {
         }
         hand.seen.extend(self.look_at_everything());
         loop {
+            let decided = !hand.batch.decisions.is_empty();
             if self.deal(hand).await.is_err() {
                 return self.shared.directory.close(self.inbox.operation, &self.hosts);
+            }
+            if decided && self.operation.finished() {
+                // How hosts are that are tried again was not stored since the outcome.
+                hand = Hand { seen: self.look(self.hosts.clone()), ..Hand::default() };
+                continue;
             }
             self.release_left_over().await;
             self.reconcile();
@@ -485,7 +428,7 @@ impl Driver {
                     self.progress.end(&batch.reports);
                     break refusals;
                 }
-                Appended::Rival(history) => self.replace(&history)?,
+                Appended::Rival(news) => self.follow(&news),
                 Appended::Taken(host) => {
                     if !left.insert(host.clone()) {
                         error!(operation = %self.inbox.operation, %host, "the host can neither be taken nor left");
@@ -534,34 +477,23 @@ impl Driver {
         Ok(())
     }
 
-    /// Another driver appended something: its history holds, and it goes on with the operation.
-    fn replace(&mut self, history: &[Event]) -> Result<(), Stopping> {
-        match Operation::replay(history) {
-            Ok(replayed) => self.give_way(replayed),
-            Err(error) => {
-                error!(operation = %self.inbox.operation, %error, "the history makes no sense; the operation holds still");
-                return Err(Stopping);
-            }
-        }
-        Ok(())
-    }
-
     /// Takes in what another driver has appended since; false if there is nothing.
     async fn follow_rival(&mut self) -> Result<bool, Stopping> {
         let news = self.journal.news().await?;
         if news.is_empty() {
             return Ok(false);
         }
-        let operation = self.operation.as_ref().clone();
-        self.give_way(news.iter().fold(operation, Operation::evolve));
+        self.follow(&news);
         Ok(true)
     }
 
-    fn give_way(&mut self, operation: Operation) {
+    /// What another driver appended holds, and it goes on with the operation.
+    fn follow(&mut self, news: &[Event]) {
         if self.rival.is_none() {
             info!(operation = %self.inbox.operation, "another driver is at the operation; this one stands by");
         }
-        self.becomes(operation);
+        let operation = self.operation.as_ref().clone();
+        self.becomes(news.iter().fold(operation, Operation::evolve));
         self.rival = Some(self.shared.clock.now());
     }
 

@@ -11,7 +11,7 @@ use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest
 use super::error::OperationError;
 use super::later::Later;
 use super::operations::Shared;
-use super::{journal, later, view};
+use super::{journal, kept, later, view};
 use crate::store::{Aside, HostRow, OperationKind, Position, StoreError};
 
 /// How many missing hosts are named.
@@ -228,13 +228,8 @@ pub(super) async fn stored(shared: &Shared, id: OperationId) -> Result<Option<Op
 
 /// An operation by its whole history, and how long that is.
 async fn read(shared: &Shared, id: OperationId) -> Result<Option<(Operation, Position)>, StoreError> {
-    let history = shared.store.load(id).await?;
-    if history.is_empty() {
-        return Ok(None);
-    }
-    let damaged = |source| StoreError::Damaged { what: format!("the history of operation {id}"), source };
-    let operation = Operation::replay(&history).map_err(|error| damaged(error.into()))?;
-    Ok(Some((operation, Position(history.len() as u64))))
+    let known = kept::read(&*shared.store, id).await?;
+    Ok(known.map(|known| (known.operation, known.position)))
 }
 
 /// Whether nothing needs the checkpoint.

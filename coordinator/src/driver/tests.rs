@@ -12,6 +12,7 @@ mod crowd;
 mod faults;
 mod machines;
 mod people;
+mod quiet;
 mod rivals;
 mod rollback;
 mod targets;

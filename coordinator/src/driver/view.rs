@@ -177,6 +177,14 @@ pub(super) fn hosts(operation: &Operation) -> Vec<HostId> {
     }
 }
 
+/// How many hosts an operation concerns.
+pub(super) fn host_count(operation: &Operation) -> usize {
+    match operation {
+        Operation::Checkpoint(checkpoint) => checkpoint.hosts.len(),
+        Operation::Rollback(rollback) => rollback.hosts.len(),
+    }
+}
+
 /// The hosts that have a connection, by what is stored.
 pub(super) fn connected(operation: &Operation) -> BTreeSet<HostId> {
     match operation {

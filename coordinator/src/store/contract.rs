@@ -1,6 +1,7 @@
 //! The contract of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rfs_model::{
@@ -45,6 +46,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The whole history of an operation; empty if there is none of that id.
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError>;
+
+    /// The state of an operation that was kept last, and its history from there on; the whole history if none was kept.
+    async fn tail(&self, operation: OperationId) -> Result<Tail, StoreError>;
 
     /// A part of an operation's history, as it is stored, from `from` on.
     async fn events(
@@ -247,6 +251,19 @@ pub struct Append {
     pub release: BTreeSet<HostId>,
     /// What a checkpoint rests on that these events complete: the snapshot of each of its hosts. Empty for everything else.
     pub rests_on: BTreeMap<HostId, SnapshotId>,
+    /// The operation's state after them, to be kept in place of the one before: text that the driver writes and reads.
+    pub state: Option<Arc<str>>,
+}
+
+/// Where an operation stands, in as few events as can be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tail {
+    /// The state that was kept last.
+    pub state: Option<String>,
+    /// How many events have led to it.
+    pub known: Position,
+    /// The events from there on.
+    pub events: Vec<Event>,
 }
 
 /// An operation as lists show it.

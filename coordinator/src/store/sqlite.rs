@@ -14,6 +14,7 @@ mod hosts;
 mod operations;
 mod row;
 mod snapshots;
+mod states;
 mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,7 @@ use sqlx::sqlite::{
 use super::contract::{
     Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
     HostSeen, ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError,
-    StoredEvent,
+    StoredEvent, Tail,
 };
 
 /// How long a statement waits for another process that holds the file.
@@ -145,6 +146,10 @@ impl Store for SqliteStore {
 
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError> {
         self.history(operation).await
+    }
+
+    async fn tail(&self, operation: OperationId) -> Result<Tail, StoreError> {
+        self.tail_of_history(operation).await
     }
 
     async fn events(

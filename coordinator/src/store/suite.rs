@@ -3,6 +3,7 @@
 
 mod fleet;
 mod hosts;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -72,6 +73,7 @@ pub(crate) fn append(n: u128, expected: u64, events: Vec<Event>) -> Append {
         claim: BTreeMap::new(),
         release: BTreeSet::new(),
         rests_on: BTreeMap::new(),
+        state: None,
     }
 }
 
@@ -106,6 +108,7 @@ where
 {
     a_history_is_read_as_it_was_appended(&open().await).await;
     of_two_appends_at_one_position_one_wins_and_the_other_changes_nothing(Arc::new(open().await)).await;
+    states::the_state_that_was_kept_last_is_read_with_what_came_after_it(&open().await).await;
     a_refused_append_changes_nothing(&open().await).await;
     a_creation_and_what_it_writes_into_another_history_are_one(&open().await).await;
     a_request_that_is_repeated_begins_nothing(&open().await).await;

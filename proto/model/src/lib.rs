@@ -8,6 +8,7 @@
 //! - Nothing here depends on a crate of ours, on an async runtime, or on a wire format.
 
 mod name;
+mod text;
 
 pub mod component;
 pub mod digest;

@@ -13,11 +13,13 @@ use crate::hosts::Hosts;
 use crate::request::CheckpointRequest;
 
 /// A checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// Its id.
     pub id: CheckpointId,
     /// What was asked.
+    #[serde(with = "crate::shared")]
     pub request: Arc<CheckpointRequest>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -84,7 +86,8 @@ impl fmt::Display for Outcome {
 }
 
 /// What became of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostRecord {
     /// The first of the generations reserved for it.
     pub generation: Generation,
@@ -93,12 +96,14 @@ pub struct HostRecord {
     /// Since when it has, or has not.
     pub connection_since: Timestamp,
     /// The machine that speaks for it, as far as it has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
     /// How well it was when it was asked for its snapshot: what the snapshot brings back.
     pub health: Health,
     /// What the health rests on, in words.
     pub evidence: String,
     /// For how long it had not been seen then, if that is so long that it may be gone for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen_for: Option<Duration>,
     /// Whether it was told to get ready, as far as is known: it had a connection while it was to. It may hold still.
     pub told: bool,
@@ -107,10 +112,13 @@ pub struct HostRecord {
     /// Whether it has said that it is quiet.
     pub was_ready: bool,
     /// Its snapshot, once durable.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub captured: Option<Captured>,
     /// When its snapshot was durable, or it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<Timestamp>,
     /// Why it is missing; or, with a snapshot, why it did not resume as it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
@@ -126,7 +134,8 @@ pub struct HealthCount {
 }
 
 /// Where a host stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HostPhase {
     /// Told to get ready.
     Preparing,

@@ -7,7 +7,7 @@ use rfs_model::{Generation, Health, HostId, Reason, RollbackId, SnapshotId, Time
 
 use super::advance::Draft;
 use super::event::RollbackEvent;
-use super::state::{Direction, HostPhase, HostRecord, Outcome, PauseCause, Phase};
+use super::state::{Direction, Earlier, HostPhase, HostRecord, Outcome, PauseCause, Phase};
 use super::timers::is_confirmed;
 use crate::command::{Command, Connected, Person, PersonAction, Refusal};
 use crate::fleet::Reading;
@@ -15,6 +15,23 @@ use crate::host::{Failure, Report};
 
 /// By how much "since when" may differ between two readings of one stretch of health: the ways of messages differ.
 const SAME_STRETCH: Duration = Duration::from_secs(1);
+
+impl HostRecord {
+    /// Whether nothing depends on what it says of itself when it comes back: it was not lost, and is one machine.
+    fn is_at_peace(&self) -> bool {
+        self.unanswered.is_none() && self.contested.is_none() && self.phase != HostPhase::Lost
+    }
+
+    /// Whether its health is what it was before the coordinator was away. One that is waited for is heard in full.
+    fn is_as_before(&self, reading: &Reading) -> bool {
+        let same = |before: &Earlier| {
+            let one_stretch = reading.since <= before.since.plus(SAME_STRETCH);
+            before.health == reading.health && self.health.after == reading.after && one_stretch
+        };
+        let waited_for = matches!(self.phase, HostPhase::Applied { .. });
+        !waited_for && self.health.before.as_deref().is_some_and(same)
+    }
+}
 
 impl Draft<'_> {
     pub(crate) fn handle(&mut self, command: &Command) -> Result<(), Refusal> {
@@ -38,7 +55,8 @@ impl Draft<'_> {
 
     fn listening(&mut self, from: Timestamp) {
         let at = self.now;
-        if self.state.heard_from < from {
+        // Of one that is over, nothing depends on what was heard.
+        if self.state.heard_from < from && self.state.open() {
             self.emit(RollbackEvent::Listening { at, from });
         }
     }
@@ -51,17 +69,22 @@ impl Draft<'_> {
         // Where health is not looked at, that it is there is all that is asked of a host that has passed.
         let doubted = self.state.request.policy.gate.ignore_health
             && matches!(record.phase, HostPhase::Passed { doubtful_since: Some(_) });
-        if !record.connected
+        let is_back = record.returns && record.is_at_peace() && record.instance == *instance;
+        let is_news = !record.connected
             || doubted
             || record.contested.is_some()
-            || (record.instance.is_none() && instance.is_some())
-        {
+            || (record.instance.is_none() && instance.is_some());
+        let watched = self.state.watches(record);
+        if watched && is_back {
+            self.emit(RollbackEvent::HostsBack { at, hosts: vec![host.clone()] });
+        } else if watched && is_news {
             // One that is another machine is told of next.
             let instance = instance.filter(|_| changed.is_none());
             // A session that fell silent and is heard again was not introduced anew.
             let accepted = (!told_since).then_some(*accepted);
             self.emit(RollbackEvent::HostConnected { at, host: host.clone(), instance, accepted });
         }
+        // This is told in any case: what is there now is not what was.
         if let Some(instance) = changed {
             self.emit(RollbackEvent::HostReplaced { at, host: host.clone(), instance });
         }
@@ -70,7 +93,7 @@ impl Draft<'_> {
 
     fn disconnected(&mut self, host: &HostId) {
         let at = self.now;
-        if self.state.hosts.get(host).is_some_and(|record| record.connected) {
+        if self.state.hosts.get(host).is_some_and(|record| record.connected && self.state.watches(record)) {
             self.emit(RollbackEvent::HostDisconnected { at, host: host.clone() });
         }
     }
@@ -78,7 +101,9 @@ impl Draft<'_> {
     fn contested(&mut self, host: &HostId, text: &str) {
         let at = self.now;
         self.disconnected(host);
-        if self.state.hosts.get(host).is_some_and(|record| record.contested.as_deref() != Some(text)) {
+        let is_news =
+            |record: &HostRecord| record.contested.as_deref() != Some(text) && self.state.watches(record);
+        if self.state.hosts.get(host).is_some_and(is_news) {
             self.emit(RollbackEvent::HostContested { at, host: host.clone(), text: text.to_owned() });
         }
     }
@@ -124,9 +149,15 @@ impl Draft<'_> {
         let at = self.now;
         let Reading { health, since, after, measured_at, heard_at, ref evidence } = *reading;
         let Some(record) = self.state.hosts.get(host).filter(|record| record.connected) else { return };
+        if !self.state.watches(record) {
+            return;
+        }
         // It was measured before the host's last change, or heard before the coordinator was away.
         if record.restore.is_some_and(|restore| after < restore) || heard_at < self.state.heard_from {
             return;
+        }
+        if record.is_as_before(reading) {
+            return self.emit(RollbackEvent::HealthUnchanged { at, hosts: vec![host.clone()] });
         }
         let known = &record.health;
         // A host that was seen to be bad was not good before that moment, whatever its clock says.

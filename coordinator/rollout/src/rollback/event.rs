@@ -45,6 +45,10 @@ pub enum RollbackEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accepted: Option<Generation>,
     },
+    /// Hosts that had a connection when the coordinator was last away have one again, each the same machine.
+    HostsBack { at: Timestamp, hosts: Vec<HostId> },
+    /// The health of hosts is what it was when the coordinator was last away.
+    HealthUnchanged { at: Timestamp, hosts: Vec<HostId> },
     /// A host that has a connection is another machine than before.
     HostReplaced { at: Timestamp, host: HostId, instance: InstanceId },
     /// Two machines speak for a host's name.
@@ -144,12 +148,33 @@ pub enum RollbackEvent {
 }
 
 impl RollbackEvent {
+    /// Says of the hosts of `other`, too, what it says of its own, if both say the same at one moment.
+    pub(crate) fn join(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::HostsBack { at, hosts }, Self::HostsBack { at: then, hosts: others })
+            | (Self::HealthUnchanged { at, hosts }, Self::HealthUnchanged { at: then, hosts: others })
+                if at == then =>
+            {
+                hosts.extend(others.iter().cloned());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it tells of hosts that came back as they were.
+    pub(crate) fn is_return(&self) -> bool {
+        matches!(self, Self::HostsBack { .. } | Self::HealthUnchanged { .. })
+    }
+
     /// When it happened.
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Created { at, .. }
             | Self::Listening { at, .. }
             | Self::HostConnected { at, .. }
+            | Self::HostsBack { at, .. }
+            | Self::HealthUnchanged { at, .. }
             | Self::HostReplaced { at, .. }
             | Self::HostContested { at, .. }
             | Self::HostOvertaken { at, .. }
@@ -201,6 +226,10 @@ impl fmt::Display for RollbackEvent {
             }
             Self::Listening { .. } => f.write_str("the coordinator hears hosts again"),
             Self::HostConnected { host, .. } => write!(f, "{host}: connected"),
+            Self::HostsBack { hosts, .. } => {
+                write!(f, "{}: back after the coordinator was away", names(hosts))
+            }
+            Self::HealthUnchanged { hosts, .. } => write!(f, "{}: health is what it was", names(hosts)),
             Self::HostReplaced { host, instance, .. } => {
                 write!(f, "{host}: another machine speaks for it (instance {instance})")
             }
@@ -266,6 +295,10 @@ impl fmt::Display for RollbackEvent {
             Self::Finished { outcome, cause: None, .. } => write!(f, "{outcome}"),
         }
     }
+}
+
+fn names(hosts: &[HostId]) -> String {
+    some_names(hosts.iter().map(HostId::as_str))
 }
 
 /// The ending of a word for so many.

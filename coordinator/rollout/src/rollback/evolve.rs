@@ -32,6 +32,7 @@ impl Rollback {
                 told: Generation(admission.generation.0.saturating_sub(1)),
                 connected: presence.connected,
                 connection_since: at,
+                returns: false,
                 health: HealthRecord {
                     health: if presence.connected { presence.health } else { Health::Unknown },
                     since: presence.since,
@@ -39,6 +40,7 @@ impl Rollback {
                     evidence: presence.evidence.clone(),
                     after: presence.after.unwrap_or_default(),
                     measured_at: None,
+                    before: None,
                 },
                 instance: presence.instance,
                 contested: None,
@@ -100,17 +102,32 @@ impl Rollback {
             RollbackEvent::Listening { from, .. } => {
                 self.listening_since = at;
                 self.heard_from = *from;
-                for host in self.hosts.values_mut() {
-                    // Even where health is not looked at: this may be an older copy of the history, and only the host
-                    // can say whether it has obeyed newer commands.
-                    host.forget_health(at, "not heard since the coordinator was away", true);
+                let over = self.outcome().is_some();
+                let watched = |host: &HostRecord| !over || host.is_watched_after_the_outcome();
+                for host in self.hosts.values_mut().filter(|host| watched(host)) {
+                    host.await_return(at);
+                }
+            }
+            RollbackEvent::HostsBack { hosts, .. } => {
+                for host in hosts {
+                    if let Some(host) = self.hosts.get_mut(host) {
+                        host.connect(at, watches_health);
+                    }
+                }
+            }
+            RollbackEvent::HealthUnchanged { hosts, .. } => {
+                for name in hosts {
+                    let Some(host) = self.hosts.get_mut(name) else { continue };
+                    host.recall_health(at, watches_health);
+                    if host.phase == (HostPhase::Passed { doubtful_since: None }) {
+                        self.acknowledged.remove(name);
+                    }
                 }
             }
             RollbackEvent::HostConnected { host, instance, accepted, .. } => {
                 let over = self.outcome().is_some();
                 if let Some(host) = self.hosts.get_mut(host) {
-                    host.connected = true;
-                    host.connection_since = at;
+                    host.connect(at, watches_health);
                     host.accepted = *accepted;
                     match host.unanswered.is_some() && host.never_obeyed() {
                         // While the way back goes on it is asked.
@@ -129,16 +146,11 @@ impl Rollback {
                     }
                     host.contested = None;
                     host.instance = instance.or(host.instance);
-                    if let HostPhase::Passed { doubtful_since } = &mut host.phase
-                        && !watches_health
-                    {
-                        *doubtful_since = None;
-                    }
                 }
             }
             RollbackEvent::HostDisconnected { host, .. } => {
                 if let Some(host) = self.hosts.get_mut(host) {
-                    host.connected = false;
+                    (host.connected, host.returns) = (false, false);
                     host.connection_since = at;
                     host.forget_health(at, "no connection", watches_health);
                 }

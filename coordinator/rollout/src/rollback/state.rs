@@ -15,13 +15,16 @@ use crate::plan::{GroupIndex, Plan, WaveIndex};
 use crate::request::{RollbackRequest, Source};
 
 /// A rollback.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// Its id.
     pub id: RollbackId,
     /// What was asked.
+    #[serde(with = "crate::shared")]
     pub request: Arc<RollbackRequest>,
     /// What is to be done.
+    #[serde(with = "crate::shared")]
     pub plan: Arc<Plan>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -172,7 +175,8 @@ impl fmt::Display for Outcome {
 }
 
 /// What became of a wave.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WaveRecord {
     /// When its hosts could start.
     pub started_at: Option<Timestamp>,
@@ -200,13 +204,15 @@ pub enum WaveState {
 }
 
 /// What became of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostRecord {
     /// The wave in which it changes.
     pub wave: WaveIndex,
     /// Its place within the wave, counted from 0.
     pub place: u32,
     /// The budgets that it is counted in.
+    #[serde(with = "crate::shared::list")]
     pub groups: Arc<[GroupIndex]>,
     /// Its target.
     pub target: SnapshotId,
@@ -219,13 +225,18 @@ pub struct HostRecord {
     pub connected: bool,
     /// Since when it has, or has not.
     pub connection_since: Timestamp,
+    /// It had one when the coordinator was last away, and was not heard of since.
+    pub returns: bool,
     /// The machine that speaks for it, as far as it has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
     /// The highest generation that it had obeyed when its present connection began, as far as it has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Generation>,
     /// It has obeyed what this history does not know, and has not said since where it stands.
     pub overtaken: bool,
     /// Which machines speak for its name, in words, while there are two.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub contested: Option<String>,
     /// Its health.
     pub health: HealthRecord,
@@ -235,6 +246,7 @@ pub struct HostRecord {
     pub attempt: u32,
     /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
     /// back, or before it goes back. This is where it stands if that attempt had no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<HostPhase>,
     /// When it was last to be tried again.
     pub again_at: Timestamp,
@@ -249,40 +261,69 @@ pub struct HostRecord {
     /// Whether this attempt is made after the rollback had its outcome.
     pub late: bool,
     /// Which of its restores its last report told of: health that was measured before says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreNumber>,
     /// When its health was first heard after its deadline had passed unheard.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub heard_late: Option<Timestamp>,
     /// When it was told to start.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it last answered for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     /// What it was before, durable on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<SnapshotId>,
     /// What it said of its last change.
-    pub receipt: Option<Restored>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Box<Restored>>,
     /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
 /// What is known of a host's health.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HealthRecord {
     /// The health; unknown while the host has no connection.
     pub health: Health,
     /// Since when.
     pub since: Timestamp,
     /// When it was last known to be bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_bad: Option<Timestamp>,
     /// What it rests on, in words.
     pub evidence: String,
     /// The last restore of the host that had ended before this was measured.
     pub after: RestoreNumber,
     /// When the measurement began, as far as the host has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Timestamp>,
+    /// What was known when the coordinator was last away, until something is heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Earlier>>,
+}
+
+/// What was known of a host's health before nobody listened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// The health.
+    pub health: Health,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it rests on, in words.
+    pub evidence: String,
+    /// When the measurement began.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_at: Option<Timestamp>,
 }
 
 /// Where a host stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum HostPhase {
     /// Not started.
     Untouched,
@@ -386,6 +427,11 @@ impl HostRecord {
         !self.groups.is_empty()
     }
 
+    /// Whether it is still to come in line, was changed after the outcome, or is counted in the budget of others.
+    pub(super) fn is_watched_after_the_outcome(&self) -> bool {
+        self.pending() || self.late || self.is_in_budget()
+    }
+
     /// Whether it has said that it is at the target, and nothing later; also while it waits to be tried again there.
     pub fn at_target(&self) -> bool {
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
@@ -439,6 +485,12 @@ impl Rollback {
             && self.hosts.values().all(|host| host.phase == (HostPhase::Passed { doubtful_since: None }));
         let whole = self.request.selection == Default::default() && self.plan.offered == self.hosts.len();
         (watched && whole).then_some(checkpoint)
+    }
+
+    /// Whether anything can follow from how a host is, so that it is stored: once there is an outcome, only where the host is
+    /// still to come in line or was changed after it, or where it is counted in the budget of others.
+    pub(super) fn watches(&self, host: &HostRecord) -> bool {
+        self.outcome().is_none() || host.is_watched_after_the_outcome()
     }
 
     /// A host for which a command is out, if there is one.

@@ -258,6 +258,7 @@ impl World {
         let at = self.coordinator_now();
         let outside = self.outside();
         let mut draft = Draft::of(self.operation.clone()).beside(outside.clone());
+        let decided = commands.iter().any(|command| matches!(command, Command::Person(_)));
         for mut command in commands {
             if let Command::Person(_) = &command {
                 draft.settle(at);
@@ -298,6 +299,10 @@ impl World {
         let Operation::Rollback(rollback) = &self.operation else { return };
         let broken = self.oracle.compares(rollback, &self.seats);
         self.fail_if(broken);
+        if decided && self.operation.finished() {
+            // How hosts are that are tried again was not stored since the outcome.
+            return self.look_at_all();
+        }
         self.send();
     }
 
@@ -477,6 +482,7 @@ impl World {
             self.oracle.put_back(&self.log);
         }
         self.operation = Operation::replay(&self.log).expect("what was stored is a history");
+        self.resume_from_what_was_kept();
         let mut told = Vec::new();
         let waits = self.rollback().hosts.iter().filter(|(_, host)| host.connected);
         let waits: BTreeSet<HostId> = waits.map(|(name, _)| name.clone()).collect();
@@ -504,6 +510,20 @@ impl World {
         commands.extend(hosts.iter().flat_map(|host| self.look(host)));
         commands.push(Command::Tick);
         self.decide(commands);
+    }
+
+    /// A state that was kept somewhere along the way leads to the same as the whole history.
+    fn resume_from_what_was_kept(&mut self) {
+        let known = 1 + usize::try_from(self.now.0).expect("a walk begins after 1970") % self.log.len();
+        let kept = Operation::replay(&self.log[..known]).expect("what was stored is a history");
+        let kept = serde_json::to_string(&kept).expect("a state can be kept");
+        let kept: Operation = serde_json::from_str(&kept).expect("what was kept is a state");
+        let resumed = kept.resume(known, &self.log[known..]).expect("the rest is its history");
+        let broken = resumed != self.operation;
+        self.fail_if(
+            broken.then(|| format!("O7: the state after {known} events leads elsewhere than the history")),
+        );
+        self.operation = resumed;
     }
 
     /// The process is stopped and goes on, or its machine is.
@@ -536,6 +556,9 @@ impl World {
         self.ask_again();
         let commands = self.is_back();
         self.decide(commands);
+        // Every host is looked at until it was heard.
+        let hosts: Vec<HostId> = self.seats.keys().cloned().collect();
+        hosts.iter().for_each(|host| self.note_look(host));
         self.coordinate();
     }
 

@@ -29,6 +29,19 @@ impl Bed {
     }
 }
 
+impl Bed {
+    /// The same with waves of all others.
+    async fn canary_of_many_is_applied(&self, coordinator: &Coordinator) -> RollbackId {
+        let id = self.rollback(coordinator, |request| {
+            request.policy.gate.healthy_deadline = TEN;
+            request.policy.gate.min_healthy_time = Duration::from_secs(8);
+        });
+        let id = id.await;
+        self.pass(coordinator, id, 3).await;
+        id
+    }
+}
+
 const TEN: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -198,6 +211,43 @@ async fn nothing_is_sent_after_a_restart_before_the_hosts_are_back_that_were_the
     after.link.connect(&host("b")).await;
     bed.pass(&after, id, 0).await;
     assert_eq!(told(), 7, "b is told again");
+}
+
+#[tokio::test]
+async fn a_restart_costs_history_only_for_hosts_that_are_not_as_they_were() {
+    let bed = Bed::of(12).await;
+    let coordinator = bed.start().await;
+    let id = bed.canary_of_many_is_applied(&coordinator).await;
+    let before = coordinator.history(id).await.len();
+    coordinator.stops().await;
+    bed.agents.all_leave();
+    bed.agents.is(&host("f"), Health::Bad);
+    let after = bed.start_alone().await;
+    // One is gone.
+    for host in bed.hosts.iter().filter(|name| **name != host("g")) {
+        after.link.connect(host).await;
+    }
+    bed.pass(&after, id, 1).await;
+    let history = after.history(id).await.split_off(before);
+    let own = |name: &str| history.iter().filter(|line| line.starts_with(&format!("{name}: "))).count();
+    let quiet: usize = ["b", "c", "d", "e", "g", "h", "i", "j", "k", "l"].into_iter().map(own).sum();
+    assert_eq!(quiet, 0, "{history:#?}");
+    assert_eq!(own("f"), 1, "{history:#?}");
+    let named = |what: &str| {
+        history
+            .iter()
+            .filter(|line| line.ends_with(what))
+            .map(|line| 1 + line.matches(", ").count())
+            .sum::<usize>()
+    };
+    assert!(history.len() < 12 && named("after the coordinator was away") > 0, "{history:#?}");
+    let view = after.view(id).await;
+    let rollback = view.rollback().expect("a rollback");
+    let is = |name: &str| {
+        let record = &rollback.hosts[&host(name)];
+        (record.connected, record.health.health)
+    };
+    assert_eq!((is("b"), is("f"), is("g").0), ((true, Health::Good), (true, Health::Bad), false));
 }
 
 #[tokio::test]

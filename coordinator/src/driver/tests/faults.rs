@@ -12,7 +12,7 @@ use super::Diary;
 use crate::store::{
     Anchor, Append, AppendError, CreateError, Created, ForgetError, HeldChanges, HeldSnapshots, HostRow,
     HostSeen, ListQuery, NewOperation, OperationRow, Page, Position, RequestKey, Reserved, Store, StoreError,
-    StoredEvent,
+    StoredEvent, Tail,
 };
 
 /// What becomes of an append.
@@ -143,6 +143,12 @@ impl Store for Faulty {
         let history = self.inner.load(operation).await?;
         self.events_read.fetch_add(history.len(), Ordering::SeqCst);
         Ok(history)
+    }
+
+    async fn tail(&self, operation: OperationId) -> Result<Tail, StoreError> {
+        let tail = self.inner.tail(operation).await?;
+        self.events_read.fetch_add(tail.events.len(), Ordering::SeqCst);
+        Ok(tail)
     }
 
     async fn events(

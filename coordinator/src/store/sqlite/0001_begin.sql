@@ -35,6 +35,14 @@ CREATE TABLE event (
     PRIMARY KEY (operation, position)
 );
 
+-- The state that an operation's first `position` events have led to, for operations with many: text that the driver writes and
+-- reads. It spares replaying all of them, and can be lost at any time.
+CREATE TABLE operation_state (
+    operation TEXT PRIMARY KEY REFERENCES operation (id),
+    position BIGINT NOT NULL,
+    body TEXT NOT NULL
+);
+
 -- What a complete checkpoint rests on: one snapshot on each of its hosts. `dropped_at` is since when the host says that it
 -- does not hold it.
 CREATE TABLE checkpoint_snapshot (

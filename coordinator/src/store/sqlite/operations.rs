@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 
 use super::row::{body, column, damaged, event, number, optional, parsed, truth};
-use super::{BATCH, SqliteStore, hosts, snapshots};
+use super::{BATCH, SqliteStore, hosts, snapshots, states};
 use crate::store::contract::{
     Append, AppendError, Aside, CreateError, Created, ListQuery, NewOperation, OperationKind, OperationRow,
     Page, PageToken, Position, RequestKey, StoreError, StoredEvent,
@@ -79,6 +79,9 @@ impl SqliteStore {
             update_row(&mut transaction, row).await?;
         }
         snapshots::rest_on(&mut transaction, operation, &append.rests_on).await?;
+        if let Some(state) = &append.state {
+            states::keep(&mut transaction, operation, next, state).await?;
+        }
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(next)
     }
@@ -243,6 +246,7 @@ impl SqliteStore {
         .execute(&mut *transaction)
         .await?;
         snapshots::forget(&mut transaction, operation).await?;
+        states::forget(&mut transaction, operation).await?;
         transaction.commit().await?;
         Ok(done.rows_affected() > 0)
     }

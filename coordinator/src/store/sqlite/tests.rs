@@ -3,7 +3,6 @@
 mod crash;
 mod file;
 mod golden;
-mod replay;
 
 use std::time::Instant;
 

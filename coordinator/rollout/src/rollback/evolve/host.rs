@@ -3,7 +3,7 @@
 use rfs_model::{Health, InstanceId, Reason, Standing, Timestamp};
 
 use crate::host::{Answer, Failure, StepKind};
-use crate::rollback::state::{HealthRecord, HostPhase, HostRecord};
+use crate::rollback::state::{Earlier, HealthRecord, HostPhase, HostRecord};
 
 impl HostRecord {
     /// It is in `health` since `since`.
@@ -17,8 +17,8 @@ impl HostRecord {
     ) {
         let last_bad = if health == Health::Bad { Some(at) } else { self.health.last_bad };
         let HealthRecord { after, measured_at, .. } = self.health;
-        self.health =
-            HealthRecord { health, since, last_bad, evidence: evidence.to_owned(), after, measured_at };
+        let evidence = evidence.to_owned();
+        self.health = HealthRecord { health, since, last_bad, evidence, after, measured_at, before: None };
         if let HostPhase::Passed { doubtful_since } = &mut self.phase {
             match health {
                 Health::Good => *doubtful_since = None,
@@ -26,6 +26,41 @@ impl HostRecord {
                 Health::Unknown | Health::Bad => {}
             }
         }
+    }
+
+    /// It has a connection.
+    pub(super) fn connect(&mut self, at: Timestamp, watched: bool) {
+        (self.connected, self.returns) = (true, false);
+        self.connection_since = at;
+        if let HostPhase::Passed { doubtful_since } = &mut self.phase
+            && !watched
+        {
+            *doubtful_since = None;
+        }
+    }
+
+    /// Nobody listened: whether it is there, and how well it is, is not known until it is heard again.
+    pub(super) fn await_return(&mut self, at: Timestamp) {
+        if self.connected {
+            (self.connected, self.returns) = (false, true);
+            self.connection_since = at;
+        }
+        let HealthRecord { health, since, measured_at, .. } = self.health;
+        let known = (health != Health::Unknown).then(|| {
+            Box::new(Earlier { health, since, evidence: self.health.evidence.clone(), measured_at })
+        });
+        let before = known.or_else(|| self.health.before.take());
+        // Even where health is not looked at: this may be an older copy of the history, and only the host can say whether it
+        // has obeyed newer commands.
+        self.forget_health(at, "not heard since the coordinator was away", true);
+        self.health.before = before;
+    }
+
+    /// Its health is what it was before nobody listened.
+    pub(super) fn recall_health(&mut self, at: Timestamp, watched: bool) {
+        let Some(before) = self.health.before.take() else { return };
+        self.observe(at, before.health, before.since, &before.evidence, watched);
+        self.health.measured_at = before.measured_at;
     }
 
     /// It is told to stop and say where it stands.
@@ -191,7 +226,7 @@ impl HostRecord {
             if step != StepKind::Revert {
                 self.backup = self.backup.or(restored.backup);
             }
-            self.receipt = Some(restored.clone());
+            self.receipt = Some(Box::new(restored.clone()));
             self.overtaken = false;
             self.restore = restored.restore.or(self.restore);
         }

@@ -192,7 +192,14 @@ impl Play {
             // The coordinator was away for so long: nobody decided anything, and no host was heard.
             "away" => {
                 self.now = self.now.plus(Duration::from_secs(what.parse().expect("seconds")));
-                Command::Listening { from: self.now }
+                let connected = self.rollback().hosts.iter().filter(|(_, host)| host.connected);
+                let connected: Vec<HostId> = connected.map(|(name, _)| name.clone()).collect();
+                self.take(&Command::Listening { from: self.now });
+                // It stood still: the sessions are there, and nothing was heard on them.
+                for host in connected {
+                    self.take(&Command::Connected(Connected::plain(host)));
+                }
+                return;
             }
             "undo" => {
                 let hosts: BTreeSet<HostId> = what.split_whitespace().map(host).collect();

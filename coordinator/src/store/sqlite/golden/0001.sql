@@ -8,7 +8,7 @@ CREATE TABLE _sqlx_migrations (
     checksum BLOB NOT NULL,
     execution_time BIGINT NOT NULL
 );
-INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'30e5b6c6e9c2d72ad3979059790be063fdaf03581b586f6df54dfe19f58e32e35ee09f728374caf83504ca55687e7fd6',626875);
+INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'33229da30b0a7411363b69535271d399af063374fe3e8a6c92d38d9aab0119602fc5aee29b484995bc4c3e556cbf1440',626875);
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
     sequence BIGINT NOT NULL UNIQUE,
@@ -74,6 +74,11 @@ INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',1,'{"version":1,
 INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',2,'{"version":1,"rollback":{"event":"host_started","at":1700000020000,"host":"b","generation":13,"deadline":1700000050000}}');
 INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',3,'{"version":1,"rollback":{"event":"host_reported","at":1700000020000,"host":"b","step":"apply","answer":{"restored":{"standing":"target","backup":"0101010101010101010101010101010101010101010101010101010101010101","downtime":20,"steps":1,"bytes":1}}}}');
 INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',4,'{"version":1,"rollback":{"event":"health_changed","at":1700000020000,"host":"b","health":"good","since":1700000020000,"evidence":"http: good"}}');
+CREATE TABLE operation_state (
+    operation TEXT PRIMARY KEY REFERENCES operation (id),
+    position BIGINT NOT NULL,
+    body TEXT NOT NULL
+);
 CREATE TABLE checkpoint_snapshot (
     checkpoint TEXT NOT NULL REFERENCES operation (id),
     host TEXT NOT NULL,
