@@ -86,6 +86,7 @@ mod event;
 mod evolve;
 mod gate;
 mod held;
+mod row;
 mod state;
 mod timers;
 mod wanted;

@@ -59,23 +59,24 @@ fn another_shape_of_the_state_has_another_version() {
 fn what_lacks_something_or_has_more_is_no_state() {
     let line = GOLDEN.lines().nth(1).expect("a state");
     let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
-    for (of, name) in [
-        ("/rollback", "plan"),
-        ("/rollback/hosts/a", "told"),
-        ("/rollback/hosts/a", "phase"),
-        ("/rollback/hosts/a/health", "after"),
-    ] {
-        let (mut less, mut more) = (value.clone(), value.clone());
-        let part = |value: &mut serde_json::Value| {
-            value.pointer_mut(of).and_then(|of| of.as_object_mut()).expect("it is there").clone()
-        };
-        let (mut lacks, mut has) = (part(&mut less), part(&mut more));
-        lacks.remove(name).expect("it is there");
-        has.insert("x".into(), 1.into());
-        *less.pointer_mut(of).expect("it is there") = lacks.into();
-        *more.pointer_mut(of).expect("it is there") = has.into();
-        assert!(serde_json::from_value::<Operation>(less).is_err(), "{of} without {name}");
-        assert!(serde_json::from_value::<Operation>(more).is_err(), "{of} with x");
+    let part = |value: &mut serde_json::Value, of: &str| value.pointer_mut(of).map(std::mem::take).expect(of);
+    let with = |of: &str, part: serde_json::Value| {
+        let mut value = value.clone();
+        *value.pointer_mut(of).expect(of) = part;
+        serde_json::from_value::<Operation>(value)
+    };
+    for of in ["/rollback/hosts/a", "/rollback/hosts/a/13"] {
+        let is = part(&mut value.clone(), of);
+        let is = is.as_array().expect("the values of a record");
+        let (less, more) = (is[1..].to_vec(), [&is[..], &[1.into()]].concat());
+        assert!(with(of, less.into()).is_err() && with(of, more.into()).is_err(), "{of}");
+        with(of, is.clone().into()).expect("a state");
     }
+    let is = part(&mut value.clone(), "/rollback");
+    let is = is.as_object().expect("a rollback");
+    let (mut less, mut more) = (is.clone(), is.clone());
+    less.remove("plan").expect("a plan");
+    more.insert("x".into(), 1.into());
+    assert!(with("/rollback", less.into()).is_err() && with("/rollback", more.into()).is_err());
     serde_json::from_value::<Operation>(value).expect("a state");
 }

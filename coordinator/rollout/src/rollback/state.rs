@@ -9,6 +9,7 @@ use rfs_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::row::{HealthRow, HostRow};
 use crate::host::{Failure, Restored};
 use crate::hosts::Hosts;
 use crate::plan::{GroupIndex, Plan, WaveIndex};
@@ -205,14 +206,13 @@ pub enum WaveState {
 
 /// What became of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "HostRow", into = "HostRow")]
 pub struct HostRecord {
     /// The wave in which it changes.
     pub wave: WaveIndex,
     /// Its place within the wave, counted from 0.
     pub place: u32,
     /// The budgets that it is counted in.
-    #[serde(with = "crate::shared::list")]
     pub groups: Arc<[GroupIndex]>,
     /// Its target.
     pub target: SnapshotId,
@@ -228,15 +228,12 @@ pub struct HostRecord {
     /// It had one when the coordinator was last away, and was not heard of since.
     pub returns: bool,
     /// The machine that speaks for it, as far as it has said.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
     /// The highest generation that it had obeyed when its present connection began, as far as it has said.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Generation>,
     /// It has obeyed what this history does not know, and has not said since where it stands.
     pub overtaken: bool,
     /// Which machines speak for its name, in words, while there are two.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub contested: Option<String>,
     /// Its health.
     pub health: HealthRecord,
@@ -246,7 +243,6 @@ pub struct HostRecord {
     pub attempt: u32,
     /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
     /// back, or before it goes back. This is where it stands if that attempt had no effect.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<HostPhase>,
     /// When it was last to be tried again.
     pub again_at: Timestamp,
@@ -261,48 +257,38 @@ pub struct HostRecord {
     /// Whether this attempt is made after the rollback had its outcome.
     pub late: bool,
     /// Which of its restores its last report told of: health that was measured before says nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreNumber>,
     /// When its health was first heard after its deadline had passed unheard.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub heard_late: Option<Timestamp>,
     /// When it was told to start.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it last answered for good.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     /// What it was before, durable on the host.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<SnapshotId>,
     /// What it said of its last change.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Box<Restored>>,
     /// Why it failed, if it did.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
 /// What is known of a host's health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "HealthRow", into = "HealthRow")]
 pub struct HealthRecord {
     /// The health; unknown while the host has no connection.
     pub health: Health,
     /// Since when.
     pub since: Timestamp,
     /// When it was last known to be bad.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_bad: Option<Timestamp>,
     /// What it rests on, in words.
     pub evidence: String,
     /// The last restore of the host that had ended before this was measured.
     pub after: RestoreNumber,
     /// When the measurement began, as far as the host has said.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_at: Option<Timestamp>,
     /// What was known when the coordinator was last away, until something is heard.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Earlier>>,
 }
 
