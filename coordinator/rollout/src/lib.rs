@@ -41,6 +41,7 @@ pub mod checkpoint;
 pub mod operation;
 
 mod hosts;
+mod kept;
 mod millis;
 mod names;
 mod shared;

@@ -88,8 +88,7 @@ impl TryFrom<Stored> for Envelope {
     }
 }
 
-/// A fleet operation. It can be kept beside its history, so that whoever goes on with it need not replay all of that. What is
-/// kept is no more than a shortcut: see [`Operation::STATE`].
+/// A fleet operation. Its state can be kept beside its history: see [`Operation::to_kept`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
@@ -142,10 +141,6 @@ impl Operation {
             Event::Checkpoint(_) | Event::Rollback(_) => None,
         }
     }
-
-    /// The version of the state: raised with every change of its shape, and of what an event makes of it. A state of another
-    /// version is not read: the history is, from its beginning.
-    pub const STATE: u32 = 1;
 
     /// The operation whose whole history is `events`.
     pub fn replay<'e>(events: impl IntoIterator<Item = &'e Event>) -> Result<Self, ReplayError> {

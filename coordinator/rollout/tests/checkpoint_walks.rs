@@ -275,6 +275,16 @@ impl World {
         }
     }
 
+    /// What the history leads to, from a state that was kept somewhere along the way.
+    fn resumed(&self) -> Operation {
+        let known = 1 + usize::try_from(self.now.0).expect("a walk begins after 1970") % self.log.len();
+        let kept = Operation::replay(&self.log[..known]).expect("a history");
+        let kept = Operation::from_kept(&kept.to_kept()).expect("what was kept is a state");
+        let resumed = kept.resume(known, &self.log[known..]).expect("the rest is its history");
+        assert_eq!(Operation::replay(&self.log).as_ref(), Ok(&resumed), "the state after {known} events");
+        resumed
+    }
+
     /// The coordinator hears nothing for a while; it may die, and its store may be put back to an older copy.
     fn is_away(&mut self) {
         let waits_for_it = self.fault == Some(Fault::RewoundUnnoticed);
@@ -289,7 +299,7 @@ impl World {
             self.down.clear();
         }
         if dies {
-            self.operation = Operation::replay(&self.log).expect("a history");
+            self.operation = self.resumed();
             self.sent.clear();
         }
         self.back_at = self.now;

@@ -27,7 +27,8 @@ pub(super) struct Known {
 /// Reads an operation; none if there is none of that id.
 pub(super) async fn read(store: &dyn Store, id: OperationId) -> Result<Option<Known>, StoreError> {
     let Tail { state, known, events } = store.tail(id).await?;
-    let shortcut = state.and_then(|state| decode(&state)).filter(|operation| operation.id() == id);
+    let shortcut =
+        state.and_then(|state| Operation::from_kept(&state)).filter(|operation| operation.id() == id);
     let damaged = |source| StoreError::Damaged { what: format!("the history of operation {id}"), source };
     if let Some(operation) = shortcut {
         let position = Position(known.0 + events.len() as u64);
@@ -54,20 +55,7 @@ pub(super) fn due(
     let ends = !before.finished() && after.finished() && position.0 >= LEAST;
     // A state is as long as half as many events as it has hosts, more or less.
     let many = since >= LEAST.max(view::host_count(after) as u64 / 2);
-    (ends || many).then(|| encode(after).into())
-}
-
-fn encode(operation: &Operation) -> String {
-    let state = serde_json::to_string(operation).expect("a state has no map with other keys than text");
-    format!("{} {state}", Operation::STATE)
-}
-
-fn decode(text: &str) -> Option<Operation> {
-    let (version, state) = text.split_once(' ')?;
-    if version.parse() != Ok(Operation::STATE) {
-        return None;
-    }
-    serde_json::from_str(state).ok()
+    (ends || many).then(|| after.to_kept().into())
 }
 
 #[cfg(test)]
@@ -142,12 +130,17 @@ mod tests {
         assert_eq!(&Operation::replay(&history).expect("a history"), play.operation.as_ref());
         let whole = started.elapsed();
         let started = Instant::now();
-        let state = encode(&play.operation).len();
-        let encoded = started.elapsed();
+        let state = play.operation.to_kept();
+        let written = started.elapsed();
+        let started = Instant::now();
+        let parsed = Operation::from_kept(&state);
+        let parsing = started.elapsed();
+        assert_eq!(parsed.as_ref(), Some(play.operation.as_ref()));
+        let state = state.len();
         let bytes = std::fs::metadata(bed.folder.path().join("rfs.db")).expect("the store").len();
         println!(
             "{} events in a store of {bytes} bytes are read in {read:?} and replayed after {whole:?}; the state of {state} \
-             bytes is made in {encoded:?}, and known in {shortcut:?}",
+             bytes is made in {written:?}, parsed in {parsing:?}, and known in {shortcut:?}",
             history.len()
         );
         assert!(
@@ -161,7 +154,7 @@ mod tests {
         let play = to_the_end(&hosts(40, 4), |_| {});
         for every in [1, 7, 60, u64::MAX] {
             let kept = |_: &Operation, after: &Operation, kept: Position, next: Position| {
-                (next.0 - kept.0 >= every).then(|| encode(after).into())
+                (next.0 - kept.0 >= every).then(|| after.to_kept().into())
             };
             let known = Bed::of(&play, kept).await.known().await;
             assert_eq!(
@@ -176,9 +169,9 @@ mod tests {
     async fn a_state_that_this_version_cannot_read_is_as_good_as_none() {
         let play = to_the_end(&hosts(40, 4), |_| {});
         let other = Play::rollback(&hosts(2, 4), |request| request.reason = "another".into());
-        let newer = encode(&play.operation).replacen(&Operation::STATE.to_string(), "9999", 1);
-        let torn = encode(&play.operation).split_at(200).0.to_owned();
-        let strange = encode(&other.operation).replace(&other.operation.id().to_string(), &"0".repeat(36));
+        let newer = play.operation.to_kept().replacen(&Operation::STATE.to_string(), "9999", 1);
+        let torn = play.operation.to_kept().split_at(200).0.to_owned();
+        let strange = other.operation.to_kept().replace(&other.operation.id().to_string(), &"0".repeat(36));
         for state in [newer, torn, strange, String::new(), "1".into(), "x {}".into()] {
             let kept = |_: &Operation, _: &Operation, _: Position, _: Position| Some(state.as_str().into());
             let known = Bed::of(&play, kept).await.known().await;

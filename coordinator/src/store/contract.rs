@@ -47,7 +47,8 @@ pub trait Store: Send + Sync + 'static {
     /// The whole history of an operation; empty if there is none of that id.
     async fn load(&self, operation: OperationId) -> Result<Vec<Event>, StoreError>;
 
-    /// The state of an operation that was kept last, and its history from there on; the whole history if none was kept.
+    /// The state of an operation that was kept last, and its history from there on; the whole history if none was kept. One
+    /// that was damaged, or that the last event before it did not lead to, counts as none.
     async fn tail(&self, operation: OperationId) -> Result<Tail, StoreError>;
 
     /// A part of an operation's history, as it is stored, from `from` on.

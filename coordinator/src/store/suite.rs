@@ -129,6 +129,7 @@ where
     hosts::of_a_creation_and_a_forgetting_at_one_moment_one_is_refused(Arc::new(open().await)).await;
     hosts::a_host_that_is_seen_is_told_its_owner(&open().await).await;
     there_is_one_anchor_of_time(&open().await).await;
+    fleet::another_attempt_on_many_hosts_is_given_for_each_as_if_it_were_alone(&open().await).await;
     hosts::a_host_that_claims_what_cannot_be_harms_itself_alone(&open().await).await;
     fleet::many_hosts_are_taken_and_let_go_at_once_or_not_at_all(&open().await).await;
     fleet::what_is_said_of_many_hosts_together_is_as_if_each_had_been_alone(&open().await).await;

@@ -55,7 +55,12 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || DigestError(text.chars().take(80).collect());
-        let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(error);
+        let digit = |b: u8| match b {
+            b'0'..=b'9' => Ok(b - b'0'),
+            b'a'..=b'f' => Ok(b - b'a' + 10),
+            b'A'..=b'F' => Ok(b - b'A' + 10),
+            _ => Err(error()),
+        };
         if text.len() != 64 {
             return Err(error());
         }

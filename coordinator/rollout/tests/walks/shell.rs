@@ -516,8 +516,7 @@ impl World {
     fn resume_from_what_was_kept(&mut self) {
         let known = 1 + usize::try_from(self.now.0).expect("a walk begins after 1970") % self.log.len();
         let kept = Operation::replay(&self.log[..known]).expect("what was stored is a history");
-        let kept = serde_json::to_string(&kept).expect("a state can be kept");
-        let kept: Operation = serde_json::from_str(&kept).expect("what was kept is a state");
+        let kept = Operation::from_kept(&kept.to_kept()).expect("what was kept is a state");
         let resumed = kept.resume(known, &self.log[known..]).expect("the rest is its history");
         let broken = resumed != self.operation;
         self.fail_if(

@@ -36,11 +36,13 @@ CREATE TABLE event (
 );
 
 -- The state that an operation's first `position` events have led to, for operations with many: text that the driver writes and
--- reads. It spares replaying all of them, and can be lost at any time.
+-- reads. It spares replaying all of them, and can be lost at any time. `seal` is a digest of it together with the last of these
+-- events: without that very event, or if anything here was damaged, it counts for nothing.
 CREATE TABLE operation_state (
     operation TEXT PRIMARY KEY REFERENCES operation (id),
     position BIGINT NOT NULL,
-    body TEXT NOT NULL
+    body TEXT NOT NULL,
+    seal TEXT NOT NULL
 );
 
 -- What a complete checkpoint rests on: one snapshot on each of its hosts. `dropped_at` is since when the host says that it

@@ -19,6 +19,10 @@ use crate::store::machines::Machines;
 const HOSTS: &str = "SELECT host.name, host.last_seen, host.labels, host.inconsistent, host.details, host.machines, \
                      host.forgotten_at, ownership.generation, ownership.owner FROM host JOIN ownership ON ownership.host = host.name";
 
+/// Of the hosts that `ownership` names: those that nobody said to be gone for good.
+const NOT_FORGOTTEN: &str = " AND NOT EXISTS (SELECT 1 FROM host WHERE host.name = ownership.host \
+                             AND host.forgotten_at IS NOT NULL)";
+
 impl SqliteStore {
     pub(super) async fn record_hosts(
         &self,
@@ -283,33 +287,18 @@ fn first(row: &SqliteRow, generations: u64) -> Result<Generation, StoreError> {
 }
 
 async fn not_free(transaction: &mut SqliteConnection, host: &HostId) -> Result<CreateError, StoreError> {
-    match standing(transaction, host).await? {
-        (Some(owner), _) => Ok(CreateError::HostBusy { host: host.clone(), owner }),
-        (None, _) if is_forgotten(transaction, host).await? => {
-            Ok(CreateError::HostForgotten { host: host.clone() })
-        }
-        (None, _) => Err(damaged(format!("the generation of host {host}"))("there is none above it".into())),
+    let row = sqlx::query(
+        "SELECT owner, EXISTS (SELECT 1 FROM host WHERE host.name = ownership.host \
+         AND host.forgotten_at IS NOT NULL) AS forgotten FROM ownership WHERE host = $1",
+    )
+    .bind(host.as_str())
+    .fetch_one(transaction)
+    .await?;
+    match optional(&row, "owner")? {
+        Some(owner) => Ok(CreateError::HostBusy { host: host.clone(), owner }),
+        None if truth(&row, "forgotten")? => Ok(CreateError::HostForgotten { host: host.clone() }),
+        None => Err(damaged(format!("the generation of host {host}"))("there is none above it".into())),
     }
-}
-
-/// Who owns a host, and who meant to change it last.
-async fn standing(
-    transaction: &mut SqliteConnection,
-    host: &HostId,
-) -> Result<(Option<OperationId>, Option<OperationId>), StoreError> {
-    let row = sqlx::query("SELECT owner, last_changer FROM ownership WHERE host = $1")
-        .bind(host.as_str())
-        .fetch_one(transaction)
-        .await?;
-    Ok((optional(&row, "owner")?, optional(&row, "last_changer")?))
-}
-
-async fn is_forgotten(transaction: &mut SqliteConnection, host: &HostId) -> Result<bool, StoreError> {
-    let row = sqlx::query("SELECT 1 FROM host WHERE name = $1 AND forgotten_at IS NOT NULL")
-        .bind(host.as_str())
-        .fetch_optional(transaction)
-        .await?;
-    Ok(row.is_some())
 }
 
 /// Takes hosts for another attempt of an operation that has changed, or meant to change, them last.
@@ -319,36 +308,51 @@ pub(super) async fn reserve(
     hosts: &BTreeSet<HostId>,
     generations: u64,
 ) -> Result<BTreeMap<HostId, Reserved>, StoreError> {
-    let mut reserved = BTreeMap::new();
-    for host in hosts {
-        let taken = sqlx::query(
-            "UPDATE ownership SET owner = $2, generation = generation + $3 WHERE host = $1 AND last_changer = $2 \
-             AND (owner IS NULL OR owner = $2) AND generation <= $4 AND NOT EXISTS (SELECT 1 FROM host \
-             WHERE host.name = ownership.host AND host.forgotten_at IS NOT NULL) RETURNING generation",
-        )
-        .bind(host.as_str())
-        .bind(operation.to_string())
-        .bind(column(generations)?)
-        .bind(i64::MAX - column(generations)?)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let came = match taken {
-            Some(row) => Reserved::First(first(&row, generations)?),
-            // Nobody waits for it any more.
-            None if is_forgotten(transaction, host).await? => Reserved::Superseded,
-            None => match standing(transaction, host).await? {
-                (Some(owner), Some(changer)) if changer == operation => Reserved::Busy(owner),
-                (_, Some(changer)) if changer != operation => Reserved::Superseded,
-                (..) => {
-                    return Err(damaged(format!("the generation of host {host}"))(
-                        "there is none above it".into(),
-                    ));
-                }
-            },
-        };
-        reserved.insert(host.clone(), came);
+    let (owner, more, names) =
+        (operation.to_string(), column(generations)?, hosts.iter().collect::<Vec<_>>());
+    let mut came = BTreeMap::new();
+    for names in names.chunks(BATCH) {
+        let mut sql = QueryBuilder::<Sqlite>::new("UPDATE ownership SET generation = generation + ");
+        sql.push_bind(more).push(", owner = ").push_bind(&owner);
+        sql.push(" WHERE last_changer = ").push_bind(&owner);
+        sql.push(" AND (owner IS NULL OR owner = ").push_bind(&owner);
+        sql.push(") AND generation <= ").push_bind(i64::MAX - more).push(NOT_FORGOTTEN).push(" AND host IN ");
+        push_names(&mut sql, names.iter().copied());
+        let rows = sql.push(" RETURNING host, generation").build().fetch_all(&mut *transaction).await?;
+        for row in &rows {
+            came.insert(parsed(row, "host")?, Reserved::First(first(row, generations)?));
+        }
     }
-    Ok(reserved)
+    let left: Vec<&HostId> = names.into_iter().filter(|host| !came.contains_key(*host)).collect();
+    for names in left.chunks(BATCH) {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT host, owner, last_changer, EXISTS (SELECT 1 FROM host WHERE host.name = ownership.host \
+             AND host.forgotten_at IS NOT NULL) AS forgotten FROM ownership WHERE host IN ",
+        );
+        push_names(&mut sql, names.iter().copied());
+        for row in &sql.build().fetch_all(&mut *transaction).await? {
+            came.insert(parsed(row, "host")?, not_reserved(row, operation)?);
+        }
+    }
+    match left.into_iter().find(|host| !came.contains_key(*host)) {
+        Some(unknown) => Err(damaged(format!("the owner of host {unknown}"))("there is none".into())),
+        None => Ok(came),
+    }
+}
+
+/// Why a host could not be taken for another attempt.
+fn not_reserved(row: &SqliteRow, operation: OperationId) -> Result<Reserved, StoreError> {
+    let changer: Option<OperationId> = optional(row, "last_changer")?;
+    match (optional(row, "owner")?, changer) {
+        // Nobody waits for it any more.
+        _ if truth(row, "forgotten")? => Ok(Reserved::Superseded),
+        (_, Some(changer)) if changer != operation => Ok(Reserved::Superseded),
+        (Some(owner), Some(_)) => Ok(Reserved::Busy(owner)),
+        (..) => {
+            let host: HostId = parsed(row, "host")?;
+            Err(damaged(format!("the generation of host {host}"))("there is none above it".into()))
+        }
+    }
 }
 
 /// Takes hosts again that the operation had, unless another one owns them or has meant to change them since.
@@ -357,21 +361,28 @@ pub(super) async fn take_again(
     operation: OperationId,
     hosts: &BTreeMap<HostId, Generation>,
 ) -> Result<(), AppendError> {
-    for (host, first) in hosts {
-        // A generation that is higher than those reserved was accepted from somebody else.
-        let taken = sqlx::query(
-            "UPDATE ownership SET owner = $2 WHERE host = $1 AND last_changer = $2 AND (owner IS NULL OR owner = $2) \
-             AND generation < $3 AND NOT EXISTS (SELECT 1 FROM host WHERE host.name = ownership.host \
-             AND host.forgotten_at IS NOT NULL)",
-        )
-        .bind(host.as_str())
-        .bind(operation.to_string())
-        .bind(column(first.0 + GENERATIONS)?)
-        .execute(&mut *transaction)
-        .await
-        .map_err(StoreError::from)?;
-        if taken.rows_affected() == 0 {
-            return Err(AppendError::NotOwner { host: host.clone() });
+    let owner = operation.to_string();
+    // A generation that is higher than those reserved was accepted from somebody else.
+    let beyond = |first: &Generation| column(first.0 + GENERATIONS);
+    let again: Vec<_> =
+        hosts.iter().map(|(host, first)| Ok((host, beyond(first)?))).collect::<Result<_, StoreError>>()?;
+    for again in again.chunks(BATCH) {
+        let mut sql = QueryBuilder::<Sqlite>::new("WITH again (name, beyond) AS (");
+        sql.push_values(again, |mut row, (host, beyond)| {
+            row.push_bind(host.as_str()).push_bind(*beyond);
+        });
+        sql.push(") UPDATE ownership SET owner = ").push_bind(&owner);
+        sql.push(" FROM again WHERE ownership.host = again.name AND ownership.generation < again.beyond");
+        sql.push(" AND last_changer = ").push_bind(&owner);
+        sql.push(" AND (owner IS NULL OR owner = ").push_bind(&owner).push(")").push(NOT_FORGOTTEN);
+        let taken = sql.push(" RETURNING host").build().fetch_all(&mut *transaction).await;
+        let taken: BTreeSet<HostId> = taken
+            .map_err(StoreError::from)?
+            .iter()
+            .map(|row| parsed(row, "host"))
+            .collect::<Result<_, StoreError>>()?;
+        if let Some((host, _)) = again.iter().find(|(host, _)| !taken.contains(*host)) {
+            return Err(AppendError::NotOwner { host: (*host).clone() });
         }
     }
     Ok(())

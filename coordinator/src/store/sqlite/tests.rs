@@ -3,6 +3,7 @@
 mod crash;
 mod file;
 mod golden;
+mod states;
 
 use std::time::Instant;
 

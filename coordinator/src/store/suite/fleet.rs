@@ -71,3 +71,49 @@ pub(super) async fn what_is_said_of_many_hosts_together_is_as_if_each_had_been_a
     assert_eq!((row.last_seen, row.generation, row.machines), (Timestamp(9), Generation(5), known));
     assert_eq!(store.hosts().await.expect("a read").len(), HOSTS);
 }
+
+pub(super) async fn another_attempt_on_many_hosts_is_given_for_each_as_if_it_were_alone(store: &dyn Store) {
+    let names = names();
+    let (all, said) = (hosts(&names.join(" ")), names.iter().map(|name| seen(name, 0)).collect());
+    store.hosts_seen(said).await.expect("a write");
+    let rollback = async |n, of: &str| {
+        let row = OperationRow { kind: OperationKind::Rollback, ..row(n) };
+        store.create(NewOperation { row, ..new(n, of) }).await.expect("a creation");
+    };
+    let release = async |n, expected, release: BTreeSet<HostId>| {
+        let append = Append { release, ..append(n, expected, vec![event(1)]) };
+        store.append(append).await.expect("an append");
+    };
+    rollback(1, &names.join(" ")).await;
+    release(1, 1, all.clone()).await;
+    // One is owned by a checkpoint, one was changed by another rollback since, one is gone for good.
+    let (busy, taken, gone) = (host(&names[3]), host(&names[300]), host(&names[449]));
+    begin(store, 2, busy.as_str()).await.expect("a creation");
+    rollback(3, taken.as_str()).await;
+    release(3, 1, [taken.clone()].into()).await;
+    store.forget_host(&gone, Timestamp(9)).await.expect("a write");
+
+    let reserved = store.reserve(operation(1), &all, GENERATIONS).await.expect("a write");
+    assert_eq!(reserved.len(), HOSTS);
+    for (is, came) in &reserved {
+        let expected = match is {
+            is if *is == busy => Reserved::Busy(operation(2)),
+            is if *is == taken || *is == gone => Reserved::Superseded,
+            _ => Reserved::First(Generation(1 + GENERATIONS)),
+        };
+        assert_eq!(*came, expected, "{is}");
+    }
+    let claim = |but: &[&HostId]| -> BTreeMap<HostId, Generation> {
+        let claimed = all.iter().filter(|host| !but.contains(host));
+        claimed.map(|host| (host.clone(), Generation(1 + GENERATIONS))).collect()
+    };
+    for (but, refused) in [(&[][..], &busy), (&[&busy], &taken), (&[&busy, &taken], &gone)] {
+        let append = Append { claim: claim(but), ..append(1, 2, vec![event(2)]) };
+        match store.append(append).await {
+            Err(AppendError::NotOwner { host }) => assert_eq!(&host, refused),
+            other => panic!("{other:?}"),
+        }
+    }
+    let append = Append { claim: claim(&[&busy, &taken, &gone]), ..append(1, 2, vec![event(2)]) };
+    store.append(append).await.expect("all of these are its own");
+}

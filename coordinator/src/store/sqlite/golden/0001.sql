@@ -8,7 +8,7 @@ CREATE TABLE _sqlx_migrations (
     checksum BLOB NOT NULL,
     execution_time BIGINT NOT NULL
 );
-INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'33229da30b0a7411363b69535271d399af063374fe3e8a6c92d38d9aab0119602fc5aee29b484995bc4c3e556cbf1440',626875);
+INSERT INTO _sqlx_migrations VALUES(1,'begin','2026-11-24 10:54:27',1,X'69e7adb3087cdb61220bcc6924efabffd7f3c260d227551f54b5e4f34b26558a108e1365fcde5d0bddc4da3ac3df6a06',626875);
 CREATE TABLE operation (
     id TEXT PRIMARY KEY,
     sequence BIGINT NOT NULL UNIQUE,
@@ -77,7 +77,8 @@ INSERT INTO event VALUES('018bcfe5-b620-75d5-8c4e-5e1c9d1a10ba',4,'{"version":1,
 CREATE TABLE operation_state (
     operation TEXT PRIMARY KEY REFERENCES operation (id),
     position BIGINT NOT NULL,
-    body TEXT NOT NULL
+    body TEXT NOT NULL,
+    seal TEXT NOT NULL
 );
 CREATE TABLE checkpoint_snapshot (
     checkpoint TEXT NOT NULL REFERENCES operation (id),
