@@ -9,22 +9,44 @@
 //! It is an input of decisions, and never stored: that a host starts is an event, and replaying that asks nobody. Whoever gives
 //! it must let no other operation decide until what is decided here counts.
 
+mod around;
+mod neighbours;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use rfs_model::{Health, HostId, OperationId};
+use rfs_model::{Health, HostId, Labels, OperationId};
 
-/// What hosts outside an operation take, as it is known when the operation decides.
+pub use neighbours::Neighbours;
+
+/// The groups that another operation limits, by their names, of an operation's own hosts.
+pub type Limited = BTreeMap<HostId, Vec<Arc<str>>>;
+
+/// What hosts outside an operation take, as it is known when the operation decides. Much of it is shared with what the operation
+/// was told before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outside {
     /// It is not known yet which operations run, so no host may start.
     pub unknown: bool,
     /// By the names of the label groups, such as `zone=a`. A group in which nobody outside takes anything, and that only this
     /// operation limits, need not be there.
-    pub groups: BTreeMap<String, OutsideGroup>,
-    /// The groups that another operation limits, by their names, of the operation's own hosts. What its plan says of its own
+    pub groups: BTreeMap<Arc<str>, Arc<OutsideGroup>>,
+    /// The groups of its own hosts that another operation limits; none if no other one does. What its plan says of its own
     /// budgets counts more.
-    pub of: BTreeMap<HostId, Vec<String>>,
+    pub of: Option<Arc<Limited>>,
+}
+
+/// The hosts of the fleet at a moment.
+pub trait FleetNow {
+    /// Grows whenever the labels of a host have changed.
+    fn labels_version(&self) -> u64;
+
+    /// The labels of a host.
+    fn labels(&self, host: &HostId) -> Labels;
+
+    /// Tells of each host that is not available.
+    fn unavailable(&self, tell: &mut dyn FnMut(&HostId, Ill));
 }
 
 /// A label group, as far as hosts outside the operation and other operations are concerned.
@@ -88,10 +110,10 @@ impl fmt::Display for Ill {
 
 impl Outside {
     /// Nobody else is there.
-    pub const NOBODY: &'static Self = &Self { unknown: false, groups: BTreeMap::new(), of: BTreeMap::new() };
+    pub const NOBODY: &'static Self = &Self { unknown: false, groups: BTreeMap::new(), of: None };
 
     /// Whether another operation limits a group that the host is in.
     pub(crate) fn limits(&self, host: &HostId) -> bool {
-        self.of.contains_key(host)
+        self.of.as_ref().is_some_and(|limited| limited.contains_key(host))
     }
 }

@@ -31,11 +31,16 @@ pub trait Fleet: Send + Sync + 'static {
         let _ = snapshots;
     }
 
-    /// Tells of each known host, with its labels, that is not available: it has no connection, is not known to be healthy or
+    /// Tells of each known host that is not available: it has no connection, is not known to be healthy or
     /// stands between two states. Not of forgotten ones, nor of those that were not seen for `gone_after`, nor of the health of
     /// those that have no required check.
-    fn unavailable(&self, now: Timestamp, gone_after: Duration, tell: &mut dyn FnMut(&HostId, &Labels, Ill)) {
+    fn unavailable(&self, now: Timestamp, gone_after: Duration, tell: &mut dyn FnMut(&HostId, Ill)) {
         let _ = (now, gone_after, tell);
+    }
+
+    /// Grows whenever the labels of a host have changed.
+    fn labels_version(&self) -> u64 {
+        0
     }
 
     /// The labels that the host has now.

@@ -420,10 +420,6 @@ impl Driver {
             }
             match self.journal.append(&self.operation, &after, &events).await? {
                 Appended::Stored => {
-                    let rests_on = journal::completed(&self.operation, &after);
-                    if !rests_on.is_empty() {
-                        self.shared.fleet.completed(&rests_on);
-                    }
                     self.becomes(after);
                     self.progress.end(&batch.reports);
                     break refusals;
@@ -452,7 +448,7 @@ impl Driver {
         let seen = Seen { fleet, now, gone_after, is_comparing: all_by.is_some() };
         let decide = |outside: &Arc<Outside>| hand::decide(&self.operation, outside, commands, now);
         let (decided, outside) = self.shared.places.decide(&self.operation, &seen, decide);
-        if self.outside != outside {
+        if !Arc::ptr_eq(&self.outside, &outside) && self.outside != outside {
             // Watchers tell by it being another one that it has changed.
             (self.outside, self.stale, self.outdated) = (outside.clone(), true, true);
         }
@@ -461,8 +457,14 @@ impl Driver {
         decided
     }
 
+    /// The operation stands so by what is stored, whoever stored it.
     fn becomes(&mut self, operation: impl Into<Arc<Operation>>) {
-        self.operation = operation.into();
+        let operation = operation.into();
+        let rests_on = journal::completed(&self.operation, &operation);
+        if !rests_on.is_empty() {
+            self.shared.fleet.completed(&rests_on);
+        }
+        self.operation = operation;
         (self.stale, self.outdated, self.unsent) = (true, true, true);
         self.shared.stands(&self.operation);
     }

@@ -30,8 +30,12 @@ impl Fleet for Hub {
         holdings::compare_anew(self, snapshots);
     }
 
-    fn unavailable(&self, now: Timestamp, gone_after: Duration, tell: &mut dyn FnMut(&HostId, &Labels, Ill)) {
+    fn unavailable(&self, now: Timestamp, gone_after: Duration, tell: &mut dyn FnMut(&HostId, Ill)) {
         self.shared.roster.unavailable(now, gone_after, tell);
+    }
+
+    fn labels_version(&self) -> u64 {
+        self.shared.roster.labels_version()
     }
 
     fn labels(&self, host: &HostId) -> Labels {

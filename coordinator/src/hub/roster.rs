@@ -36,6 +36,8 @@ pub(super) struct Roster {
     listening: AtomicI64,
     looked_at: AtomicI64,
     sessions: AtomicU64,
+    /// Grows whenever the labels of a host have changed.
+    labels: AtomicU64,
     /// Grows with each change that somebody may want to see.
     version: watch::Sender<u64>,
 }
@@ -124,6 +126,7 @@ impl Roster {
             listening: AtomicI64::new(now.0),
             looked_at: AtomicI64::new(now.0),
             sessions: AtomicU64::new(0),
+            labels: AtomicU64::new(0),
             version: watch::Sender::new(0),
         }
     }
@@ -138,14 +141,20 @@ impl Roster {
         let Entering { facts, machines, starts, recorded } = entering;
         let session = Arc::new(session);
         let mut hosts = self.write();
+        let is_new = !hosts.contains_key(&session.host);
         let entry =
             hosts.entry(session.host.clone()).or_insert_with(|| Entry::absent(facts.clone(), now, now));
         let replaced = entry.session.replace(session.clone());
+        let relabelled = is_new || entry.facts.labels != facts.labels;
         (entry.facts, entry.machines, entry.starts) = (facts, machines, starts);
         entry.recorded = entry.recorded.max(recorded);
         entry.last_seen = now;
         entry.checks.clear();
         entry.know_nothing("no observation yet", now);
+        if relabelled {
+            // While nobody can read the new ones yet.
+            self.labels.fetch_add(1, Ordering::SeqCst);
+        }
         drop(hosts);
         self.changed();
         Admitted { session, replaced }

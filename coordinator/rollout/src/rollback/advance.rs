@@ -79,7 +79,7 @@ impl<'d> Draft<'d> {
         let Some(wave) = self.state.wave else {
             return self.emit(RollbackEvent::WaveStarted { at, wave: WaveIndex(0) });
         };
-        let back = |host: &HostRecord| host.phase == HostPhase::Skipped && !host.granted && host.connected;
+        let back = |host: &HostRecord| host.connected && !host.granted && host.phase == HostPhase::Skipped;
         let back = self.state.hosts.iter().filter(|(_, host)| back(host));
         for host in back.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.emit(RollbackEvent::HostReturned { at, host });

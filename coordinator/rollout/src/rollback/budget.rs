@@ -5,6 +5,7 @@
 //! rollback's own hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rfs_model::HostId;
 
@@ -135,23 +136,27 @@ fn groups<'r>(rollback: &'r Rollback, outside: &'r Outside) -> Groups<'r> {
         group
     };
     let planned = &rollback.plan.groups;
-    let mut groups: Vec<Group<'r>> =
-        planned.iter().map(|of| group(&of.name, of.limit, outside.groups.get(&of.name))).collect();
-    if outside.of.is_empty() {
-        return (groups, BTreeMap::new());
-    }
+    let mut groups: Vec<Group<'r>> = planned
+        .iter()
+        .map(|of| group(&of.name, of.limit, outside.groups.get(of.name.as_str()).map(Arc::as_ref)))
+        .collect();
+    let Some(limited) = &outside.of else { return (groups, BTreeMap::new()) };
     let planned: BTreeSet<&str> = planned.iter().map(|group| group.name.as_str()).collect();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for (name, other) in outside.groups.iter().filter(|(name, _)| !planned.contains(name.as_str())) {
+    for (name, other) in outside.groups.iter().filter(|(name, _)| !planned.contains(name.as_ref())) {
         if let Some((limit, _)) = other.limit {
             places.insert(name, groups.len());
             groups.push(group(name, limit, Some(other)));
         }
     }
-    let of =
-        |names: &Vec<String>| names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
-    let beyond = outside.of.iter().map(|(host, names)| (host, of(names))).collect();
-    (groups, beyond)
+    if places.is_empty() {
+        return (groups, BTreeMap::new());
+    }
+    let of = |names: &Vec<Arc<str>>| -> Vec<usize> {
+        names.iter().filter_map(|name| places.get(name.as_ref()).copied()).collect()
+    };
+    let beyond = limited.iter().map(|(host, names)| (host, of(names))).filter(|(_, of)| !of.is_empty());
+    (groups, beyond.collect())
 }
 
 impl Rollback {

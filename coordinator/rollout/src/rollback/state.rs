@@ -204,16 +204,40 @@ pub enum WaveState {
     Failed,
 }
 
-/// What became of a host.
+/// What became of a host. Each decision looks at the first of these fields of every host: they lie next to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 #[serde(from = "HostRow", into = "HostRow")]
 pub struct HostRecord {
+    /// Where it stands.
+    pub phase: HostPhase,
     /// The wave in which it changes.
     pub wave: WaveIndex,
-    /// Its place within the wave, counted from 0.
-    pub place: u32,
+    /// Whether it has a connection.
+    pub connected: bool,
+    /// Whether its generations are for the present attempt.
+    pub granted: bool,
+    /// Whether this attempt is made after the rollback had its outcome.
+    pub late: bool,
+    /// It had one when the coordinator was last away, and was not heard of since.
+    pub returns: bool,
+    /// It has obeyed what this history does not know, and has not said since where it stands.
+    pub overtaken: bool,
+    /// It was lost, and the way back does not wait any more to hear where it stands.
+    pub given_up: bool,
+    /// It was told to say where it stands, and said nothing in time although it was there: it is not asked again.
+    pub silent: bool,
     /// The budgets that it is counted in.
     pub groups: Arc<[GroupIndex]>,
+    /// Its health.
+    pub health: HealthRecord,
+    /// Which machines speak for its name, in words, while there are two.
+    pub contested: Option<String>,
+    /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
+    /// back, or before it goes back. This is where it stands if that attempt had no effect.
+    pub unanswered: Option<HostPhase>,
+    /// Its place within the wave, counted from 0.
+    pub place: u32,
     /// Its target.
     pub target: SnapshotId,
     /// The first of the generations reserved for it.
@@ -221,41 +245,18 @@ pub struct HostRecord {
     /// The highest generation that this history gives it: a host that has obeyed a higher one was told by somebody who knew
     /// more.
     pub told: Generation,
-    /// Whether it has a connection.
-    pub connected: bool,
     /// Since when it has, or has not.
     pub connection_since: Timestamp,
-    /// It had one when the coordinator was last away, and was not heard of since.
-    pub returns: bool,
     /// The machine that speaks for it, as far as it has said.
     pub instance: Option<InstanceId>,
     /// The highest generation that it had obeyed when its present connection began, as far as it has said.
     pub accepted: Option<Generation>,
-    /// It has obeyed what this history does not know, and has not said since where it stands.
-    pub overtaken: bool,
-    /// Which machines speak for its name, in words, while there are two.
-    pub contested: Option<String>,
-    /// Its health.
-    pub health: HealthRecord,
-    /// Where it stands.
-    pub phase: HostPhase,
     /// How often it was to be tried; 1 unless it is tried again.
     pub attempt: u32,
-    /// It was lost, and may have obeyed its last attempt: what became of that is heard before it is tried again, with the way
-    /// back, or before it goes back. This is where it stands if that attempt had no effect.
-    pub unanswered: Option<HostPhase>,
     /// When it was last to be tried again.
     pub again_at: Timestamp,
-    /// Whether its generations are for the present attempt.
-    pub granted: bool,
     /// Where it stands if the present attempt has no effect.
     pub fallback: HostPhase,
-    /// It was lost, and the way back does not wait any more to hear where it stands.
-    pub given_up: bool,
-    /// It was told to say where it stands, and said nothing in time although it was there: it is not asked again.
-    pub silent: bool,
-    /// Whether this attempt is made after the rollback had its outcome.
-    pub late: bool,
     /// Which of its restores its last report told of: health that was measured before says nothing.
     pub restore: Option<RestoreNumber>,
     /// When its health was first heard after its deadline had passed unheard.
@@ -274,22 +275,23 @@ pub struct HostRecord {
 
 /// What is known of a host's health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 #[serde(from = "HealthRow", into = "HealthRow")]
 pub struct HealthRecord {
     /// The health; unknown while the host has no connection.
     pub health: Health,
     /// Since when.
     pub since: Timestamp,
+    /// When the measurement began, as far as the host has said.
+    pub measured_at: Option<Timestamp>,
+    /// The last restore of the host that had ended before this was measured.
+    pub after: RestoreNumber,
+    /// What was known when the coordinator was last away, until something is heard.
+    pub before: Option<Box<Earlier>>,
     /// When it was last known to be bad.
     pub last_bad: Option<Timestamp>,
     /// What it rests on, in words.
     pub evidence: String,
-    /// The last restore of the host that had ended before this was measured.
-    pub after: RestoreNumber,
-    /// When the measurement began, as far as the host has said.
-    pub measured_at: Option<Timestamp>,
-    /// What was known when the coordinator was last away, until something is heard.
-    pub before: Option<Box<Earlier>>,
 }
 
 /// What was known of a host's health before nobody listened.

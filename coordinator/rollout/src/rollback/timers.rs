@@ -275,11 +275,10 @@ impl Rollback {
         outside: &Outside,
     ) -> Option<Timestamp> {
         let watched = !self.request.policy.gate.ignore_health;
-        let unheard = host.health.health == Health::Unknown && host.health.measured_at.is_none();
         let waits = matches!(host.phase, HostPhase::Untouched | HostPhase::Skipped) && !self.goes_back();
         let by = || host.connection_since.plus(self.request.policy.unreachable_after).max(self.all_back_by());
         let in_budget = || host.is_in_budget() || outside.limits(name);
-        (waits && host.connected && watched && unheard && in_budget()).then(by)
+        (waits && watched && host.is_unheard() && in_budget()).then(by)
     }
 
     /// When hosts that have not started may wait no longer.
@@ -361,15 +360,21 @@ impl Rollback {
         unheard.filter(|(name, host, _)| admits(name, host)).map(|(.., until)| until).min()
     }
 
-    /// When something is next due: for a host, at `hosts`.
-    pub(super) fn wake_at(&self, hosts: Option<Timestamp>, outside: &Outside) -> Option<Timestamp> {
+    /// When something is next due: for a host, at `hosts`. Whether any host waits, and any is unheard, is known already.
+    pub(super) fn wake_at(
+        &self,
+        hosts: Option<Timestamp>,
+        waits: bool,
+        unheard: bool,
+        outside: &Outside,
+    ) -> Option<Timestamp> {
         let forward = matches!(self.phase, Phase::Running { direction: Direction::Forward });
-        let waiting =
-            forward && (self.hosts.values().any(|host| host.phase.waits()) || self.unseen().is_some());
+        let waiting = forward && (waits || self.unseen().is_some());
         let start_by = waiting.then(|| self.start_by());
         let pause = self.paused_until();
         let behind = self.next_left_behind();
-        let (budget_by, unheard_by) = (self.budget_by(outside), self.unheard_by(outside));
+        let unheard_by = if unheard { self.unheard_by(outside) } else { None };
+        let budget_by = self.budget_by(outside);
         [hosts, start_by, budget_by, unheard_by, pause, behind].into_iter().flatten().min()
     }
 }
@@ -381,6 +386,11 @@ pub(super) fn is_confirmed(host: &HostRecord, pass: Timestamp, measured_at: Opti
 }
 
 impl HostRecord {
+    /// It is there, and nobody has said how it is since it, or the coordinator, came back.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.connected && self.health.health == Health::Unknown && self.health.measured_at.is_none()
+    }
+
     /// It is not known to be well, as `what` says, with what was seen.
     fn ill(&self, what: &str) -> Failure {
         match &self.contested {

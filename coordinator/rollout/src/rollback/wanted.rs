@@ -18,8 +18,10 @@ impl Rollback {
     /// The same without the commands.
     pub(crate) fn awaited(&self, outside: &Outside) -> Work {
         let mut work = Work::default();
-        let mut due: Option<Timestamp> = None;
+        let (mut due, mut waits, mut unheard): (Option<Timestamp>, _, _) = (None, false, false);
         for (name, host) in &self.hosts {
+            waits |= host.phase.waits();
+            unheard |= host.is_unheard();
             work.hear.extend(self.unconfirmed(host).map(|from| (name.clone(), from)));
             if host.phase == HostPhase::Again && host.connected && !host.waits_for_answer() {
                 work.reserve.insert(name.clone());
@@ -28,7 +30,7 @@ impl Rollback {
                 due = Some(due.map_or(time, |due| due.min(time)));
             }
         }
-        work.wake_at = self.wake_at(due, outside);
+        work.wake_at = self.wake_at(due, waits, unheard, outside);
         work
     }
 

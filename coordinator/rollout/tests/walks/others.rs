@@ -3,9 +3,10 @@
 //! The second operation takes a place only under the same rule, from the same registry, as the coordinator's drivers do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rfs_model::{HostId, OperationId};
-use rfs_rollout::outside::{Ill, OutsideGroup, Place, Taken};
+use rfs_rollout::outside::{Ill, Limited, OutsideGroup, Place, Taken};
 use rfs_rollout::plan::label_group;
 use rfs_rollout::rollback::Rollback;
 use rfs_rollout::{FleetView, Outside};
@@ -111,16 +112,19 @@ impl Others {
     pub(crate) fn outside(&self) -> Outside {
         let mut outside = Outside::default();
         for (host, other) in self.hosts.iter().filter(|(_, other)| other.place.is_some() || other.ill) {
-            let group: &mut OutsideGroup = outside.groups.entry(other.zone.clone()).or_default();
+            let group: &mut Arc<OutsideGroup> = outside.groups.entry(other.zone.as_str().into()).or_default();
             let place = other.place.map(|at_work| Place { operation: OTHER, at_work });
             let ill = other.ill.then_some(Ill::Health(rfs_model::Health::Bad));
-            group.taken.insert(host.clone(), Taken { place, ill });
+            Arc::make_mut(group).taken.insert(host.clone(), Taken { place, ill });
         }
         if let Some(limit) = self.limit {
+            let mut limited = Limited::new();
             for (host, zone) in &self.zones {
-                outside.groups.entry(zone.clone()).or_default().limit = Some((limit, OTHER));
-                outside.of.insert(host.clone(), vec![zone.clone()]);
+                let group = outside.groups.entry(zone.as_str().into()).or_default();
+                Arc::make_mut(group).limit = Some((limit, OTHER));
+                limited.insert(host.clone(), vec![zone.as_str().into()]);
             }
+            outside.of = Some(limited.into());
         }
         outside
     }

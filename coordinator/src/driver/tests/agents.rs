@@ -2,7 +2,7 @@
 //! was not acknowledged, measures its health anew after each restore, and says how it is on each session anew.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ pub(super) struct Link {
     events: mpsc::Sender<FleetEvent>,
     /// The next look at a host is a fault in the code.
     faulty: AtomicBool,
+    /// How often it was told that a checkpoint is complete.
+    completed: AtomicUsize,
 }
 
 impl Agents {
@@ -229,12 +231,17 @@ impl Agents {
 
 impl Link {
     pub(super) fn new(agents: Arc<Agents>, events: mpsc::Sender<FleetEvent>) -> Self {
-        Self { agents, events, faulty: AtomicBool::new(false) }
+        Self { agents, events, faulty: AtomicBool::new(false), completed: AtomicUsize::new(0) }
     }
 
     /// The next time that a driver looks at a host, it panics.
     pub(super) fn fails_once(&self) {
         self.faulty.store(true, Ordering::SeqCst);
+    }
+
+    /// How often this coordinator's hosts were compared with a checkpoint that has become complete.
+    pub(super) fn completed(&self) -> usize {
+        self.completed.load(Ordering::SeqCst)
     }
 
     /// The host gets a session with this coordinator, and repeats what was not acknowledged.
@@ -307,7 +314,7 @@ impl Link {
         })
     }
 
-    fn report(&self, report: Report) {
+    pub(super) fn report(&self, report: Report) {
         let (events, agents) = (self.events.clone(), self.agents.clone());
         let (stored, told) = oneshot::channel();
         tokio::spawn(async move {
@@ -341,14 +348,19 @@ impl Fleet for Link {
         self.sighting(host, now)
     }
 
-    fn unavailable(&self, now: Timestamp, _: Duration, tell: &mut dyn FnMut(&HostId, &Labels, Ill)) {
+    fn completed(&self, snapshots: &BTreeMap<HostId, SnapshotId>) {
+        assert!(!snapshots.is_empty());
+        self.completed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn unavailable(&self, now: Timestamp, _: Duration, tell: &mut dyn FnMut(&HostId, Ill)) {
         let hosts: Vec<HostId> = self.agents.all().keys().cloned().collect();
         for host in hosts {
             let sighting = self.sighting(&host, now);
             match (sighting.session, sighting.reading.health) {
-                (None, _) => tell(&host, &self.labels(&host), Ill::Absent),
+                (None, _) => tell(&host, Ill::Absent),
                 (Some(_), Health::Good) => {}
-                (Some(_), health) => tell(&host, &self.labels(&host), Ill::Health(health)),
+                (Some(_), health) => tell(&host, Ill::Health(health)),
             }
         }
     }
@@ -397,7 +409,7 @@ impl Agent {
 
     /// Takes a command; an answer is journalled before it is given.
     fn take(&mut self, host: &HostId, command: HostCommand, now: Timestamp) -> Option<Report> {
-        if self.manner == Manner::Dawdles && matches!(command.step, Step::Apply { .. }) {
+        if self.manner == Manner::Dawdles && matches!(command.step, Step::Apply { .. } | Step::Cut { .. }) {
             self.dawdled = Some(command);
             return None;
         }

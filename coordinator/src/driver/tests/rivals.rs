@@ -1,5 +1,6 @@
 //! Two coordinators over one store: one wins each append, and nothing takes effect twice.
 
+use super::agents::Manner;
 use super::*;
 
 #[tokio::test]
@@ -64,4 +65,23 @@ async fn a_driver_that_stood_by_goes_on_once_the_other_one_rests() {
         bed.pass(&other, id, 2).await;
     }
     bed.check(&other, id, "a1 passed | b1 passed | c1 passed | SUCCEEDED").await;
+}
+
+#[tokio::test]
+async fn each_of_two_coordinators_tells_its_hosts_of_a_checkpoint_that_either_completes() {
+    let bed = Bed::of(2).await;
+    let one = bed.start().await;
+    bed.agents.behaves(&host("b"), Manner::Dawdles);
+    let id = bed.checkpoint(&one).await;
+    let other = bed.start_alone().await;
+    bed.settle(&other, id.into()).await;
+    one.link.report(bed.agents.does_it_late(&host("b")));
+    for _ in 0..15 {
+        bed.clock.advance(Duration::from_secs(1));
+        for coordinator in [&one, &other] {
+            bed.settle(coordinator, id.into()).await;
+        }
+    }
+    assert!(one.history(id).await.iter().any(|line| line.contains("COMPLETE")));
+    assert_eq!((one.link.completed(), other.link.completed()), (1, 1));
 }

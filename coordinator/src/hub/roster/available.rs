@@ -1,5 +1,6 @@
 //! Which hosts the fleet cannot count on now, for the budgets of label groups.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rfs_model::{Health, HostId, Labels, Timestamp};
@@ -13,7 +14,7 @@ impl Roster {
         &self,
         now: Timestamp,
         gone_after: Duration,
-        tell: &mut dyn FnMut(&HostId, &Labels, Ill),
+        tell: &mut dyn FnMut(&HostId, Ill),
     ) {
         for (host, entry) in self.read().iter().filter(|(_, entry)| entry.machines.forgotten_at.is_none()) {
             let ill = match (entry.heard_session(), entry.reading.health) {
@@ -28,9 +29,14 @@ impl Roster {
                 (Some(_), health) => Some(Ill::Health(health)),
             };
             if let Some(ill) = ill {
-                tell(host, &entry.facts.labels, ill);
+                tell(host, ill);
             }
         }
+    }
+
+    /// Grows whenever the labels of a host have changed.
+    pub(in crate::hub) fn labels_version(&self) -> u64 {
+        self.labels.load(Ordering::SeqCst)
     }
 
     /// The labels that a host has; none if it is not known.
@@ -50,7 +56,7 @@ mod tests {
 
     fn unavailable(roster: &Roster, now: i64) -> String {
         let mut told = Vec::new();
-        roster.unavailable(Timestamp(now), DAY, &mut |host, _, ill| told.push(format!("{host} {ill}")));
+        roster.unavailable(Timestamp(now), DAY, &mut |host, ill| told.push(format!("{host} {ill}")));
         told.join(", ")
     }
 
