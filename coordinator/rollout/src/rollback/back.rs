@@ -16,10 +16,21 @@ use crate::host::{Failure, StepKind};
 use crate::plan::WaveIndex;
 use crate::request::OnUnreachable;
 
+/// What is said of hosts that go back as soon as they can, for as long as that holds.
+const GOES_ON: &str = "start rfs-agent there: the way back goes on by itself";
+const GOES_BACK: &str = "it goes back while it is connected";
+
 impl Draft<'_> {
     pub(super) fn back(&mut self, cause: &Cause) {
         self.ask_lost_hosts();
-        let Some(turn) = self.state.turn_back() else { return self.finish_back(cause) };
+        let Some(turn) = self.state.turn_back() else {
+            // One that was left behind may be there by now, and may have waited for a place in its budget.
+            self.start_back(HostRecord::is_left_behind, usize::MAX);
+            if self.state.at_work().is_none() {
+                self.finish_back(cause);
+            }
+            return;
+        };
         self.leave_behind(turn);
         let at = self.now;
         let nothing_to_do =
@@ -180,10 +191,13 @@ impl Rollback {
     fn still_at_target(&self, host: &HostRecord) -> Failure {
         match &host.contested {
             Some(text) => Failure::new(Reason::HostConflict, text.clone()),
-            None => host
-                .left_at_target()
-                .next(format!("start rfs-agent there, then: rfs rollback undo {}", self.id)),
+            None => host.left_at_target().next(self.undo_there()),
         }
+    }
+
+    /// What a person does about a host that was to go back, and does not any more.
+    pub(super) fn undo_there(&self) -> String {
+        format!("start rfs-agent there, then: rfs rollback undo {}", self.id)
     }
 
     fn not_asked(&self, host: &HostRecord) -> Failure {
@@ -227,14 +241,23 @@ impl HostRecord {
                 format!("told to go back, and no connection since {since}: whether it is back is not known")
             }
         };
-        Failure::new(Reason::HostUnreachable, text)
-            .next("start rfs-agent there: the way back goes on by itself")
+        Failure::new(Reason::HostUnreachable, text).next(GOES_ON)
+    }
+
+    /// It is at its target, and stays there: its way back is called off.
+    pub(super) fn stays_behind(&mut self, next: &str) {
+        if self.phase == HostPhase::RevertFailed
+            && let Some(failure) = &mut self.failure
+            && matches!(failure.next.as_str(), GOES_ON | GOES_BACK)
+        {
+            next.clone_into(&mut failure.next);
+        }
     }
 
     /// Why one that was lost is where it says that it is, after the way back had ended.
     pub(super) fn found_at_target(&self) -> Failure {
         let text = "it was out of reach when it was to go back, so it is still at the target";
-        Failure::new(Reason::HostUnreachable, text).next("it goes back while it is connected")
+        Failure::new(Reason::HostUnreachable, text).next(GOES_BACK)
     }
 
     /// Whether it may be at its target and was left out of the way back for now: it goes back once it says that it is there.

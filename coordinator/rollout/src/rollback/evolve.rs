@@ -2,6 +2,7 @@
 
 mod host;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rfs_model::{Generation, Health, HostId, Reason, Timestamp};
@@ -12,7 +13,7 @@ use super::state::{
     Direction, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback, WaveRecord,
 };
 use crate::host::{Failure, StepKind};
-use crate::plan::groups_of;
+use crate::plan::{WaveIndex, groups_of};
 use crate::request::{OnFailure, OnUnreachable};
 
 impl Rollback {
@@ -60,6 +61,7 @@ impl Rollback {
                 started_at: None,
                 finished_at: None,
                 backup: None,
+                backups_elsewhere: BTreeMap::new(),
                 receipt: None,
                 failure: None,
             };
@@ -229,12 +231,12 @@ impl Rollback {
                         host.given_up = true;
                         host.unanswered = (leaves_out && host.was_told()).then(|| host.stood_before());
                     }
-                    host.phase = match &host.phase {
-                        phase if phase.at_target() && goes_back => HostPhase::RevertFailed,
-                        phase if phase.at_target() => HostPhase::Unhealthy,
-                        HostPhase::Lost => HostPhase::Lost,
-                        _ => host.fallback.clone(),
-                    };
+                    match &host.phase {
+                        phase if phase.at_target() && goes_back => host.phase = HostPhase::RevertFailed,
+                        phase if phase.at_target() => host.phase = HostPhase::Unhealthy,
+                        HostPhase::Lost => {}
+                        _ => host.stay(),
+                    }
                     host.failure = Some(failure.clone());
                 });
             }
@@ -282,13 +284,17 @@ impl Rollback {
             }
             RollbackEvent::Withdrawn { hosts, .. } => {
                 let concerned = |name: &HostId| hosts.as_ref().is_none_or(|hosts| hosts.contains(name));
+                let undo = self.undo_there();
                 let hosts = self.hosts.iter_mut().filter(|(name, host)| host.pending() && concerned(name));
-                hosts.for_each(|(_, host)| host.withdraw());
+                hosts.for_each(|(_, host)| host.withdraw(&undo));
             }
-            RollbackEvent::HostSuperseded { host, .. } => self.host(at, host, HostRecord::give_up),
+            RollbackEvent::HostSuperseded { host, .. } => {
+                let undo = self.undo_there();
+                self.host(at, host, |host| host.give_up(&undo));
+            }
             RollbackEvent::HostForgotten { host, .. } => {
                 self.host(at, host, |host| {
-                    host.give_up();
+                    host.give_up("");
                     host.failure.get_or_insert(Failure::new(Reason::HostForgotten, "the host was forgotten"));
                 });
             }
@@ -297,7 +303,7 @@ impl Rollback {
                 for (name, host) in self.hosts.iter_mut().filter(|(name, _)| concerned(name)) {
                     self.undone.insert(name.clone(), *by);
                     if host.pending() {
-                        host.withdraw();
+                        host.withdraw("");
                     }
                 }
             }
@@ -318,7 +324,14 @@ impl Rollback {
             }
             RollbackEvent::WavePassed { wave, .. } => self.waves[wave.get()].passed_at = Some(at),
             RollbackEvent::WaveFailed { wave, hosts, failure, .. } => {
-                self.waves[wave.get()].failed_at.get_or_insert(at);
+                // One that was tried again has opened the verdict of its own wave again.
+                let again = |host: &HostId| self.hosts.get(host).filter(|host| host.attempt > 1);
+                let of = |host: &HostId| again(host).map_or(*wave, |host| host.wave);
+                let waves: BTreeSet<WaveIndex> = hosts.iter().map(of).collect();
+                let waves = if waves.is_empty() { [*wave].into() } else { waves };
+                for wave in waves {
+                    self.waves[wave.get()].failed_at.get_or_insert(at);
+                }
                 self.cause = Some(failure.clone());
                 if self.request.policy.on_failure == OnFailure::Continue {
                     self.acknowledged.extend(hosts.iter().cloned());
@@ -409,14 +422,15 @@ impl Rollback {
 
     /// Hosts that were to be tried again stay as they are.
     fn leave_retried(&mut self) {
-        for host in self.hosts.values_mut().filter(|host| host.phase.waits() && host.attempt > 1) {
-            host.phase = host.fallback.clone();
-        }
+        let retried = self.hosts.values_mut().filter(|host| host.phase.waits() && host.attempt > 1);
+        retried.for_each(HostRecord::stay);
     }
 
     fn leave_skipped(&mut self) {
+        let undo = self.undo_there();
         for host in self.hosts.values_mut().filter(|host| host.phase == HostPhase::Skipped) {
             host.phase = if host.is_left_behind() { HostPhase::RevertFailed } else { HostPhase::Untouched };
+            host.stays_behind(&undo);
         }
         for host in self.hosts.values_mut().filter(|host| host.may_yet_go_back()) {
             host.unanswered = None;

@@ -265,8 +265,10 @@ pub struct HostRecord {
     pub started_at: Option<Timestamp>,
     /// When it last answered for good.
     pub finished_at: Option<Timestamp>,
-    /// What it was before, durable on the host.
+    /// What it was before, durable on the machine that speaks for it now.
     pub backup: Option<SnapshotId>,
+    /// The backups of other machines that spoke for it before: each is durable on the one that made it, and on no other.
+    pub backups_elsewhere: BTreeMap<InstanceId, SnapshotId>,
     /// What it said of its last change.
     pub receipt: Option<Box<Restored>>,
     /// Why it failed, if it did.

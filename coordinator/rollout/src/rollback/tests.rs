@@ -2,6 +2,7 @@
 
 mod again;
 mod back;
+mod late;
 mod play;
 
 use super::gate::Gate;

@@ -68,6 +68,12 @@ impl Rollback {
     pub(super) fn due(&self, host: &HostRecord) -> Option<(Timestamp, Due)> {
         let policy = &self.request.policy;
         match &host.phase {
+            // One that is there and says nothing is not asked again. Its connection may have died unnoticed a moment ago.
+            HostPhase::Cancelling { deadline } if self.goes_back() && host.connected => {
+                let patience = policy.unreachable_after.max(RETURN);
+                let by = deadline.plus(policy.report_grace).plus(patience);
+                Some((by.max(self.all_back_by()), Due::Lost))
+            }
             HostPhase::Applying { deadline }
             | HostPhase::Cancelling { deadline }
             | HostPhase::Reverting { deadline } => {
@@ -77,7 +83,7 @@ impl Rollback {
             HostPhase::Passed { doubtful_since: Some(since) } if self.judges(host) => {
                 Some(self.due_of_doubtful(host, *since))
             }
-            HostPhase::Again if host.waits_for_answer() && host.connected => {
+            HostPhase::Again if host.connected && (host.waits_for_answer() || host.may_have_gone_back()) => {
                 Some(self.due_of_unanswered(host))
             }
             HostPhase::Skipped | HostPhase::Again | HostPhase::Untouched | HostPhase::Lost
@@ -199,7 +205,11 @@ impl Rollback {
             Lapse::NotOneMachineSince(since) => host.ill(&format!("not one machine since {since}")),
             Lapse::UnhealthyAgain => host.ill("unhealthy again after it had passed"),
             Lapse::Unanswered => {
-                let text = "it is connected, and does not say what became of its last attempt";
+                let text = if host.may_have_gone_back() {
+                    "it is connected, and does not say whether it has gone back"
+                } else {
+                    "it is connected, and does not say what became of its last attempt"
+                };
                 Failure::new(Reason::DeadlineExceeded, text).next("look at the host's rfs-agent")
             }
             Lapse::Contested => {

@@ -23,7 +23,8 @@ impl Rollback {
             waits |= host.phase.waits();
             unheard |= host.is_unheard();
             work.hear.extend(self.unconfirmed(host).map(|from| (name.clone(), from)));
-            if host.phase == HostPhase::Again && host.connected && !host.waits_for_answer() {
+            let waits = host.waits_for_answer() || host.may_have_gone_back();
+            if host.phase == HostPhase::Again && host.connected && !waits {
                 work.reserve.insert(name.clone());
             }
             if let Some((time, _)) = self.due(host) {

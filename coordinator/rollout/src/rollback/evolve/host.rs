@@ -1,6 +1,6 @@
 //! What happens to one host of a rollback.
 
-use rfs_model::{Health, InstanceId, Reason, Standing, Timestamp};
+use rfs_model::{Generation, Health, InstanceId, Reason, Standing, Timestamp};
 
 use crate::host::{Answer, Failure, StepKind};
 use crate::rollback::state::{Earlier, HealthRecord, HostPhase, HostRecord};
@@ -100,36 +100,53 @@ impl HostRecord {
 
     /// Where it stood before its present attempt: an earlier one may have brought it to the target.
     pub(super) fn stood_before(&self) -> HostPhase {
-        if self.fallback.at_target() { self.fallback.clone() } else { HostPhase::Unchanged }
+        // One that was to be tried again, and has not answered yet, stands where its last attempt began.
+        let stood = self.unanswered.as_ref().unwrap_or(&self.fallback);
+        if stood.at_target() { stood.clone() } else { HostPhase::Unchanged }
+    }
+
+    /// It is not tried again, and stands where its last attempt has put it. What that was may be heard yet.
+    pub(super) fn stay(&mut self) {
+        self.phase = self.fallback.clone();
+        if let Some(before) = self.unanswered.take() {
+            self.fallback = before;
+        }
     }
 
     /// Whether it is known that a lost host obeyed none of its present generations: it had not when it came back after it was
     /// lost, and nothing was sent to it since.
     pub(super) fn never_obeyed(&self) -> bool {
-        let since = self.finished_at.is_some_and(|lost| self.connection_since > lost);
-        self.connected && since && self.accepted.is_some_and(|accepted| accepted < self.generation)
+        self.came_back_below(self.generation)
     }
 
-    /// It is not brought in line any more; one that is at work is told to stop.
-    pub(super) fn withdraw(&mut self) {
+    /// Whether it had obeyed nothing from `generation` on when it came back after it was lost.
+    fn came_back_below(&self, generation: Generation) -> bool {
+        let since = self.finished_at.is_some_and(|lost| self.connection_since > lost);
+        self.connected && since && self.accepted.is_some_and(|accepted| accepted < generation)
+    }
+
+    /// It is not brought in line any more; one that is at work is told to stop. If it was to go back, `next` is what is to be
+    /// done about it instead.
+    pub(super) fn withdraw(&mut self, next: &str) {
         match self.phase {
             HostPhase::Applying { deadline } => self.stop(deadline),
             HostPhase::Cancelling { .. } | HostPhase::Reverting { .. } => {}
-            _ => self.give_up(),
+            _ => self.give_up(next),
         }
     }
 
     /// This rollback has nothing more to do here. A host that was tried before stands where that put it.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self, next: &str) {
         match self.phase {
             HostPhase::Applied { .. } | HostPhase::Passed { .. } => {}
             HostPhase::Untouched | HostPhase::Again | HostPhase::Skipped if self.failure.is_some() => {
-                self.phase = self.fallback.clone();
+                self.stay()
             }
             // Where it stands is not known, and is not waited for any more.
             HostPhase::Lost => self.unanswered = None,
             _ => self.phase = HostPhase::Superseded,
         }
+        self.stays_behind(next);
         self.late = false;
     }
 
@@ -141,15 +158,22 @@ impl HostRecord {
 
     /// What another machine left here, or made of this one, is not known.
     pub(super) fn replace(&mut self, at: Timestamp, instance: InstanceId) {
+        // It is told to go back to nothing that it has not made.
+        if let (Some(before), Some(backup)) = (self.instance, self.backup.take()) {
+            self.backups_elsewhere.insert(before, backup);
+        }
+        self.backup = self.backups_elsewhere.remove(&instance);
+        let goes_back = matches!(self.phase, HostPhase::Reverting { .. }) || self.is_left_behind();
         self.instance = Some(instance);
         // It counts its restores anew.
         self.restore = None;
         self.heard_late = None;
         let stood = self.phase.at_target()
-            || self.is_left_behind()
+            || goes_back
             || matches!(self.phase, HostPhase::Reverted | HostPhase::RevertFailed | HostPhase::Inconsistent);
-        // One that answered that it is as it was may have spoken for another one that was told to change.
-        let unchanged = self.phase == HostPhase::Unchanged && self.was_told();
+        // One that answered that it is as it was may have spoken for another one that was told to change, and of one that was
+        // lost only the first machine could say where it stands.
+        let unchanged = matches!(self.phase, HostPhase::Unchanged | HostPhase::Lost) && self.was_told();
         let waits = self.phase.waits() || self.phase == HostPhase::Skipped;
         // Only the first one could have said what became of its attempt.
         self.unanswered = None;
@@ -158,12 +182,14 @@ impl HostRecord {
             self.fallback = HostPhase::Lost;
         }
         if self.phase.at_work() {
-            // Who says "as before" from now on has never been at the target.
-            self.fallback = HostPhase::Unchanged;
+            // Who says "as before" from now on has never been at the target, unless it was there in an earlier attempt.
+            let known = self.backup.is_none();
+            self.fallback = if known { HostPhase::Unchanged } else { HostPhase::Lost };
         }
         if stood || unchanged {
+            let why = if goes_back { ", and the backup to go back to is on the one before" } else { "" };
             let text = format!(
-                "another machine speaks for it now (instance {instance}); where that stands is not known"
+                "another machine speaks for it now (instance {instance}){why}; where that stands is not known"
             );
             self.take_as_lost(at, Failure::new(Reason::HostReplaced, text));
         }
@@ -277,7 +303,9 @@ impl HostRecord {
             }
             (StepKind::Revert, HostPhase::Reverting { .. }) => HostPhase::Reverted,
             (StepKind::Revert, HostPhase::RevertFailed) if self.receipt_is_of_apply() => HostPhase::Reverted,
-            (StepKind::Revert, HostPhase::Skipped) if self.was_told_to_go_back() && self.is_left_behind() => {
+            (StepKind::Revert, HostPhase::Skipped | HostPhase::Again)
+                if self.was_told_to_go_back() && self.is_left_behind() =>
+            {
                 HostPhase::Reverted
             }
             _ => return None,
@@ -309,6 +337,14 @@ impl HostRecord {
     /// Whether it is to be tried again once it has said what became of its last attempt.
     pub(in crate::rollback) fn waits_for_answer(&self) -> bool {
         self.unanswered.is_some() && matches!(self.phase, HostPhase::Again | HostPhase::Skipped)
+    }
+
+    /// Whether it is to be told to go back again, and may have gone back when it was told before: with new generations that
+    /// answer would count no more, and it may have let its backup go.
+    pub(in crate::rollback) fn may_have_gone_back(&self) -> bool {
+        let told = self.is_left_behind() && self.was_told_to_go_back();
+        let waits = self.phase == HostPhase::Again && told;
+        waits && !self.came_back_below(StepKind::Revert.generation(self.generation))
     }
 
     /// Whether it was not heard of, and may yet say where it stands. Another machine, and one that has obeyed newer commands,

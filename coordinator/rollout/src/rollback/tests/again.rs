@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Outcome;
+use super::super::{Outcome, WaveState};
 use super::play::{Play, check, host, snapshot};
+use crate::plan::WaveIndex;
 
 #[test]
 fn a_skipped_host_is_brought_in_line_when_it_is_back() {
@@ -164,4 +165,25 @@ fn hosts_that_come_back_after_the_end_do_not_hold_each_other_for_good() {
         &format!("{back}; ok b; wait 10"),
         "a passed, b passed, c applying | PARTIAL: 2 of 3 hosts: b: left out; c: left out",
     );
+}
+
+#[test]
+fn a_host_that_fails_again_after_a_promotion_fails_its_own_wave() {
+    let states = |script: &str| {
+        let play = Play::run(script);
+        let waves = 0..play.rollback().waves.len();
+        let state = |wave| play.rollback().wave_state(WaveIndex(u32::try_from(wave).expect("a few")));
+        waves.map(state).collect::<Vec<_>>()
+    };
+    let promoted = "a b c; ok a; wait 10; back b; promote";
+    let (passed, failed, changing) = (WaveState::Passed, WaveState::Failed, WaveState::Changing);
+    assert_eq!(states(promoted), [passed, failed, changing]);
+    let again = format!("{promoted}; retry b");
+    assert_eq!(states(&again), [passed, passed, changing]);
+    assert_eq!(states(&format!("{again}; back b")), [passed, failed, changing]);
+    assert_eq!(states(&format!("{again}; back b; resume")), [passed, failed, changing]);
+    assert_eq!(states(&format!("{again}; back b; resume; ok c; wait 10")), [passed, failed, passed]);
+    assert_eq!(states(&format!("{again}; back b; retry b; ok b; wait 10")), [passed, passed, changing]);
+    // One of an earlier wave that had passed fails the gate of the present one.
+    assert_eq!(states("a b; ok a; wait 10; bad a"), [passed, failed]);
 }

@@ -25,8 +25,13 @@ fn the_way_back_stops_hosts_at_work_and_asks_lost_ones_where_they_stand() {
         "a b failure=revert sizes=2; ok b; wait 360; undone b; ok a; undone a",
         "a reverted, b reverted | REVERTED: 1 host failed, 0 are allowed to: a: not heard of past its deadline",
     );
+    // Its connection may be dead by then, and nobody has noticed.
     check(
-        "a b failure=revert sizes=2; ok b; wait 360; undone b; wait 360",
+        "a b failure=revert sizes=2; ok b; wait 360; undone b; wait 379",
+        "a cancelling, b reverted | going back: wave 1: 1 host failed, 0 are allowed to: a: not heard of past its deadline",
+    );
+    check(
+        "a b failure=revert sizes=2; ok b; wait 360; undone b; wait 380",
         "a lost, b reverted | REVERT_FAILED: 1 host failed, 0 are allowed to: a: not heard of past its deadline",
     );
 }
@@ -237,7 +242,11 @@ fn a_host_that_was_at_work_and_out_of_reach_when_the_way_back_began_is_asked_and
         &format!("a unchanged, b reverted, c reverted | REVERTED: {cause}"),
     );
     // One that is there and says nothing is not asked without end, nor is one that comes and goes.
-    check(&format!("{waits}; on c; wait 360"), &over("lost"));
+    check(&format!("{waits}; on c; wait 379"), &is("cancelling"));
+    check(&format!("{waits}; on c; wait 380"), &over("lost"));
+    // Its connection was dead before its time was over.
+    check(&format!("{waits}; on c; wait 368; off c; wait 20"), &is("lost"));
+    check(&format!("{waits}; on c; wait 368; off c; wait 20; on c"), &is("cancelling"));
     let flap = "on c; off c; wait 360; ".repeat(241);
     check(&format!("{waits}; {flap}"), &over("lost"));
 }

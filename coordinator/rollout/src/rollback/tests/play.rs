@@ -325,6 +325,11 @@ impl Play {
             }
             // It has obeyed what it was told.
             "obeyed" => Command::Connected(Connected { accepted: first, ..Connected::plain(host) }),
+            // It has obeyed that it is to go back.
+            "heard" => Command::Connected(Connected {
+                accepted: StepKind::Revert.generation(first),
+                ..Connected::plain(host)
+            }),
             "ahead" => Command::Connected(Connected { accepted: Generation(57), ..Connected::plain(host) }),
             "history" => {
                 let mut command = report(StepKind::Apply, restored(Standing::Target, None));
