@@ -50,6 +50,9 @@ pub(crate) struct Agent {
     pub(crate) effects: Vec<(Generation, Generation)>,
     /// Whether each change was made after a durable backup.
     pub(crate) backed_up: bool,
+    /// The backups that it has made, and whether it was told to go back to any other.
+    made: BTreeSet<SnapshotId>,
+    pub(crate) told_of_foreign: bool,
     work: Option<AtWork>,
     waiting: VecDeque<(HostCommand, Timestamp)>,
     /// Answers that are final, by generation.
@@ -108,6 +111,8 @@ impl Agent {
             busy_until: now,
             effects: Vec::new(),
             backed_up: true,
+            made: BTreeSet::new(),
+            told_of_foreign: false,
             work: None,
             waiting: VecDeque::new(),
             journal: BTreeMap::new(),
@@ -225,6 +230,7 @@ impl Agent {
     }
 
     fn begin(&mut self, target: SnapshotId, command: HostCommand, deadline: Timestamp) {
+        self.told_of_foreign |= command.step.kind() == StepKind::Revert && !self.made.contains(&target);
         let Some(origin) = self.content else {
             let failure = Failure::new(Reason::Inconsistent, "the host is at neither state");
             return self.answer(&command, Answer::Refused(failure));
@@ -264,6 +270,7 @@ impl Agent {
         }
         if work.backup.is_none() && self.fault != Some(Fault::HostTakesNoBackup) {
             work.backup = Some(work.origin);
+            self.made.insert(work.origin);
         } else if !work.flipped {
             work.flipped = true;
             self.backed_up &= work.backup.is_some();

@@ -38,6 +38,8 @@ pub(crate) struct Oracle {
     told: BTreeMap<HostId, Generation>,
     /// Every generation with which the history has told a host to change.
     given: BTreeSet<(HostId, Generation)>,
+    /// The hosts that the history has told to go back.
+    sent_back: BTreeSet<HostId>,
     /// When each host's present phase began.
     since: BTreeMap<HostId, Timestamp>,
     /// The state after the events seen so far.
@@ -118,6 +120,7 @@ impl Oracle {
             meant: BTreeMap::new(),
             told: BTreeMap::new(),
             given: BTreeSet::new(),
+            sent_back: BTreeSet::new(),
             since: BTreeMap::new(),
             replayed: None,
             back_at: now,
@@ -134,8 +137,14 @@ impl Oracle {
         self.told.get(host).copied().unwrap_or_default()
     }
 
-    /// The history is an older one.
-    pub(crate) fn put_back(&mut self, log: &[Event]) {
+    /// The history is an older one. What was sent from the one that is lost, and has not arrived, never does: the sessions on
+    /// which it was sent are over, and a host says what it has obeyed when it begins another, before generations are reserved
+    /// for it anew. So a generation that no machine has seen may be given again, and mean something else.
+    pub(crate) fn put_back(&mut self, log: &[Event], machines: &[Agent]) {
+        let arrived = |(host, generation): &(HostId, Generation)| {
+            machines.iter().any(|agent| agent.host == *host && agent.highest >= *generation)
+        };
+        self.meant.retain(|of, _| arrived(of));
         *self = Self { meant: std::mem::take(&mut self.meant), ..Self::new(self.back_at) };
         for event in log {
             self.take(event, event.at());
@@ -202,6 +211,9 @@ impl Oracle {
             if !agent.backed_up {
                 return Some(format!("I5: {} was changed without a durable backup", agent.host));
             }
+            if agent.told_of_foreign {
+                return Some(format!("I5: {} is told to go back to a backup that it never made", agent.host));
+            }
         }
         if let Phase::Paused { since, .. } = rollback.phase {
             let policy = &rollback.request.policy;
@@ -234,12 +246,14 @@ impl Oracle {
                 // What it was before another attempt may have come from a history that is lost.
                 let is_foreign =
                     |(of, _): &(Generation, Generation)| !self.given.contains(&(name.clone(), *of));
-                // An earlier attempt may have been another machine's, and this one has come back with what it did before.
-                let another = || truth.seat(name).machines.len() > 1;
-                let foreign = host.attempt > 1 && (another() || agent.effects.iter().any(is_foreign));
+                let foreign = host.attempt > 1 && agent.effects.iter().any(is_foreign);
                 !foreign && !truth.at(name, agent.before)
             }
             HostPhase::Reverted => !truth.at(name, agent.before) && !is_at_backup(host, agent),
+            // It was not told to go back yet.
+            HostPhase::RevertFailed if host.is_left_behind() && !self.sent_back.contains(name) => {
+                !truth.at(name, host.target)
+            }
             HostPhase::Inconsistent => agent.content.is_some(),
             HostPhase::Again
             | HostPhase::Applying { .. }
@@ -315,6 +329,9 @@ impl Oracle {
             RollbackEvent::HostOvertaken { .. } => self.overtaken = true,
             RollbackEvent::HostStarted { host, generation, .. }
             | RollbackEvent::HostReverting { host, generation, .. } => {
+                if let RollbackEvent::HostReverting { .. } = event {
+                    self.sent_back.insert(host.clone());
+                }
                 self.told.insert(host.clone(), *generation);
                 self.given.insert((host.clone(), *generation));
                 self.since.insert(host.clone(), now);
@@ -419,7 +436,7 @@ impl Oracle {
                 let limit = policy.max_rollback_time + policy.report_grace;
                 self.too_soon(host, limit, truth).or_else(|| self.just_back(rollback, host, truth))
             }
-            RollbackEvent::Finished { outcome, .. } => self.outcome(*outcome, rollback, truth),
+            RollbackEvent::Finished { outcome, .. } => self.outcome(*outcome, rollback, others, truth),
             _ => None,
         }
     }
@@ -493,7 +510,13 @@ impl Oracle {
             .or_else(|| self.just_back(rollback, host, truth))
     }
 
-    fn outcome(&self, outcome: Outcome, rollback: &Rollback, truth: Truth<'_>) -> Option<String> {
+    fn outcome(
+        &self,
+        outcome: Outcome,
+        rollback: &Rollback,
+        others: &Others,
+        truth: Truth<'_>,
+    ) -> Option<String> {
         let hosts = &rollback.hosts;
         let watched = !rollback.request.policy.gate.ignore_health;
         if outcome == Outcome::Succeeded {
@@ -526,6 +549,16 @@ impl Oracle {
                 }
             }
         }
+        if outcome == Outcome::RevertFailed {
+            // Where nobody outside takes a place, nothing holds it up: nobody of its own is at work.
+            let free = |name: &&HostId| others.places(others.zone_of(name).0) == 0;
+            let waits =
+                |host: &HostRecord| host.is_left_behind() && host.connected && host.contested.is_none();
+            let waiting = hosts.iter().filter(|(_, host)| waits(host)).map(|(name, _)| name);
+            if let Some(name) = waiting.into_iter().find(free) {
+                return Some(format!("I9: {name} is there to go back, and the rollback is REVERT_FAILED"));
+            }
+        }
         let stuck = |host: &HostRecord| host.phase == HostPhase::Inconsistent;
         let paused = matches!(&rollback.phase, Phase::Finished { cause: Some(cause), .. } if cause.message.starts_with("paused for"));
         if outcome == Outcome::NeedsOperator && !paused && !hosts.values().any(stuck) {
@@ -539,7 +572,7 @@ impl Oracle {
     }
 }
 
-/// Another machine than the one that was changed may have been brought to its backup.
+/// What it was before it was changed may have come from a history that is lost.
 fn is_at_backup(host: &HostRecord, agent: &Agent) -> bool {
     host.backup.is_some() && host.backup == agent.content
 }

@@ -479,7 +479,7 @@ impl World {
         self.go_on_without(away);
         if let Some(keep) = keep {
             self.log.truncate(keep);
-            self.oracle.put_back(&self.log);
+            self.oracle.put_back(&self.log, &self.machines);
         }
         self.operation = Operation::replay(&self.log).expect("what was stored is a history");
         self.resume_from_what_was_kept();
