@@ -3,6 +3,7 @@
 //!
 //! A field that is added to a record must be added here: without it nothing compiles.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ row! {
         started_at: Option<Timestamp>,
         finished_at: Option<Timestamp>,
         backup: Option<SnapshotId>,
+        backups_elsewhere: BTreeMap<InstanceId, SnapshotId>,
         #[serde(with = "receipt")]
         receipt: Option<Box<Restored>>,
         failure: Option<Failure>,
