@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rfs_model::{Generation, OperationId, Reason, SnapshotId};
 use rfs_store::journal::{Admission, CommandKey, JournalError, StoredCommand, StoredReport};
@@ -174,12 +174,8 @@ impl Intake for Commander {
         known.clone()
     }
 
-    fn close(&self) {
-        self.engine.close();
-    }
-
-    fn resume(&self) {
-        self.engine.resume_all();
+    fn close(&self, let_end: Duration) {
+        self.engine.close(let_end);
     }
 
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {

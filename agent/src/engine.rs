@@ -13,6 +13,7 @@
 //! - An [`Engine`] that exists has brought to an end whatever its predecessor was interrupted in.
 //! - Before the commit there is only the way back, after it only the way forward. A report that fails changes nothing.
 //! - The backup is committed and protected before the first step.
+//! - The agent's end is bounded: `stop` says what is let end, what is stopped, and what the next start ends.
 //! - What is kept, and why, is said by `keep`; the collector runs beside everything else, and yields to it.
 //! - An inconsistent host holds still until a forced restore has succeeded.
 
@@ -26,6 +27,7 @@ mod checkpoint;
 mod choice;
 mod clocks;
 mod collector;
+mod commanded;
 mod failpoint;
 mod forward;
 mod health;
@@ -37,6 +39,8 @@ mod receipt;
 mod recover;
 mod room;
 mod run;
+mod slot;
+mod stop;
 mod turn;
 mod upkeep;
 
@@ -46,11 +50,11 @@ use std::time::{Duration, Instant};
 
 use rfs_link::Chain;
 use rfs_model::time::SharedClock;
-use rfs_model::{Generation, HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId};
-use rfs_store::journal::{Journal, JournalError, NewRun, StoredCommand};
+use rfs_model::{HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId};
+use rfs_store::journal::{Journal, JournalError, NewRun};
 use rfs_store::{Cancel, Snapshot, Store, StoreError, StoreOptions};
 
-use crate::commander::{Command, Inconsistent, Refusal, Selection, Step};
+use crate::commander::{Inconsistent, Refusal, Selection};
 use crate::component::choices::Choices;
 use crate::component::{self, Component, store_reason};
 use crate::config::Config;
@@ -62,7 +66,8 @@ use cause::{Cause, refuse, refuse_for};
 use checkpoint::{Checkpoint, Lapsed};
 use collector::Wakes;
 use run::{Found, Goal, Ready, Run, Tally};
-use turn::{Turn, Turns};
+use slot::Slot;
+use turn::Turns;
 
 pub(crate) use bound::watch;
 pub use capture::Captured;
@@ -103,10 +108,10 @@ pub struct Engine {
     bound: Bound,
     /// Held while hooks make components quiet, or let them resume: neither comes into the middle of the other.
     hooks: Mutex<()>,
-    /// The collection that runs, and how it is stopped.
-    collecting: Mutex<Option<Cancel>>,
-    /// Held by the one drill.
-    drilling: Mutex<()>,
+    /// The one collection.
+    collecting: Slot,
+    /// The one drill.
+    drilling: Slot,
     /// How the collector is told that there is something for it.
     collector: Arc<Wakes>,
     board: Board,
@@ -182,8 +187,8 @@ impl Engine {
             lapsed: Mutex::default(),
             bound: Bound::default(),
             hooks: Mutex::default(),
-            collecting: Mutex::default(),
-            drilling: Mutex::default(),
+            collecting: Slot::default(),
+            drilling: Slot::default(),
             collector: Arc::default(),
             board: Board::default(),
             lead,
@@ -277,7 +282,7 @@ impl Engine {
     pub fn restore(&self, order: Order, watch: &dyn Fn(Progress)) -> Result<Receipt, Refusal> {
         let _turn = match order.command {
             Some(by) => self.await_turn(RESTORE, order.operation, Some(by.generation), order.until)?,
-            None => self.turns.take(RESTORE)?,
+            None => self.turns.take(RESTORE, None)?,
         };
         self.is_free_for(order.operation)?;
         // The end of an earlier restore may have failed to be written.
@@ -396,80 +401,6 @@ impl Engine {
         self.journal.release().map_err(|error| Cause::Journal(error).refusal())?;
         self.board.wake();
         Ok(())
-    }
-
-    /// Waits until the host is free for a command, and shows what it waits for.
-    fn await_turn(
-        &self,
-        work: &'static str,
-        operation: OperationId,
-        generation: Option<Generation>,
-        until: Instant,
-    ) -> Result<Turn<'_>, Refusal> {
-        let told = |other| {
-            tracing::info!(%operation, work, waits_for = other, "the host is at work");
-            self.board.wait_for(Some(other));
-        };
-        let turn = self.turns.wait(work, operation, until, || self.overruled(operation, generation), told);
-        self.board.wait_for(None);
-        turn
-    }
-
-    /// Why a command that has not begun must not begin: it was called off, or the host has a newer one. The journal has both
-    /// before anybody is told of them.
-    fn overruled(&self, operation: OperationId, generation: Option<Generation>) -> Option<Refusal> {
-        let generation = generation?;
-        let unread = |error| Some(Cause::Journal(error).refusal());
-        let commands = match self.journal.commands_of::<Command>(operation) {
-            Ok(commands) => commands,
-            Err(error) => return unread(error),
-        };
-        let calls_off = |command: &StoredCommand<Command>| {
-            matches!(command.body.step, Step::Cancel | Step::Abandon) && command.key.generation >= generation
-        };
-        if commands.iter().any(calls_off) {
-            return Some(refuse_for(Reason::Cancelled, "it was cancelled before it was begun"));
-        }
-        match self.journal.generation() {
-            Ok(newest) if newest > generation => {
-                let message = format!("generation {newest} came before it was begun");
-                Some(refuse_for(Reason::StaleGeneration, message))
-            }
-            Ok(_) => None,
-            Err(error) => unread(error),
-        }
-    }
-
-    /// The agent stops: nothing begins any more, and what waits is left to the next start.
-    pub fn close(&self) {
-        self.turns.close();
-        if self.turns.is_awaited() {
-            // Nobody is to wait for it.
-            self.board.show(None);
-        }
-    }
-
-    /// What the host is at work on, in words, whoever asked for it; between its steps a checkpoint, too.
-    pub fn work(&self) -> Option<String> {
-        let held = || self.checkpoint().as_ref().map(|checkpoint| checkpoint.operation);
-        let between = || held().map(|operation| format!("the checkpoint {operation}, between its steps"));
-        self.turns.work().map(str::to_owned).or_else(between)
-    }
-
-    /// A command has arrived: what waits may be overruled.
-    pub fn look_again(&self) {
-        self.turns.look_again();
-    }
-
-    /// Refuses while another operation's checkpoint owns the host.
-    fn is_free_for(&self, operation: OperationId) -> Result<(), Refusal> {
-        match &*self.checkpoint() {
-            Some(checkpoint) if checkpoint.operation != operation => {
-                let message = format!("the checkpoint {} owns the host", checkpoint.operation);
-                Err(refuse(Reason::HostBusy, message, "wait until it has ended, and try again"))
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 
     /// Opens a snapshot of this host.

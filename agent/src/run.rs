@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! checks ─▶ engine opens the store and recovers ─▶ socket ─▶ session ─▶ … ─▶ SIGTERM ─▶ session and socket end
-//!                                                                            └─▶ a restore at work is let end
+//!                                                                            └─▶ what is at work is let end, or stopped
 //! ```
 //!
 //! Invariants
 //! - What a crash left is recovered before anybody can command anything, and also when the link cannot be set up.
 //! - Idle, its threads sleep: the certificates are looked at once a second, checks run at their intervals, and the
 //!   collector wakes at its own.
-//! - To stop is never to break off: a restore at work has [`LET_END`] to end; after that, or after a crash, the next
-//!   start brings the host to the target or to what it was before.
+//! - To stop is never to break off: what is at work has [`LET_END`] to end. After that a restore is left to the next start,
+//!   as after a crash: it brings the host to the target or to what it was before. All else is stopped without effect.
+//! - To stop ends, and nothing is quiet then.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rfs_link::{Chain, Credentials, Failure, LiveCredentials, Target};
 use rfs_model::time::{SharedClock, SystemClock};
@@ -22,7 +23,7 @@ use rfs_model::{InstanceId, Reason};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::commander::Intake;
 use crate::config::{Config, Link};
@@ -31,7 +32,7 @@ use crate::health::{HostPrograms, Monitor, Prober};
 use crate::local::{Administration, LocalError, LocalHost, LocalServer};
 use crate::session::{About, Host, LinkState, Session};
 
-/// How long a restore that is at work may take to end once the agent is told to stop.
+/// How long what is at work may take to end once the agent is told to stop.
 pub const LET_END: Duration = Duration::from_secs(60);
 
 /// The name of the unix socket in the store's folder.
@@ -135,13 +136,15 @@ pub async fn run_until(
         stop.cancel();
         served.map_err(socket_failure)
     };
-    let ((), served) = tokio::join!(session, socket);
-    let intake = opened.intake.clone();
-    // In the blocking pool: the journal may have to wait for the disk.
-    let _closed = tokio::task::spawn_blocking(move || intake.close()).await;
-    let_end(&opened.intake).await;
-    let intake = opened.intake.clone();
-    let _resumed = tokio::task::spawn_blocking(move || intake.resume()).await;
+    // At once: while the socket still answers who has asked, nothing begins any more.
+    let closed = async {
+        stop.cancelled().await;
+        let intake = opened.intake.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || intake.close(LET_END)).await {
+            error!(%error, "the next start ends what was at work");
+        }
+    };
+    let ((), served, ()) = tokio::join!(session, socket, closed);
     programs.stop();
     info!("stopped");
     served
@@ -196,21 +199,4 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
         std::process::exit(1);
     });
     Ok(())
-}
-
-/// Waits until nothing is at work, for a bounded time.
-async fn let_end(intake: &Arc<dyn Intake>) {
-    let begun = Instant::now();
-    let mut said = false;
-    while begun.elapsed() < LET_END {
-        let asked = intake.clone();
-        let state = tokio::task::spawn_blocking(move || asked.state()).await;
-        let Some(activity) = state.ok().and_then(|state| state.activity) else { return };
-        if !said {
-            info!(step = %activity.step, "waiting for what is at work to end");
-            said = true;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    warn!(waited = ?LET_END, "what is at work did not end in time; the next start recovers it");
 }

@@ -11,7 +11,7 @@ use super::{Ended, arguments, door, snapshots};
 use crate::config::Config;
 
 pub(super) fn run(config: &Config, arguments: &arguments::Capture, output: &Output) -> Ended {
-    let door = door::open(config)?;
+    let door = door::open_to_work(config)?;
     let begun = Instant::now();
     let components = arguments.components.iter().cloned().collect();
     let snapshot = door.administration().capture(&components, &arguments.reason)?;

@@ -18,7 +18,7 @@ pub(super) fn run(config: &Config, is_dry: bool, output: &Output) -> Ended {
     if is_dry {
         return foretell(config, output);
     }
-    let collected = door::open(config)?.administration().collect()?;
+    let collected = door::open_to_work(config)?.administration().collect()?;
     if output.is_json() {
         let kept = collected.kept.iter().map(|(id, why)| json!({ "id": id, "why": why }));
         output.document(&json!({

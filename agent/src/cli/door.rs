@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rfs_model::OperationId;
 use rfs_store::Store;
 
+use super::interrupt;
 use crate::administration::Administrator;
 use crate::commander::Refusal;
 use crate::config::Config;
@@ -37,6 +38,15 @@ pub(super) fn open(config: &Config) -> Result<Door, Refusal> {
         Engine::open(config.clone(), Clocks::of_this_machine(), Arc::new(NoLocalHealth))?;
     let engine = Arc::new(engine);
     Ok(Door::Here(Box::new(Here { administrator: Administrator::new(engine.clone()), engine, recovered })))
+}
+
+/// Finds the way in for work that heeds an interruption.
+pub(super) fn open_to_work(config: &Config) -> Result<Door, Refusal> {
+    let door = open(config)?;
+    if let Door::Here(here) = &door {
+        interrupt::ends_work(here.engine.clone());
+    }
+    Ok(door)
 }
 
 /// The store, for looking alone, beside whoever writes to it.

@@ -1,20 +1,23 @@
-//! An interrupted restore goes back, as one does whose time is up.
+//! Work that is interrupted ends as if its time were up: a restore goes back, and what was made quiet resumes.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::engine::Engine;
 
-/// From now on the first SIGINT or SIGTERM lets a running restore go back; at the second the process ends, and the next
-/// start recovers.
-pub(super) fn goes_back(engine: Arc<Engine>) {
+/// From now on the first SIGINT or SIGTERM ends what runs, a restore by going back; at the second the process ends, and the
+/// next start recovers.
+pub(super) fn ends_work(engine: Arc<Engine>) {
+    let (heard, hears) = mpsc::channel::<()>();
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut interrupt, mut terminate) =
                 (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            // From here on.
+            drop(heard);
             let mut next = async || {
                 tokio::select! {
                     _ = interrupt.recv() => {}
@@ -22,11 +25,13 @@ pub(super) fn goes_back(engine: Arc<Engine>) {
                 }
             };
             next().await;
-            engine.cancel_any();
+            engine.interrupt();
             next().await;
             std::process::exit(1)
         })
     };
     // Without it an interruption ends the process, and the next start recovers.
     let _ = thread::Builder::new().name("signals".into()).spawn(listen);
+    // It also ends without a word if nobody listens.
+    let _ = hears.recv();
 }

@@ -57,7 +57,7 @@ pub(super) fn run(config: &Config, arguments: &arguments::Restore, output: &Outp
         choices,
     };
     if let Door::Here(here) = &door {
-        interrupt::goes_back(here.engine.clone());
+        interrupt::ends_work(here.engine.clone());
     }
     let restored = door.administration().restore(&order, &|progress| output.progress(progress))?;
     show(config, &arguments.snapshot, &restored, output);

@@ -73,7 +73,7 @@ fn harms<'a>(snapshots: impl Iterator<Item = &'a SnapshotId>) -> String {
 }
 
 pub(super) fn repair(config: &Config, output: &Output) -> Ended {
-    let repaired = door::open(config)?.administration().repair()?;
+    let repaired = door::open_to_work(config)?.administration().repair()?;
     if output.is_json() {
         output.document(&json!({
             "quarantined": repaired.quarantined.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
@@ -111,7 +111,7 @@ pub(super) fn drill(config: &Config, snapshot: &str, scratch: Option<&Path>, out
     let scratch = scratch.map(std::path::absolute).transpose().map_err(|error| {
         refuse(Reason::InvalidArgument, format!("--scratch: {error}"), "name a folder with --scratch")
     })?;
-    let drilled = door::open(config)?.administration().drill(snapshot, scratch.as_deref())?;
+    let drilled = door::open_to_work(config)?.administration().drill(snapshot, scratch.as_deref())?;
     if output.is_json() {
         output.document(&json!({
             "snapshot": drilled.snapshot,

@@ -1,6 +1,7 @@
 //! The contract between whoever speaks with the coordinator and the host that obeys.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rfs_model::{Generation, OperationId, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -40,11 +41,9 @@ pub trait Intake: Send + Sync {
     /// Where the host stands, for the first message of a session and for status.
     fn state(&self) -> HostState;
 
-    /// The agent stops: nothing begins any more. What waits stays in the journal for the next start.
-    fn close(&self);
-
-    /// Lets everything resume that is quiet, before the agent ends.
-    fn resume(&self);
+    /// The agent stops: nothing begins any more, and what waits stays in the journal for the next start. Returns when what
+    /// is at work has ended, or has had so long to end and was stopped or left to the next start; nothing is quiet then.
+    fn close(&self, let_end: Duration);
 
     /// Calls `wake` whenever there is a new report or the state has changed, from any thread; `wake` must not wait.
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);

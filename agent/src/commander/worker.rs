@@ -37,16 +37,20 @@ impl Worker {
     /// Works until nobody can send any more.
     pub(super) fn work(mut self, unfinished: Vec<Stored>, jobs: &Receiver<Job>) {
         for command in unfinished {
-            let outcome = self.take_up(&command);
-            self.engine.board().show(None);
-            self.answer(command.key, outcome);
+            match self.take_up(&command) {
+                Some(outcome) => {
+                    self.engine.board().show(None);
+                    self.answer(command.key, outcome);
+                }
+                None => {
+                    let until = self.until(&command);
+                    self.obey(command, until);
+                }
+            }
         }
         loop {
             match self.next(jobs) {
-                Ok(Job::Command { command, until }) => {
-                    let outcome = self.execute(&command, until);
-                    self.answer(command.key, outcome);
-                }
+                Ok(Job::Command { command, until }) => self.obey(*command, until),
                 Ok(Job::Owner(owner)) => self.engine.end_disowned_checkpoint(owner),
                 Err(RecvTimeoutError::Timeout) => {
                     self.engine.expire_checkpoint();
@@ -68,21 +72,24 @@ impl Worker {
         }
     }
 
-    /// Answers a command that the journal has from before a restart.
-    fn take_up(&self, command: &Stored) -> Outcome {
+    /// What came of a command that the journal has from before a restart; none if it is still to be obeyed.
+    fn take_up(&self, command: &Stored) -> Option<Outcome> {
         match &command.body.step {
-            Step::Prepare { .. } | Step::Cut => Outcome::Failed(refuse(
-                Reason::Interrupted,
-                "the agent was restarted in the middle of the checkpoint; everything runs again",
-                "take the checkpoint again",
-            )),
-            Step::Apply { .. } | Step::Revert { .. } => match self.ended(command) {
-                Some(ended) => ended,
-                // It was not begun.
-                None => self.execute(command, self.until(command)),
-            },
-            Step::Finish | Step::Abandon | Step::Cancel => self.execute(command, self.until(command)),
+            // Whether it waited or had begun: its moment has passed.
+            Step::Prepare { .. } | Step::Cut => {
+                Some(Outcome::Failed(self.engine.restarted(command.key.operation)))
+            }
+            Step::Apply { .. } | Step::Revert { .. } => self.ended(command),
+            Step::Finish | Step::Abandon | Step::Cancel => None,
         }
+    }
+
+    /// Takes a step, and stores its report before the agent may end.
+    fn obey(&mut self, command: Stored, until: Instant) {
+        let engine = self.engine.clone();
+        let _at_work = engine.take_command();
+        let outcome = self.execute(&command, until);
+        self.answer(command.key, outcome);
     }
 
     /// When the time of a command from before a restart is up: what its stored deadline leaves, by a clock that may have been

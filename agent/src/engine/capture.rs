@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
-use rfs_store::{Cancel, SnapshotInfo, SnapshotNote};
+use rfs_store::{Cancel, SnapshotInfo, SnapshotNote, Stopped};
 
 use super::cause::{Cause, refuse};
+use super::stop::stopping;
 use super::{Engine, label};
 use crate::commander::Refusal;
 use crate::component::{Component, Measure};
@@ -52,7 +53,7 @@ impl Engine {
         operation: OperationId,
         cancel: &Cancel,
     ) -> Result<Captured, Refusal> {
-        let _turn = self.turns.take("a capture")?;
+        let _turn = self.turns.take("a capture", Some((operation, cancel.clone())))?;
         self.is_free_for(operation)?;
         let chosen = self.chosen(components)?;
         check(&chosen)?;
@@ -60,7 +61,22 @@ impl Engine {
         let cut = || self.cut(&chosen, SnapshotKind::Local, reason, None, cancel);
         let captured = quiet.and_then(|()| self.with_room(cancel, cut));
         self.resume(operation)?;
-        captured
+        captured.map_err(|refusal| match cancel.check() {
+            Err(Stopped::Cancelled) if self.turns.is_closed() => {
+                stopping("the capture", "nothing of it is kept, and everything runs again")
+            }
+            Err(Stopped::DeadlinePassed) => {
+                let quiet = self.config.max_restore_time;
+                refuse(
+                    Reason::DeadlineExceeded,
+                    format!(
+                        "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
+                    ),
+                    "try again, what was stored stays; or let it be quiet for longer: max_time under [restore] in the configuration",
+                )
+            }
+            Err(Stopped::Cancelled) | Ok(()) => refusal,
+        })
     }
 
     /// Captures and commits, quiet or not. The caller owns the host.

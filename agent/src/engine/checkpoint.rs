@@ -16,6 +16,7 @@ use rfs_store::journal::Quiet;
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
+use super::stop::stopping;
 use super::{Captured, Engine, after, label, refuse_held};
 use crate::commander::{QUIESCE_TIMEOUT, Refusal, Selection};
 use crate::local::SnapshotKind;
@@ -29,19 +30,31 @@ pub(super) struct Checkpoint {
     cancel: Cancel,
     /// How long what is quiet may stay so without a further word.
     quiet: Duration,
+    /// Its cut has begun.
+    is_cutting: bool,
     /// Its snapshot is whole.
     is_cut: bool,
     /// How much was new to the store when it was stored ahead: that is the checkpoint's, too.
     ahead: ByteCount,
 }
 
-/// A checkpoint whose quiet has ended by itself.
+/// A checkpoint whose quiet has ended without a word of its coordinator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lapsed {
     operation: OperationId,
+    why: Why,
     quiet: Duration,
     /// Its snapshot was whole by then.
     is_cut: bool,
+}
+
+/// Why quiet ends without a word of the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It has lasted for as long as it may.
+    TimeUp,
+    /// The agent stops.
+    AgentStops,
 }
 
 /// How long a checkpoint's step may take, and how long what is quiet may stay so without a further word.
@@ -92,27 +105,38 @@ impl Engine {
         super::capture::check(&chosen)?;
         let cancel = Cancel::at(until);
         let components = chosen.iter().map(|component| component.name().clone()).collect();
-        let ahead = ByteCount(0);
-        let mut checkpoint =
-            Checkpoint { operation, components, until, cancel: cancel.clone(), quiet, is_cut: false, ahead };
         *self.lapsed() = None;
-        self.set_checkpoint(Some(checkpoint.clone()));
+        self.set_checkpoint(Some(Checkpoint {
+            operation,
+            components,
+            until,
+            cancel: cancel.clone(),
+            quiet,
+            is_cutting: false,
+            is_cut: false,
+            ahead: ByteCount(0),
+        }));
         // It may have been called off before there was anything to stop.
         if self.overruled(operation, generation).is_some() {
             cancel.cancel();
+        }
+        if self.turns.is_closed() {
+            self.stop_checkpoint();
         }
         self.stop_collection();
         // Stored ahead, so that the cut is short, and a disk that is too small is found before any host has cut.
         let ahead = || self.cut(&chosen, SnapshotKind::Checkpoint, STORED_AHEAD, Some(operation), &cancel);
         match self.with_room(&cancel, ahead) {
             Ok(stored) => {
-                checkpoint.ahead = stored.measure.stored;
-                self.set_checkpoint(Some(checkpoint));
+                // It may have been ended meanwhile.
+                if let Some(mine) = self.checkpoint().as_mut().filter(|held| held.operation == operation) {
+                    mine.ahead = stored.measure.stored;
+                }
             }
             // A writer that does not rest is what being quiet is for.
             Err(refusal) if refusal.reason != Reason::FileUnstable => {
                 self.set_checkpoint(None);
-                return Err(refusal);
+                return Err(self.lapsed_of(operation).map_or(refusal, |lapsed| self.refused_for(lapsed)));
             }
             Err(_) => {}
         }
@@ -176,7 +200,7 @@ impl Engine {
         resumed?;
         match self.lapsed_of(operation) {
             // What it cut is whole; that the host did not wait for the others is worth to be told.
-            Some(lapsed) if lapsed.is_cut => Err(self.refused_for(lapsed)),
+            Some(lapsed) if lapsed.is_cut && lapsed.why == Why::TimeUp => Err(self.refused_for(lapsed)),
             Some(_) | None => Ok(()),
         }
     }
@@ -241,17 +265,62 @@ impl Engine {
     }
 
     /// Lets everything resume that has been quiet for longer than it may without a further word. Acts beside the worker, which may
-    /// be in the middle of the cut.
+    /// be in the middle of the cut, and beside a capture by hand: neither comes to a snapshot.
     pub(super) fn resume_by_itself(&self, operation: OperationId) {
-        let mine = self.checkpoint().take_if(|checkpoint| checkpoint.operation == operation);
-        if let Some(Checkpoint { cancel, quiet, is_cut, .. }) = mine {
-            *self.lapsed() = Some(Lapsed { operation, quiet, is_cut });
-            cancel.expire();
-            tracing::warn!(%operation, ?quiet, is_cut, "nothing was heard of the checkpoint for too long; everything resumes");
+        self.turns.expire(operation);
+        self.lapse(operation, Why::TimeUp);
+    }
+
+    /// The agent stops: the checkpoint that owns the host is over here, whatever it is at. False if there is none.
+    pub(super) fn stop_checkpoint(&self) -> bool {
+        let held = self.checkpoint().as_ref().map(|checkpoint| checkpoint.operation);
+        held.inspect(|operation| self.lapse(*operation, Why::AgentStops)).is_some()
+    }
+
+    /// Whether a checkpoint is in the middle of its cut.
+    pub(super) fn is_cutting(&self) -> bool {
+        self.checkpoint().as_ref().is_some_and(|checkpoint| checkpoint.is_cutting && !checkpoint.is_cut)
+    }
+
+    fn lapse(&self, operation: OperationId, why: Why) {
+        let mut held = self.checkpoint();
+        if let Some(mine) = held.take_if(|checkpoint| checkpoint.operation == operation) {
+            let Checkpoint { cancel, quiet, is_cut, .. } = mine;
+            // Before the checkpoint is seen to be gone, and before anything resumes.
+            *self.lapsed() = Some(Lapsed { operation, why, quiet, is_cut });
+            match why {
+                Why::TimeUp => {
+                    cancel.expire();
+                    tracing::warn!(%operation, ?quiet, is_cut, "nothing was heard of the checkpoint for too long; everything resumes");
+                }
+                Why::AgentStops => {
+                    cancel.cancel();
+                    tracing::warn!(%operation, is_cut, "the agent stops in the middle of the checkpoint; everything resumes");
+                }
+            }
         }
+        drop(held);
         // What could not resume is logged, and tried again in a moment.
         let _ = self.resume(operation);
         self.collector.wake();
+    }
+
+    /// Why a step of a checkpoint from before a restart has failed; what it had made quiet resumes.
+    pub(crate) fn restarted(&self, operation: OperationId) -> Refusal {
+        match self.give_up(operation) {
+            Ok(()) => refuse(
+                Reason::Interrupted,
+                "the agent was restarted before this host's part of the checkpoint had ended: nothing of it is quiet here any more, and no snapshot of it counts",
+                "take the checkpoint again",
+            ),
+            Err(refusal) => {
+                let message = format!(
+                    "the agent was restarted in the middle of the checkpoint, and {}",
+                    refusal.message
+                );
+                refuse(refusal.reason, message, &refusal.next)
+            }
+        }
     }
 
     fn give_up(&self, operation: OperationId) -> Result<(), Refusal> {
@@ -284,6 +353,7 @@ impl Engine {
             checkpoint.cancel = Cancel::at(until);
         }
         checkpoint.quiet = quiet;
+        checkpoint.is_cutting = true;
         self.bound.rearm(operation, after(quiet));
         Ok(checkpoint.clone())
     }
@@ -301,11 +371,19 @@ impl Engine {
 
     /// Why the step of a checkpoint that has lapsed is not answered with what was asked for.
     fn refused_for(&self, lapsed: Lapsed) -> Refusal {
-        let Lapsed { operation, quiet, is_cut } = lapsed;
+        let Lapsed { operation, why, quiet, is_cut } = lapsed;
         // Only what has resumed is said to have: whoever is first lets it.
         if let Err(refusal) = self.resume(operation) {
-            let message = format!("after {quiet:?} of quiet: {}", refusal.message);
+            let message = match why {
+                Why::TimeUp => format!("after {quiet:?} of quiet: {}", refusal.message),
+                Why::AgentStops => {
+                    format!("the agent stopped in the middle of the checkpoint: {}", refusal.message)
+                }
+            };
             return refuse(refusal.reason, message, &refusal.next);
+        }
+        if why == Why::AgentStops {
+            return stopping("this host's part of the checkpoint", "everything that was quiet runs again");
         }
         let message = match is_cut {
             false => format!(

@@ -23,7 +23,8 @@ use rfs_store::{Cancel, CollectReport, NEWEST_CHECKPOINT, SnapshotInfo, StoreErr
 use super::cause::{Cause, refuse};
 use super::receipt::Receipt;
 use super::run::Goal;
-use super::upkeep::DRILL;
+use super::stop::stopping;
+use super::upkeep::{DRILL, SCRATCH};
 use super::{Engine, checkpoint, label};
 use crate::commander::Refusal;
 use crate::local::SnapshotKind;
@@ -80,10 +81,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Releases what a drill held that was killed. Nothing is drilled while this is called.
+    /// Releases what a drill held that was killed, and removes what it had restored. Nothing is drilled while this is called.
     pub(super) fn release_drilled(&self) {
         let release = || -> Result<(), StoreError> {
             for info in self.store.snapshots()?.iter().filter(|info| info.marks.in_use.contains_key(DRILL)) {
+                // What stays goes with the next drill.
+                let _ = std::fs::remove_dir_all(self.config.store.join(SCRATCH));
                 self.store.release(info.id, DRILL)?;
             }
             Ok(())
@@ -187,7 +190,13 @@ impl Engine {
 
     /// Forgets what the configuration does not keep, and frees its room; beside captures, and until a restore begins.
     pub fn collect(&self, cancel: &Cancel) -> Result<CollectReport, Refusal> {
-        let _slot = Slot::take(self, cancel)?;
+        let Some(_running) = self.collecting.take(cancel) else {
+            return Err(refuse(
+                Reason::HostBusy,
+                "a collection is at work already",
+                "wait until it has ended",
+            ));
+        };
         let collect = || -> Result<CollectReport, StoreError> {
             self.pin_as_configured()?;
             self.store.collect(&self.config.retention.keep, cancel)
@@ -196,6 +205,7 @@ impl Engine {
         // Also one that was stopped may have forgotten snapshots.
         self.board.wake();
         collected.map_err(|error| match &error {
+            StoreError::Stopped(_) if self.turns.is_closed() => stopping("the collection", "what it had done stays done"),
             StoreError::Stopped(_) if self.is_restoring() => refuse(
                 Reason::Cancelled,
                 "a restore or a checkpoint began, so the collection was stopped; what it had done stays done",
@@ -238,9 +248,7 @@ impl Engine {
 
     /// Stops a collection that runs: what begins now needs the disk more.
     pub(super) fn stop_collection(&self) {
-        if let Some(cancel) = &*self.collecting.lock().unwrap_or_else(PoisonError::into_inner) {
-            cancel.cancel();
-        }
+        self.collecting.stop();
     }
 
     /// Deletes a snapshot, if it may be.
@@ -249,29 +257,5 @@ impl Engine {
         self.collector.wake();
         self.board.wake();
         Ok(())
-    }
-}
-
-/// The one collection at a time, and how it is stopped.
-struct Slot<'e>(&'e Engine);
-
-impl<'e> Slot<'e> {
-    fn take(engine: &'e Engine, cancel: &Cancel) -> Result<Self, Refusal> {
-        let mut slot = engine.collecting.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return Err(refuse(
-                Reason::HostBusy,
-                "a collection is at work already",
-                "wait until it has ended",
-            ));
-        }
-        *slot = Some(cancel.clone());
-        Ok(Self(engine))
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *self.0.collecting.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -40,6 +40,8 @@ impl Engine {
         let until = self.clock.now().plus(quiet);
         let hooks = chosen.iter().filter_map(|component| Some((component, component.hooks().quiesce?)));
         for (place, (component, hook)) in hooks.enumerate() {
+            // Whoever lets everything resume has called it off before, and waits for its turn here.
+            cancel.check().map_err(|stopped| Cause::from(stopped).refusal())?;
             if place == 0 {
                 self.bound.arm(operation, after(quiet));
             }
@@ -75,13 +77,16 @@ impl Engine {
         result
     }
 
-    /// Lets everything resume; what does not is logged, and stays in the journal for the next try.
-    pub fn resume_all(&self) {
+    /// Lets everything resume; what does not is logged, stays in the journal, and is tried again later.
+    pub(super) fn resume_all(&self) {
+        let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         match self.journal.all_quiet() {
             Ok(quiet) => {
                 for quiet in quiet.into_iter().rev() {
                     // It has been logged.
-                    let _ = self.resume_one(&quiet);
+                    if self.resume_one(&quiet).is_err() {
+                        self.bound.arm(quiet.operation, after(RESUME_AGAIN));
+                    }
                 }
             }
             Err(error) => tracing::error!(error = %Chain(&error), "cannot tell what is quiet"),
@@ -108,10 +113,17 @@ impl Engine {
                 return Err(refuse(
                     Reason::CommandFailed,
                     message,
-                    "run its resume command by hand, and correct it",
+                    "run its resume command by hand, and correct it: the agent tries it again every few seconds until it succeeds",
                 ));
             }
         }
         self.journal.resumed(name).map_err(|error| Cause::Journal(error).refusal())
+    }
+
+    /// What is quiet, in words; none if nothing is, or if that cannot be told.
+    pub(super) fn still_quiet(&self) -> Option<String> {
+        let quiet = self.journal.all_quiet().ok().filter(|quiet| !quiet.is_empty())?;
+        let names: Vec<&str> = quiet.iter().map(|quiet| quiet.component.as_str()).collect();
+        Some(format!("letting {} resume; its resume command is run until it succeeds", names.join(", ")))
     }
 }

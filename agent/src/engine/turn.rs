@@ -7,11 +7,14 @@
 //!
 //! What is commanded waits, because nothing has begun: a host that is at work on something short has not failed. While it
 //! waits, nobody else gets a turn, so that work by hand, however often it is repeated, keeps no command from the host.
+//!
+//! The host is at work while somebody has a turn, and while a command that does not wait has no stored report.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rfs_model::{OperationId, Reason};
+use rfs_store::Cancel;
 
 use super::cause::refuse;
 use crate::commander::Refusal;
@@ -28,8 +31,10 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct State {
-    /// What is at work, in words.
-    taken: Option<&'static str>,
+    /// What is at work.
+    taken: Option<Work>,
+    /// Whether a command is being taken: until its report is stored.
+    commanded: bool,
     /// The operation whose command waits.
     awaited: Option<OperationId>,
     /// Whether its coordinator has said that the operation that waits is over.
@@ -40,23 +45,43 @@ struct State {
     closed: bool,
 }
 
+struct Work {
+    /// In words.
+    name: &'static str,
+    /// For which operation, and how it is stopped when it would hold up the agent's end; none where that must not be.
+    stop: Option<(OperationId, Cancel)>,
+}
+
 /// The host, for whoever holds this.
 pub(super) struct Turn<'t>(&'t Turns);
 
+/// A command that is being taken, until this is dropped.
+pub(crate) struct Commanded<'t>(&'t Turns);
+
 impl Turns {
-    /// Takes the host for `work`, or says at once what it is at work on.
-    pub(super) fn take(&self, work: &'static str) -> Result<Turn<'_>, Refusal> {
+    /// Takes the host for `work`, or says at once what it is at work on. `stop` is for work that may be stopped and begun again.
+    pub(super) fn take(
+        &self,
+        work: &'static str,
+        stop: Option<(OperationId, Cancel)>,
+    ) -> Result<Turn<'_>, Refusal> {
         let mut state = self.state();
-        let message = match state.taken {
-            Some(taken) => format!("the host is at work on {taken}"),
-            None if state.closed => "the agent is stopping".to_owned(),
-            None if state.awaited.is_some() => "the coordinator's command comes first".to_owned(),
+        let (message, next) = match &state.taken {
+            _ if state.closed => ("the agent is stopping".to_owned(), "try again once the agent runs again"),
+            Some(taken) => (format!("the host is at work on {}", taken.name), WAIT),
+            None if state.awaited.is_some() => ("the coordinator's command comes first".to_owned(), WAIT),
             None => {
-                state.taken = Some(work);
+                state.taken = Some(Work { name: work, stop });
                 return Ok(Turn(self));
             }
         };
-        Err(refuse(Reason::HostBusy, message, WAIT))
+        Err(refuse(Reason::HostBusy, message, next))
+    }
+
+    /// A command is being taken, until the guard is dropped.
+    pub(super) fn command(&self) -> Commanded<'_> {
+        self.state().commanded = true;
+        Commanded(self)
     }
 
     /// Takes the host for `work` once it is free, by `until`, and unless it is `overruled` before; `told` is called with what is
@@ -74,6 +99,7 @@ impl Turns {
         let mut known = None;
         let mut state = self.state();
         (state.awaited, state.disowned) = (Some(operation), false);
+        self.changed.notify_all();
         let turn = loop {
             let news = state.news;
             drop(state);
@@ -89,11 +115,11 @@ impl Turns {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             let left = until.saturating_duration_since(Instant::now());
-            match state.taken {
+            match state.taken.as_ref().map(|taken| taken.name) {
                 _ if state.news != news => {}
                 // Whether its own time is up is for the work to say.
                 None => {
-                    state.taken = Some(work);
+                    state.taken = Some(Work { name: work, stop: None });
                     break Ok(Turn(self));
                 }
                 Some(taken) if left.is_zero() => break Err(late(taken)),
@@ -134,18 +160,65 @@ impl Turns {
         self.look_again();
     }
 
-    /// What the host is at work on.
+    /// Whether the agent stops.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Who has the turn.
     pub(super) fn work(&self) -> Option<&'static str> {
-        self.state().taken
+        self.state().taken.as_ref().map(|taken| taken.name)
+    }
+
+    /// Waits until nothing is at work, at most for so long; says what still is.
+    pub(super) fn rest(&self, at_most: Duration) -> Option<&'static str> {
+        let at_work = |state: &mut State| state.at_work().is_some();
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.state(), at_most, at_work)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.at_work()
+    }
+
+    /// Stops what is at work and may be stopped; false if there is no such thing.
+    pub(super) fn stop(&self) -> bool {
+        self.stop_with(|_| true, Cancel::cancel)
+    }
+
+    /// The time of what is at work for the operation is up.
+    pub(super) fn expire(&self, operation: OperationId) {
+        self.stop_with(|of| of == operation, Cancel::expire);
+    }
+
+    fn stop_with(&self, of: impl FnOnce(OperationId) -> bool, stop: impl FnOnce(&Cancel)) -> bool {
+        let state = self.state();
+        let stopped = state.taken.as_ref().and_then(|taken| taken.stop.as_ref()).filter(|(by, _)| of(*by));
+        stopped.map(|(_, cancel)| stop(cancel)).is_some()
     }
 
     /// Whether a command waits.
-    pub(super) fn is_awaited(&self) -> bool {
+    #[cfg(test)]
+    fn is_awaited(&self) -> bool {
         self.state().awaited.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is at work. A command that waits is not.
+    fn at_work(&self) -> Option<&'static str> {
+        let command = || (self.commanded && self.awaited.is_none()).then_some("a command");
+        self.taken.as_ref().map(|taken| taken.name).or_else(command)
+    }
+}
+
+impl Drop for Commanded<'_> {
+    fn drop(&mut self) {
+        self.0.state().commanded = false;
+        self.0.changed.notify_all();
     }
 }
 
@@ -203,18 +276,18 @@ mod tests {
     #[test]
     fn who_asks_by_hand_is_told_what_the_host_is_at() {
         let turns = Turns::default();
-        let turn = turns.take("a capture").expect("it is free");
-        let refusal = turns.take("a repair").err().expect("it is taken");
+        let turn = turns.take("a capture", None).expect("it is free");
+        let refusal = turns.take("a repair", None).err().expect("it is taken");
         assert_eq!(refusal.reason, Reason::HostBusy);
         assert!(refusal.message.contains("a capture"), "{refusal:?}");
         drop(turn);
-        turns.take("a repair").map(drop).expect("it is free again");
+        turns.take("a repair", None).map(drop).expect("it is free again");
     }
 
     #[test]
     fn a_command_waits_for_its_turn_and_comes_before_the_next_by_hand() {
         let turns = Turns::default();
-        let turn = turns.take("a capture").expect("it is free");
+        let turn = turns.take("a capture", None).expect("it is free");
         thread::scope(|scope| {
             let (go, went) = mpsc::channel::<()>();
             let waits = waiting(scope, &turns, nothing, move |turn| {
@@ -222,18 +295,18 @@ mod tests {
                 held.expect("its turn comes").expect("it is let go");
             });
             drop(turn);
-            let refusal = turns.take("a capture").err().expect("the command comes first");
+            let refusal = turns.take("a capture", None).err().expect("the command comes first");
             assert_eq!(refusal.reason, Reason::HostBusy);
             go.send(()).expect("it waits");
             waits.join().expect("it ends");
         });
-        turns.take("a capture").map(drop).expect("it is free");
+        turns.take("a capture", None).map(drop).expect("it is free");
     }
 
     #[test]
     fn a_command_that_is_overruled_waits_no_longer_and_one_that_was_before_does_not_begin() {
         let turns = Turns::default();
-        let turn = turns.take("a capture").expect("it is free");
+        let turn = turns.take("a capture", None).expect("it is free");
         let is_over = AtomicBool::new(false);
         let overruled = || {
             let refusal = || refuse(Reason::Cancelled, "somebody has called it off", "");
@@ -254,7 +327,7 @@ mod tests {
     #[test]
     fn a_command_whose_operation_is_over_waits_no_longer() {
         let turns = Turns::default();
-        let _turn = turns.take("a capture").expect("it is free");
+        let _turn = turns.take("a capture", None).expect("it is free");
         thread::scope(|scope| {
             let reason = |turn: Result<Turn<'_>, Refusal>| turn.err().map(|refusal| refusal.reason);
             let waits = waiting(scope, &turns, nothing, reason);
@@ -270,7 +343,7 @@ mod tests {
         let turns = Arc::new(Turns::default());
         let (sender, receiver) = mpsc::channel();
         let waits = turns.clone();
-        let turn = turns.take("a capture").expect("it is free");
+        let turn = turns.take("a capture", None).expect("it is free");
         // It is never let go, as at the end of the process.
         thread::spawn(move || {
             let told = |work| sender.send(work).expect("somebody listens");
@@ -280,7 +353,7 @@ mod tests {
         assert_eq!(receiver.recv(), Ok("a capture"));
         turns.close();
         drop(turn);
-        let refusal = turns.take("a repair").err().expect("the agent stops");
+        let refusal = turns.take("a repair", None).err().expect("the agent stops");
         assert!(refusal.message.contains("stopping"), "{refusal:?}");
         assert!(receiver.recv_timeout(Duration::from_millis(200)).is_err(), "what waited has begun");
     }
@@ -288,13 +361,78 @@ mod tests {
     #[test]
     fn a_command_whose_time_is_up_says_what_it_waited_for() {
         let turns = Turns::default();
-        let _turn = turns.take("a capture").expect("it is free");
+        let _turn = turns.take("a capture", None).expect("it is free");
         let until = Instant::now() + Duration::from_millis(20);
         let refusal =
             turns.wait("a restore", operation(1), until, nothing, |_| {}).err().expect("its time is up");
         assert_eq!(refusal.reason, Reason::HostBusy);
         assert!(refusal.message.contains("a capture"), "{refusal:?}");
-        let next = turns.take("a repair").err().map(|refusal| refusal.message);
+        let next = turns.take("a repair", None).err().map(|refusal| refusal.message);
         assert_eq!(next, Some("the host is at work on a capture".into()), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_host_is_at_rest_while_a_command_only_waits_and_at_work_until_its_report_is_stored() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let turns = Turns::default();
+        assert_eq!(turns.rest(LONG), None, "nothing is at work");
+        let turn = turns.take("a capture", None).expect("it is free");
+        assert_eq!(turns.rest(Duration::ZERO), Some("a capture"));
+        thread::scope(|scope| {
+            let (go, went) = mpsc::channel::<()>();
+            let (begun, begins) = mpsc::channel();
+            let (turns, sender) = (&turns, begun);
+            let obeys = scope.spawn(move || {
+                let _command = turns.command();
+                let told = |_| sender.send("waits").expect("somebody listens");
+                let turn = turns.wait("a restore", operation(1), soon(), nothing, told);
+                sender.send("begins").expect("somebody listens");
+                drop(turn.map_err(|refusal| refusal.reason).expect("its turn comes"));
+                sender.send("has ended").expect("somebody listens");
+                // Its report is not stored yet.
+                went.recv().expect("it is let go");
+            });
+            assert_eq!(begins.recv(), Ok("waits"));
+            drop(turn);
+            assert_eq!((begins.recv(), begins.recv()), (Ok("begins"), Ok("has ended")));
+            assert_eq!(turns.rest(Duration::ZERO), Some("a command"));
+            go.send(()).expect("it waits");
+            assert_eq!(turns.rest(LONG), None);
+            obeys.join().expect("it ends");
+        });
+    }
+
+    #[test]
+    fn a_command_that_waits_holds_up_no_end_of_the_agent() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let turns = Arc::new(Turns::default());
+        let (sender, receiver) = mpsc::channel();
+        let turn = turns.take("a capture", None).expect("it is free");
+        let waits = turns.clone();
+        // It is never let go, as at the end of the process.
+        thread::spawn(move || {
+            let _command = waits.command();
+            let told = |work| sender.send(work).expect("somebody listens");
+            let _turn = waits.wait("a restore", operation(1), soon(), nothing, told);
+        });
+        assert_eq!(receiver.recv(), Ok("a capture"));
+        turns.close();
+        drop(turn);
+        assert_eq!(turns.rest(LONG), None);
+    }
+
+    #[test]
+    fn only_what_may_be_stopped_is_and_only_for_whom_it_works() {
+        let turns = Turns::default();
+        let turn = turns.take("a restore", None).expect("it is free");
+        assert!(!turns.stop());
+        drop(turn);
+        let cancel = Cancel::new();
+        let _turn = turns.take("a capture", Some((operation(1), cancel.clone()))).expect("it is free");
+        turns.expire(operation(2));
+        assert_eq!(cancel.check(), Ok(()));
+        turns.expire(operation(1));
+        assert_eq!(cancel.check(), Err(rfs_store::Stopped::DeadlinePassed));
+        assert!(turns.stop());
     }
 }

@@ -9,6 +9,7 @@ use rfs_store::{Cancel, CaptureError, DrillError, DrillReport, FilesSpec, Repair
 use uuid::Uuid;
 
 use super::cause::{Cause, refuse};
+use super::stop::stopping;
 use super::{Engine, refuse_snapshot};
 use crate::commander::Refusal;
 use crate::component::{capture_reason, files_spec, stage_reason, store_reason};
@@ -18,7 +19,7 @@ use crate::config::ComponentSpec;
 pub(super) const DRILL: &str = "drill";
 
 /// The folder in the store where drills restore.
-const SCRATCH: &str = "drill";
+pub(super) const SCRATCH: &str = "drill";
 
 impl Engine {
     /// Restores a snapshot into `scratch`, or a folder in the store, proves it equal to what was captured, and records that.
@@ -31,7 +32,7 @@ impl Engine {
         let own = self.config.store.join(SCRATCH);
         let scratch = scratch.unwrap_or(&own);
         self.is_apart(scratch)?;
-        let Ok(_alone) = self.drilling.try_lock() else {
+        let Some(_running) = self.drilling.take(cancel) else {
             return Err(refuse(Reason::HostBusy, "another drill is at work", "wait until it has ended"));
         };
         if scratch == own && own.exists() {
@@ -47,11 +48,15 @@ impl Engine {
         }
         // What can be restored may be another set now, for better or worse.
         self.board.wake();
-        if drilled.is_ok() && scratch == own {
-            // It is empty; that it stays harms nobody.
-            let _ = std::fs::remove_dir(&own);
+        let is_stopped = drilled.is_err() && cancel.check().is_err();
+        if (drilled.is_ok() || is_stopped) && scratch == own {
+            // That it stays harms nobody.
+            let _ = std::fs::remove_dir_all(&own);
         }
         drilled.map_err(|error| {
+            if is_stopped && self.turns.is_closed() {
+                return stopping("the drill", "it has proven nothing");
+            }
             let refusal = refuse_drill(&error, scratch);
             if refusal.reason == Reason::StoreDamaged {
                 self.note_harm(id, &refusal.message);
@@ -91,8 +96,9 @@ impl Engine {
 
     /// Sets aside what is damaged, and takes what was lost from the live files where they still have it.
     pub fn repair(&self, cancel: &Cancel) -> Result<RepairReport, Refusal> {
-        let _turn = self.turns.take("a repair of its snapshots")?;
-        self.is_free_for(OperationId::from_uuid(Uuid::nil()))?;
+        let nobody = OperationId::from_uuid(Uuid::nil());
+        let _turn = self.turns.take("a repair of its snapshots", Some((nobody, cancel.clone())))?;
+        self.is_free_for(nobody)?;
         self.stop_collection();
         let live: Vec<FilesSpec> = self
             .config
@@ -109,6 +115,9 @@ impl Engine {
         repaired.map_err(|error| {
             let reason = capture_reason(&error);
             match error {
+                _ if reason == Reason::Cancelled && self.turns.is_closed() => {
+                    stopping("the repair", "what it had done stays done")
+                }
                 CaptureError::Store(error) => Cause::from(error).refusal(),
                 error => refuse(reason, Chain(&error).to_string(), status::row(reason).next),
             }

@@ -4,6 +4,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::host::{Host, until};
 
 #[test]
@@ -28,4 +30,27 @@ fn a_start_that_is_under_way_when_the_agent_is_killed_does_not_end_after_its_rec
     // Longer than the first start would have taken: that nothing comes of it is what is shown.
     thread::sleep(Duration::from_secs(3));
     assert_eq!(host.read("served"), "v2\n", "the start that was under way is over");
+}
+
+#[test]
+fn a_capture_without_a_daemon_that_is_interrupted_leaves_nothing_quiet() {
+    let host = Host::new("touch up");
+    let root = host.path().display();
+    let config = host.read("agent.toml");
+    let hooks = format!(
+        "quiesce = \"touch {root}/quiet; until test -e {root}/go; do sleep 0.02; done\"\nresume = \"rm {root}/quiet\"\n"
+    );
+    let paths = format!("paths = [\"{root}/site\"]\n");
+    assert!(config.contains(&paths));
+    host.write("agent.toml", &config.replace(&paths, &format!("{paths}{hooks}")));
+
+    let capture = host.agent(&["capture"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let capture = capture.expect("it runs");
+    until("it becomes quiet", || host.file("quiet").exists());
+    let pid = i32::try_from(capture.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::INT).expect("it is ours");
+    let said = capture.wait_with_output().expect("it ends");
+    assert!(!said.status.success() && said.status.code().is_some(), "{said:?}");
+    assert!(!host.file("quiet").exists(), "it has resumed");
+    assert_eq!(host.json(&["snapshots", "list"])["snapshots"].as_array().map(Vec::len), Some(0));
 }

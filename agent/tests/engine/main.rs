@@ -18,3 +18,4 @@ mod checkpoint;
 mod clocks;
 mod commands;
 mod health;
+mod stop;

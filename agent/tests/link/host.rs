@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rfs_agent::commander::{
     Activity, Command, HostState, Intake, IntakeError, Outcome, Refusal, Report, ReportSequence, Selection,
@@ -29,6 +29,8 @@ use tokio::sync::watch;
 pub(crate) struct Played {
     notes: Mutex<Notes>,
     pub(crate) journal_fails: AtomicBool,
+    /// Whether the agent has told it to close.
+    pub(crate) closing: AtomicBool,
     wakers: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     restoring: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
@@ -137,9 +139,13 @@ impl Intake for Played {
         self.notes().state.clone()
     }
 
-    fn close(&self) {}
-
-    fn resume(&self) {}
+    fn close(&self, let_end: Duration) {
+        let begun = Instant::now();
+        self.closing.store(true, Ordering::SeqCst);
+        while self.notes().state.activity.is_some() && begun.elapsed() < let_end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
         self.wakers.lock().expect("no panic").push(wake);

@@ -98,7 +98,9 @@ async fn a_restore_at_work_is_let_end() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.cancel();
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    while !played.closing.load(Ordering::SeqCst) || socket.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert!(!ending.is_finished(), "it waits");
     played.notes().state.activity = None;
     ended(ending, Duration::from_secs(5)).await.expect("a good end");
