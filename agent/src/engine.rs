@@ -163,7 +163,7 @@ impl Engine {
             Reason::StoreLocked => refuse(
                 Reason::StoreLocked,
                 error.to_string(),
-                "the agent is running; use its socket, or stop it first",
+                "the agent is starting or stopping, or another rfs-agent command is at work: wait until that has ended, and try again",
             ),
             _ => refused(error.into()),
         })?;

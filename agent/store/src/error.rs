@@ -11,7 +11,7 @@ use crate::cancel::Stopped;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process writes to the store. Try again later, or ask that process.
-    #[error("store {} is held by another process; stop it or use its socket", path.display())]
+    #[error("store {} is held by another process", path.display())]
     Locked {
         /// The store.
         path: PathBuf,

@@ -142,7 +142,12 @@ fn a_store_that_another_program_holds_is_left_alone() {
     host.write("site/index.html", "v2\n");
     let mut first = host.agent(&["restore", &snapshot]).stdout(Stdio::null()).spawn().expect("it runs");
     until("the first is at work", || host.file("starting").exists());
-    failed(&host.run(&["capture"]), 3, "is held by another process", "the agent is running");
+    failed(
+        &host.run(&["capture"]),
+        3,
+        "is held by another process",
+        "another rfs-agent command is at work: wait",
+    );
     host.write("go", "");
     assert!(first.wait().expect("it is ours").success());
     host.capture();
