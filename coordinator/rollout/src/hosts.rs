@@ -65,6 +65,20 @@ impl<T> Hosts<T> {
         self.blocks.iter().flat_map(|block| block.iter())
     }
 
+    /// The same hosts with what is made of each record; none if nothing can be made of one.
+    pub(crate) fn try_map<U>(self, mut make: impl FnMut(T) -> Option<U>) -> Option<Hosts<U>>
+    where
+        T: Clone,
+    {
+        let Self { names, blocks } = self;
+        let mut made = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let block = Arc::unwrap_or_clone(block).into_iter().map(&mut make).collect::<Option<Vec<U>>>()?;
+            made.push(Arc::new(block));
+        }
+        Some(Hosts { names, blocks: made })
+    }
+
     /// Each with what is known of it, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&HostId, &T)> {
         self.into_iter()

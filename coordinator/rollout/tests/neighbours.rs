@@ -59,8 +59,8 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut fleet = Fleet::default();
-        fleet.labels = (0..HOSTS[3].end).map(|n| (host(n), rack(n % RACKS))).collect();
+        let labels = (0..HOSTS[3].end).map(|n| (host(n), rack(n % RACKS))).collect();
+        let fleet = Fleet { labels, ..Fleet::default() };
         let mut world = Self {
             dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             now: AT,

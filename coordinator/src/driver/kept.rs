@@ -130,6 +130,10 @@ mod tests {
         assert_eq!(&Operation::replay(&history).expect("a history"), play.operation.as_ref());
         let whole = started.elapsed();
         let started = Instant::now();
+        let tail = bed.store.tail(bed.id).await.expect("a read");
+        let fetched = started.elapsed();
+        assert_eq!(tail.known, known.position);
+        let started = Instant::now();
         let state = play.operation.to_kept();
         let written = started.elapsed();
         let started = Instant::now();
@@ -140,7 +144,7 @@ mod tests {
         let bytes = std::fs::metadata(bed.folder.path().join("rfs.db")).expect("the store").len();
         println!(
             "{} events in a store of {bytes} bytes are read in {read:?} and replayed after {whole:?}; the state of {state} \
-             bytes is made in {written:?}, parsed in {parsing:?}, and known in {shortcut:?}",
+             bytes is made in {written:?}, fetched in {fetched:?}, parsed in {parsing:?}, and known in {shortcut:?}",
             history.len()
         );
         assert!(

@@ -9,7 +9,7 @@ use rfs_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::row::{HealthRow, HostRow};
+use super::row::RollbackRow;
 use crate::host::{Failure, Restored};
 use crate::hosts::Hosts;
 use crate::plan::{GroupIndex, Plan, WaveIndex};
@@ -17,15 +17,13 @@ use crate::request::{RollbackRequest, Source};
 
 /// A rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RollbackRow", into = "RollbackRow")]
 pub struct Rollback {
     /// Its id.
     pub id: RollbackId,
     /// What was asked.
-    #[serde(with = "crate::shared")]
     pub request: Arc<RollbackRequest>,
     /// What is to be done.
-    #[serde(with = "crate::shared")]
     pub plan: Arc<Plan>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -205,9 +203,8 @@ pub enum WaveState {
 }
 
 /// What became of a host. Each decision looks at the first of these fields of every host: they lie next to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C)]
-#[serde(from = "HostRow", into = "HostRow")]
 pub struct HostRecord {
     /// Where it stands.
     pub phase: HostPhase,
@@ -276,9 +273,8 @@ pub struct HostRecord {
 }
 
 /// What is known of a host's health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C)]
-#[serde(from = "HealthRow", into = "HealthRow")]
 pub struct HealthRecord {
     /// The health; unknown while the host has no connection.
     pub health: Health,
