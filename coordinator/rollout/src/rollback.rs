@@ -96,8 +96,8 @@ pub use event::{Created, RollbackEvent};
 pub use gate::{Evidence, Gate, Hold, gate};
 pub use held::Held;
 pub use state::{
-    Cause, Direction, Earlier, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase, Rollback,
-    WaveRecord, WaveState,
+    Cause, Direction, Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord, Outcome, PauseCause, Phase,
+    Rollback, WaveRecord, WaveState,
 };
 pub use timers::{COMPARING, RETURN};
 

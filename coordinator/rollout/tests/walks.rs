@@ -2,7 +2,8 @@
 //! coordinators that are away, clones, clocks that step, stores that are put back, and others that share the budgets.
 //!
 //! After every step the invariants of [`oracle`] are asserted. A failing walk prints its seed and its history;
-//! `RFS_WALK_SEED=n` replays that one alone, `RFS_LONG=1` walks a hundred times as many, `RFS_WALKS=n` so many.
+//! `RFS_WALK_SEED=n` replays that one alone, `RFS_LONG=1` walks a hundred times as many, `RFS_WALKS=n` so many,
+//! from `RFS_WALKS_FROM=n` on.
 
 #[path = "walks/agent.rs"]
 mod agent;
@@ -46,7 +47,8 @@ fn no_walk_breaks_an_invariant() {
     let walks = walks.unwrap_or(if env::var_os("RFS_LONG").is_some() { 100 * WALKS } else { WALKS });
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut steps = 0;
-    for seed in 0..walks {
+    let first = env::var("RFS_WALKS_FROM").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
+    for seed in first..first + walks {
         let world = World::walk(seed, None);
         steps += world.steps;
         *outcomes.entry(world.outcome().as_str()).or_default() += 1;

@@ -61,7 +61,7 @@ impl Rollback {
                 started_at: None,
                 finished_at: None,
                 backup: None,
-                backups_elsewhere: BTreeMap::new(),
+                elsewhere: BTreeMap::new(),
                 receipt: None,
                 failure: None,
             };

@@ -17,7 +17,7 @@ use rfs_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::state::{Earlier, HealthRecord, HostPhase, HostRecord, Phase, Rollback, WaveRecord};
+use super::state::{Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord, Phase, Rollback, WaveRecord};
 use crate::host::{Failure, PhaseTime, Restored};
 use crate::hosts::Hosts;
 use crate::plan::{BudgetGroup, GroupIndex, Plan, Wave, WaveIndex};
@@ -319,7 +319,7 @@ row! {
         started_at: Option<Timestamp>,
         finished_at: Option<Timestamp>,
         backup: Perhaps<Named>,
-        backups_elsewhere: BTreeMap<InstanceId, SnapshotId>,
+        elsewhere: BTreeMap<InstanceId, Elsewhere>,
         receipt: Perhaps<ReceiptRow>,
         failure: Option<Failure>,
     }
@@ -343,7 +343,7 @@ row! {
     RestoredRow of Restored {
         standing: Standing,
         backup: Perhaps<Named>,
-        backups_elsewhere: BTreeMap<InstanceId, SnapshotId>,
+        elsewhere: BTreeMap<InstanceId, Elsewhere>,
         downtime: Millis,
         phases: Times,
         steps: u64,

@@ -264,12 +264,23 @@ pub struct HostRecord {
     pub finished_at: Option<Timestamp>,
     /// What it was before, durable on the machine that speaks for it now.
     pub backup: Option<SnapshotId>,
-    /// The backups of other machines that spoke for it before: each is durable on the one that made it, and on no other.
-    pub backups_elsewhere: BTreeMap<InstanceId, SnapshotId>,
+    /// Other machines that spoke for it after it was told to change: they may speak for it again.
+    pub elsewhere: BTreeMap<InstanceId, Elsewhere>,
     /// What it said of its last change.
     pub receipt: Option<Box<Restored>>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+}
+
+/// What is known of a machine that spoke for a host before another one did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The first of the generations that were reserved then.
+    pub generation: Generation,
+    /// Where it stands if the attempt with those had no effect.
+    pub fallback: HostPhase,
+    /// Its backup: durable on this machine, and on no other.
+    pub backup: Option<SnapshotId>,
 }
 
 /// What is known of a host's health.

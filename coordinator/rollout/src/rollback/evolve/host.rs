@@ -3,7 +3,7 @@
 use rfs_model::{Generation, Health, InstanceId, Reason, Standing, Timestamp};
 
 use crate::host::{Answer, Failure, StepKind};
-use crate::rollback::state::{Earlier, HealthRecord, HostPhase, HostRecord};
+use crate::rollback::state::{Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord};
 
 impl HostRecord {
     /// It is in `health` since `since`.
@@ -159,10 +159,12 @@ impl HostRecord {
     /// What another machine left here, or made of this one, is not known.
     pub(super) fn replace(&mut self, at: Timestamp, instance: InstanceId) {
         // It is told to go back to nothing that it has not made.
-        if let (Some(before), Some(backup)) = (self.instance, self.backup.take()) {
-            self.backups_elsewhere.insert(before, backup);
+        if let Some(before) = self.instance.filter(|_| self.was_told()) {
+            let (generation, fallback, backup) = (self.generation, self.fallback.clone(), self.backup);
+            self.elsewhere.insert(before, Elsewhere { generation, fallback, backup });
         }
-        self.backup = self.backups_elsewhere.remove(&instance);
+        let known = self.elsewhere.remove(&instance);
+        self.backup = known.as_ref().and_then(|known| known.backup);
         let goes_back = matches!(self.phase, HostPhase::Reverting { .. }) || self.is_left_behind();
         self.instance = Some(instance);
         // It counts its restores anew.
@@ -182,9 +184,13 @@ impl HostRecord {
             self.fallback = HostPhase::Lost;
         }
         if self.phase.at_work() {
-            // Who says "as before" from now on has never been at the target, unless it was there in an earlier attempt.
-            let known = self.backup.is_none();
-            self.fallback = if known { HostPhase::Unchanged } else { HostPhase::Lost };
+            self.fallback = match known {
+                // Who says "as before" from now on has never been at the target.
+                None => HostPhase::Unchanged,
+                Some(known) if known.generation == self.generation => known.fallback,
+                // It may be there since an earlier attempt.
+                Some(_) => HostPhase::Lost,
+            };
         }
         if stood || unchanged {
             let why = if goes_back { ", and the backup to go back to is on the one before" } else { "" };

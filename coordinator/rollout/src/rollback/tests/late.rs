@@ -77,6 +77,17 @@ fn a_machine_is_not_told_to_go_back_to_a_backup_that_another_one_made() {
     assert_eq!(play.rollback().backups().len(), 1);
 }
 
+/// One that was told before, and has not answered that, may be at the target since.
+#[test]
+fn a_machine_that_is_back_in_a_later_attempt_and_says_as_before_may_be_at_the_target() {
+    let lost = "a b; known a; other a; wait 360; off a; wait 1; other a; retry a";
+    let paused = "paused: wave 1: 1 host failed, 0 are allowed to: a: start failed";
+    check(&format!("{lost}; back a"), &format!("a unchanged, b untouched | {paused}"));
+    check(&format!("{lost}; known a; back a"), &format!("a lost, b untouched | {paused}"));
+    // In the attempt in which it was told it says where that has left it.
+    check("a b; known a; other a; known a; back a", &format!("a unchanged, b untouched | {paused}"));
+}
+
 /// Only the first machine could have said what became of what it was told.
 #[test]
 fn another_machine_is_not_asked_where_a_lost_one_stands() {
