@@ -343,7 +343,6 @@ row! {
     RestoredRow of Restored {
         standing: Standing,
         backup: Perhaps<Named>,
-        elsewhere: BTreeMap<InstanceId, Elsewhere>,
         downtime: Millis,
         phases: Times,
         steps: u64,
