@@ -117,10 +117,19 @@ mod tests {
         let Operation::Rollback(rollback) = play.operation.as_ref() else { panic!("a rollback") };
         assert_eq!(rollback.outcome(), Some(Outcome::Succeeded));
         let bed = Bed::of(&play, due).await;
-        let started = Instant::now();
-        let known = bed.known().await;
-        let shortcut = started.elapsed();
-        assert_eq!(&known.operation, play.operation.as_ref());
+        let mut times = Vec::new();
+        let known = loop {
+            let started = Instant::now();
+            let known = bed.known().await;
+            times.push(started.elapsed());
+            assert_eq!(&known.operation, play.operation.as_ref());
+            // The first one opens a connection to the store.
+            if times.len() == 6 {
+                break known;
+            }
+        };
+        times.sort_unstable();
+        let (shortcut, best) = (times[2], times[0]);
         assert_eq!(known.position.0, play.history.len() as u64);
         assert_eq!(known.kept, known.position, "the outcome is kept");
 
@@ -144,7 +153,7 @@ mod tests {
         let bytes = std::fs::metadata(bed.folder.path().join("rfs.db")).expect("the store").len();
         println!(
             "{} events in a store of {bytes} bytes are read in {read:?} and replayed after {whole:?}; the state of {state} \
-             bytes is made in {written:?}, fetched in {fetched:?}, parsed in {parsing:?}, and known in {shortcut:?}",
+             bytes is made in {written:?}, fetched in {fetched:?}, parsed in {parsing:?}, and known in {shortcut:?}, {best:?} at best",
             history.len()
         );
         assert!(
