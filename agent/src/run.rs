@@ -11,7 +11,7 @@
 //!   collector wakes at its own.
 //! - To stop is never to break off: what is at work has [`LET_END`] to end. After that a restore is left to the next start,
 //!   as after a crash: it brings the host to the target or to what it was before. All else is stopped without effect.
-//! - To stop ends, and nothing is quiet then.
+//! - A stop ends in bounded time, and leaves nothing quiet.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -209,7 +209,7 @@ fn an_undo_of_an_older_one() {
     bed.hosts.iter().for_each(|host| host.release("worse", "broken"));
     assert_says(&start(&bed, &["--host", "web-1,web-3"]), 0, &["SUCCEEDED"]);
     let second = bed.rollback()["name"].as_str().expect("a name").to_owned();
-    let says = format!("{second} changed web-1, web-3 later, which is taken away as well");
+    let says = format!("{second} changed web-1, web-3 later; the undo takes that away as well");
     assert_says(
         &bed.rfs(["rollback", "undo", first, "--plan"]),
         0,

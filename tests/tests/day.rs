@@ -112,7 +112,7 @@ impl Day {
         fs::write(self.bed.hosts[3].path().join("go"), "").expect("written");
         assert!(busy.wait().success() && create.wait().success(), "both captures end well");
         let told = fs::read_to_string(log).expect("what was printed");
-        assert!(told.contains("web-4 preparing waiting for a capture"), "{told}");
+        assert!(told.contains("web-4 preparing, waiting for a capture"), "{told}");
     }
 
     fn a_clone_appears(&self) {

@@ -10,14 +10,14 @@ use crate::engine::Engine;
 /// From now on the first SIGINT or SIGTERM ends what runs, a restore by going back; at the second the process ends, and the
 /// next start recovers.
 pub(super) fn ends_work(engine: Arc<Engine>) {
-    let (heard, hears) = mpsc::channel::<()>();
+    let (in_place, is_in_place) = mpsc::channel::<()>();
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut interrupt, mut terminate) =
                 (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            // From here on.
-            drop(heard);
+            // The handlers are in place: the caller may begin the work.
+            drop(in_place);
             let mut next = async || {
                 tokio::select! {
                     _ = interrupt.recv() => {}
@@ -32,6 +32,6 @@ pub(super) fn ends_work(engine: Arc<Engine>) {
     };
     // Without it an interruption ends the process, and the next start recovers.
     let _ = thread::Builder::new().name("signals".into()).spawn(listen);
-    // It also ends without a word if nobody listens.
-    let _ = hears.recv();
+    // Fails at once, too, if the thread or its handlers could not be set up: then the work begins without them.
+    let _ = is_in_place.recv();
 }

@@ -41,8 +41,10 @@ pub trait Intake: Send + Sync {
     /// Where the host stands, for the first message of a session and for status.
     fn state(&self) -> HostState;
 
-    /// The agent stops: nothing begins any more, and what waits stays in the journal for the next start. Returns when what
-    /// is at work has ended, or has had so long to end and was stopped or left to the next start; nothing is quiet then.
+    /// The agent stops: nothing begins any more, and what waits stays in the journal for the next start.
+    ///
+    /// Waits up to `let_end` for the work that runs; what has not ended by then is stopped, and a restore is left to the next
+    /// start. Nothing is quiet when this returns.
     fn close(&self, let_end: Duration);
 
     /// Calls `wake` whenever there is a new report or the state has changed, from any thread; `wake` must not wait.

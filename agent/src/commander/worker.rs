@@ -75,7 +75,7 @@ impl Worker {
     /// What came of a command that the journal has from before a restart; none if it is still to be obeyed.
     fn take_up(&self, command: &Stored) -> Option<Outcome> {
         match &command.body.step {
-            // Whether it waited or had begun: its moment has passed.
+            // A checkpoint's moment has passed, whether the step had begun or only waited.
             Step::Prepare { .. } | Step::Cut => {
                 Some(Outcome::Failed(self.engine.restarted(command.key.operation)))
             }

@@ -16,7 +16,6 @@ use rfs_store::journal::Quiet;
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
-use super::stop::stopping;
 use super::{Captured, Engine, after, label, refuse_held};
 use crate::commander::{QUIESCE_TIMEOUT, Refusal, Selection};
 use crate::local::SnapshotKind;
@@ -310,7 +309,7 @@ impl Engine {
         match self.give_up(operation) {
             Ok(()) => refuse(
                 Reason::Interrupted,
-                "the agent was restarted before this host's part of the checkpoint had ended: nothing of it is quiet here any more, and no snapshot of it counts",
+                "the agent was restarted in the middle of the checkpoint: everything on this host runs again, and no snapshot of it counts",
                 "take the checkpoint again",
             ),
             Err(refusal) => {
@@ -383,7 +382,8 @@ impl Engine {
             return refuse(refusal.reason, message, &refusal.next);
         }
         if why == Why::AgentStops {
-            return stopping("this host's part of the checkpoint", "everything that was quiet runs again");
+            let message = "the agent stopped before this host's part of the checkpoint had ended; everything that was quiet runs again";
+            return refuse(Reason::Interrupted, message, "take the checkpoint again");
         }
         let message = match is_cut {
             false => format!(

@@ -1,4 +1,4 @@
-//! What is commanded: waits until the host is free for it, unless it is overruled before.
+//! Waits until the host is free for a command, and says why a command must not begin.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Work beside whoever has the host: one of its kind at a time, and stopped by whoever needs the disk more.
+//! Runs one collection, or one drill, at a time beside other work, and lets others stop it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is known of each host of an operation, so that a copy of it is cheap.
+//! A map from the hosts of an operation to their records, of which a copy is cheap.
 //!
 //! The hosts of an operation never change, and a decision touches few of them. So the names are shared by all copies, and the
 //! records lie in blocks of which a copy shares those that it has not changed: to decide on one report of ten thousand hosts

@@ -1,4 +1,4 @@
-//! The state of an operation as text, which is kept beside its history so that nobody need replay all of that.
+//! Writes and reads the state of an operation as text; it is kept beside the history so that nobody has to replay all of it.
 //!
 //! It is a shortcut and no more: text that this version did not write, or cannot read, is no state, and the history is replayed.
 

@@ -27,7 +27,7 @@ pub type Limited = BTreeMap<HostId, Vec<Arc<str>>>;
 /// was told before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outside {
-    /// It is not known yet which operations run, so no host may start.
+    /// No host may start: it is not known yet which operations run, or hosts are not yet compared with the history.
     pub unknown: bool,
     /// By the names of the label groups, such as `zone=a`. A group in which nobody outside takes anything, and that only this
     /// operation limits, need not be there.

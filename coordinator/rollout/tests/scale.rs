@@ -206,25 +206,3 @@ fn a_restart_costs_events_only_for_hosts_that_are_not_as_they_were() {
         "one that all are away, few for each batch, and one for each that is ill: {stored}"
     );
 }
-
-#[test]
-fn a_state_that_was_kept_is_read_without_the_history() {
-    let nobody = Arc::new(Outside::default());
-    let created = begin(id(1), 0..10_000, |n| n % 2_000, Some(Amount::Percent(100)));
-    let operation = Operation::begin(&created).expect("a creation");
-    let (operation, _) = take(operation, &nobody, &[Command::Tick], AT);
-    let reports = reports(&operation);
-    let (operation, _) = take(operation, &nobody, &reports, AT.plus(Duration::from_secs(1)));
-    let started = Instant::now();
-    let kept = operation.to_kept();
-    let written = started.elapsed();
-    let mut times = Vec::new();
-    for _ in 0..10 {
-        let started = Instant::now();
-        let read = Operation::from_kept(&kept);
-        times.push(started.elapsed());
-        assert_eq!(read.as_ref(), Some(&operation));
-    }
-    times.sort_unstable();
-    println!("a state of {} bytes is written in {written:?} and read in {:?}", kept.len(), times[5]);
-}

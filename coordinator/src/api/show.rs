@@ -353,7 +353,7 @@ fn waits_for(rollback: &Rollback, index: WaveIndex, outside: &Outside) -> String
         return back + &held();
     }
     if outside.unknown && rollback.wave == Some(index) && rollback.outcome().is_none() {
-        return "hosts that were connected before the coordinator started again, and its other operations to be read".to_owned();
+        return "all hosts to connect again that were connected before the coordinator restarted (20s at most), and for its other operations to be read".to_owned();
     }
     let runs = matches!(rollback.phase, rollback::Phase::Running { direction: Direction::Forward });
     // The gate looks at every host, so only the one that is shown is asked.

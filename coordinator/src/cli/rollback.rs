@@ -97,7 +97,8 @@ pub(super) enum RollbackCommand {
     Abort(Which),
     /// Bring the changed hosts back to the backups that a rollback took; one that still runs is ended first.
     ///
-    /// It is done as carefully as the rollback was, with the same waves; only what is given here is changed.
+    /// It is done as carefully as the rollback was, with the same waves; only what is given here is changed. Where a later
+    /// rollback changed the same hosts, it asks, since it takes away what that one did as well; --yes answers that, too.
     Undo {
         #[command(flatten)]
         which: Which,

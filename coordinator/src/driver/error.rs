@@ -12,7 +12,7 @@ fn in_words(later: &[Later]) -> String {
     later.iter().map(Later::in_words).collect::<Vec<_>>().join("; ")
 }
 
-fn waits_for(host: Option<&HostId>) -> String {
+fn not_answered(host: Option<&HostId>) -> String {
     host.map(|host| format!(", and {host} has not answered yet")).unwrap_or_default()
 }
 
@@ -85,7 +85,7 @@ pub enum OperationError {
     #[error("rollback {0} still runs")]
     StillRuns(RollbackId),
     /// A rollback that was to be undone is being ended, and is not over yet.
-    #[error("rollback {of} is being ended{}; it is not undone", waits_for(host.as_ref()))]
+    #[error("rollback {of} is being ended{}; it is not undone", not_answered(host.as_ref()))]
     StillEnding {
         /// The rollback.
         of: RollbackId,

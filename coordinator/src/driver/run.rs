@@ -18,7 +18,7 @@ use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation, Outside};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use self::seats::{Comparing, Far, Seat, Unheard};
+use self::seats::{Comparing, KnownProgress, Seat, Unheard};
 use super::dispatch::report_to_driver;
 use super::error::OperationError;
 use super::fleet::{Progress, SendError, Sighting};
@@ -113,7 +113,7 @@ struct Driver {
     /// In order; each has the seat of the same place.
     hosts: Vec<HostId>,
     seats: Vec<Seat>,
-    progress: Far,
+    progress: KnownProgress,
     /// The view is older than the operation.
     stale: bool,
     /// What is waited for was asked of an older operation.
@@ -179,7 +179,7 @@ impl Driver {
             outside: Arc::default(),
             seats: vec![Seat::default(); hosts.len()],
             hosts,
-            progress: Far::default(),
+            progress: KnownProgress::default(),
             stale: true,
             outdated: true,
             unsent: true,
@@ -303,19 +303,22 @@ impl Driver {
     fn compare_first(&mut self) {
         let hosts = view::connected(&self.operation);
         let now = self.shared.clock.now();
-        self.comparing = Some(Comparing { until: now.plus(COMPARING), all_by: now.plus(RETURN), hosts });
+        self.comparing =
+            Some(Comparing { send_from: now.plus(COMPARING), start_from: now.plus(RETURN), hosts });
     }
 
     /// Whether hosts that were there by the history are still waited for before anything is sent.
-    fn is_comparing(&self) -> bool {
+    fn holds_commands(&self) -> bool {
         let now = self.shared.clock.now();
-        self.comparing.as_ref().is_some_and(|comparing| now < comparing.until && !comparing.hosts.is_empty())
+        self.comparing
+            .as_ref()
+            .is_some_and(|comparing| now < comparing.send_from && !comparing.hosts.is_empty())
     }
 
     /// The hosts that were there by the history and are not back, while they are waited for.
-    fn awaited(&mut self) -> Option<&Comparing> {
+    fn still_comparing(&mut self) -> Option<&Comparing> {
         let comparing = self.comparing.as_ref()?;
-        if comparing.all_by <= self.shared.clock.now() || comparing.hosts.is_empty() {
+        if comparing.start_from <= self.shared.clock.now() || comparing.hosts.is_empty() {
             self.comparing = None;
         }
         self.comparing.as_ref()
@@ -337,8 +340,8 @@ impl Driver {
             now + wait.clamp(Duration::from_millis(1), LOOK_AT_CLOCK)
         };
         let compared = self.comparing.as_ref().map(|comparing| {
-            let sends = self.shared.clock.now() < comparing.until;
-            by_clock(if sends { comparing.until } else { comparing.all_by })
+            let holds = self.shared.clock.now() < comparing.send_from;
+            by_clock(if holds { comparing.send_from } else { comparing.start_from })
         });
         let unheard = (!self.unheard.hosts.is_empty()).then(|| by_clock(self.unheard.look_at));
         let hear = self.wake.hear.values().min().map(|from| by_clock((*from).max(self.wake.hear_at)));
@@ -442,7 +445,7 @@ impl Driver {
     /// Decides beside what others take of the budgets.
     fn decide(&mut self, commands: &[Command]) -> Decided {
         let now = self.shared.clock.now();
-        let all_by = self.awaited().map(|comparing| comparing.all_by);
+        let all_by = self.still_comparing().map(|comparing| comparing.start_from);
         let fleet = self.shared.fleet.as_ref();
         let gone_after = self.shared.settings.stale_after;
         let seen = Seen { fleet, now, gone_after, is_comparing: all_by.is_some() };
@@ -526,7 +529,7 @@ impl Driver {
             (self.wake.due, self.wake.hear) = (awaited.wake_at, awaited.hear);
             self.wake.reserve = awaited.reserve;
         }
-        if self.is_comparing() || !(self.unsent || self.wake.send_again) {
+        if self.holds_commands() || !(self.unsent || self.wake.send_again) {
             return;
         }
         (self.unsent, self.wake.send_again) = (false, false);
@@ -556,7 +559,7 @@ impl Driver {
 
     /// Whether generations are to be reserved: not before hosts were compared.
     fn may_reserve(&self) -> bool {
-        !self.is_comparing() && !self.wake.reserve.is_empty()
+        !self.holds_commands() && !self.wake.reserve.is_empty()
     }
 
     /// Reserves generations for other attempts, and says what came of it. A host that another operation owns for now is

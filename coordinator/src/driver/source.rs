@@ -221,12 +221,12 @@ async fn backups(
     Ok((backups, Undone { operation, position, hosts: None }))
 }
 
-/// An operation by its whole history.
+/// An operation as it is stored.
 pub(super) async fn stored(shared: &Shared, id: OperationId) -> Result<Option<Operation>, StoreError> {
     Ok(read(shared, id).await?.map(|(operation, _)| operation))
 }
 
-/// An operation by its whole history, and how long that is.
+/// An operation as it is stored, and how many events its history has.
 async fn read(shared: &Shared, id: OperationId) -> Result<Option<(Operation, Position)>, StoreError> {
     let known = kept::read(&*shared.store, id).await?;
     Ok(known.map(|known| (known.operation, known.position)))

@@ -38,10 +38,11 @@ pub enum Undoable {
 }
 
 impl Operations {
-    /// Whether an undo would be begun as things stand, so that nothing is ended for one that would not: what it could not bring
-    /// back, and what later rollbacks did to it, is looked at first. Gives the undo that the same request has begun before.
+    /// Looks whether the undo would be accepted as things stand, so that an undo that is refused ends nothing. Gives the
+    /// rollback that the same request has begun before.
     ///
-    /// That no host is changed yet is no reason: more may be until `of` has ended, and hosts that wait are withdrawn.
+    /// It is no reason to refuse that no host is changed yet: some may be by the time `of` has ended, and those that wait are
+    /// withdrawn.
     pub async fn check_undo(
         &self,
         request: &RollbackRequest,

@@ -1,4 +1,4 @@
-//! Reads values that are stored as text from where it lies, without a copy of it: histories are long, and full of names.
+//! Parses values from stored text without copying the text first: histories are long, and full of names.
 
 use std::fmt;
 use std::marker::PhantomData;

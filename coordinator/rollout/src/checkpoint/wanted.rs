@@ -11,11 +11,8 @@ use crate::request::Selection;
 impl Checkpoint {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self) -> Work {
-        if !self.open() {
-            return Work::default();
-        }
-        let commands =
-            self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.command_of(host)?)));
+        // Made of what drivers ask for, so that a test of this one is a test of what is sent.
+        let commands = self.in_flight().filter_map(|(host, _)| Some((host.clone(), self.command(host)?)));
         Work { commands: commands.collect(), ..self.awaited() }
     }
 

@@ -16,7 +16,8 @@ use crate::host::{Failure, StepKind};
 use crate::plan::WaveIndex;
 use crate::request::OnUnreachable;
 
-/// What is said of hosts that go back as soon as they can, for as long as that holds.
+/// What is said of hosts that go back as soon as they can. [`HostRecord::stays_behind`] compares these words, and kept states
+/// hold them: whoever changes them raises [`Operation::STATE`](crate::Operation::STATE).
 const GOES_ON: &str = "start rfs-agent there: the way back goes on by itself";
 const GOES_BACK: &str = "it goes back while it is connected";
 

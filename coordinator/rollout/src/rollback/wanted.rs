@@ -10,8 +10,8 @@ use crate::outside::Outside;
 impl Rollback {
     /// What should be in flight, and when something is next due.
     pub fn wanted(&self, outside: &Outside) -> Work {
-        let commands =
-            self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), self.command_of(host)?)));
+        // Made of what drivers ask for, so that a test of this one is a test of what is sent.
+        let commands = self.in_flight().filter_map(|(host, _)| Some((host.clone(), self.command(host)?)));
         Work { commands: commands.collect(), ..self.awaited(outside) }
     }
 
@@ -23,8 +23,8 @@ impl Rollback {
             waits |= host.phase.waits();
             unheard |= host.is_unheard();
             work.hear.extend(self.unconfirmed(host).map(|from| (name.clone(), from)));
-            let waits = host.waits_for_answer() || host.may_have_gone_back();
-            if host.phase == HostPhase::Again && host.connected && !waits {
+            let unanswered = host.waits_for_answer() || host.may_have_gone_back();
+            if host.phase == HostPhase::Again && host.connected && !unanswered {
                 work.reserve.insert(name.clone());
             }
             if let Some((time, _)) = self.due(host) {

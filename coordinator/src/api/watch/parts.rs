@@ -14,8 +14,8 @@ use super::shown::Shown;
 use crate::api::show::Lost;
 use crate::driver::View;
 
-/// What stands above waves and hosts counts, too; one host has texts of a few KiB: with that, a message is far from the 4 MiB
-/// that clients take.
+/// A message ends once it is this long, with what stands above waves and hosts. It holds at least one host all the same: that
+/// has a few KiB of text, so a message stays below the 4 MiB that clients take as long as what stands above does.
 const LARGE: usize = 1 << 20;
 /// What a host takes besides its fields.
 const FRAME: usize = 8;

@@ -62,12 +62,10 @@ impl Watched for v1::Checkpoint {
                     lines.push(Told::at(host.finish_time.or(self.update_time), text.trim()));
                 }
                 host_snapshot::State::Failed => failed.push(host),
-                // What it waits for is.
+                // A wait may last, so it is told.
                 _ if !host.phase.is_empty() => {
-                    lines.push(Told::at(
-                        self.update_time,
-                        row(host).map(|cell| cell.trim().to_owned()).join(" "),
-                    ));
+                    let state = words::snapshot_state(host.state());
+                    lines.push(Told::at(self.update_time, format!("{} {state}, {}", host.host, host.phase)));
                 }
                 host_snapshot::State::Pending
                 | host_snapshot::State::Preparing
@@ -298,7 +296,7 @@ mod tests {
         let before = checkpoint(&busy);
         busy.phase = "waiting for a capture".into();
         let waits = checkpoint(&busy);
-        assert_eq!(texts(waits.changes(Some(&before))), ["db preparing waiting for a capture"]);
+        assert_eq!(texts(waits.changes(Some(&before))), ["db preparing, waiting for a capture"]);
         assert_eq!(plain(waits.picture(9, Timestamp(0)))[1], "  db  preparing  waiting for a capture");
         assert_eq!(texts(waits.changes(Some(&waits))), [""; 0]);
         assert_eq!(texts(before.changes(Some(&waits))), [""; 0]);

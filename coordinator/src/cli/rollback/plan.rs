@@ -131,7 +131,8 @@ fn lines(plan: &v1::PlanRollbackResponse, all_steps: bool, now: Timestamp) -> Ve
     lines.push(format!("{}: {steps}, {} to write", paint::label("in all"), ByteCount(bytes)));
     for later in &plan.later {
         let hosts: Vec<&str> = later.hosts.iter().map(String::as_str).collect();
-        let text = format!("{} changed {} later, which is taken away as well", later.rollback, range(&hosts));
+        let text =
+            format!("{} changed {} later; the undo takes that away as well", later.rollback, range(&hosts));
         lines.push(paint::bad(text).to_string());
     }
     lines.extend(plan.later.first().map(|newest| {
@@ -447,8 +448,8 @@ mod tests {
         assert_eq!(
             lines[3..],
             [
-                "rollbacks/c changed web-2 later, which is taken away as well",
-                "rollbacks/b changed web-1, web-2 later, which is taken away as well",
+                "rollbacks/c changed web-2 later; the undo takes that away as well",
+                "rollbacks/b changed web-1, web-2 later; the undo takes that away as well",
                 "or: to undo only that: rfs rollback undo c",
             ]
         );

@@ -26,14 +26,14 @@ impl Seat {
 
 /// How far hosts are.
 #[derive(Debug, Default)]
-pub(super) struct Far {
+pub(super) struct KnownProgress {
     pub(super) known: BTreeMap<HostId, Progress>,
     /// What is known is not what is shown.
     pub(super) changed: bool,
     pub(super) shown: Arc<BTreeMap<HostId, Progress>>,
 }
 
-impl Far {
+impl KnownProgress {
     /// Hosts have answered, and are at work no more.
     pub(super) fn end(&mut self, reports: &[Told]) {
         for told in reports {
@@ -64,10 +64,10 @@ pub(super) struct Unheard {
 /// Hosts that were there by the history, and are waited for.
 #[derive(Debug)]
 pub(super) struct Comparing {
-    /// Until when nothing is sent.
-    pub(super) until: Timestamp,
-    /// Until when no further host is started: each is compared with what the history says of itself, and a host that the
-    /// history has not started knows nothing of what another one knows.
-    pub(super) all_by: Timestamp,
+    /// No command is sent before.
+    pub(super) send_from: Timestamp,
+    /// No further host is started before. A host can only show what it has itself obeyed: one that this history has not
+    /// started yet does not know that the history is an older copy, and another one may.
+    pub(super) start_from: Timestamp,
     pub(super) hosts: BTreeSet<HostId>,
 }
