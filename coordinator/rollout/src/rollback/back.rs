@@ -27,7 +27,10 @@ impl Draft<'_> {
         let Some(turn) = self.state.turn_back() else {
             // One that was left behind may be there by now, and may have waited for a place in its budget.
             self.start_back(HostRecord::is_left_behind, usize::MAX);
-            if self.state.at_work().is_none() {
+            // Right after a restart it is not known yet whether others have that place.
+            let is_there = |host: &HostRecord| host.is_left_behind() && host.connected;
+            let unseen = self.outside.unknown && self.state.hosts.values().any(is_there);
+            if self.state.at_work().is_none() && !unseen {
                 self.finish_back(cause);
             }
             return;
