@@ -146,7 +146,7 @@ fn a_store_that_another_program_holds_is_left_alone() {
         &host.run(&["capture"]),
         3,
         "is held by another process",
-        "another rfs-agent command is at work: wait",
+        "the agent is starting or stopping, or another",
     );
     host.write("go", "");
     assert!(first.wait().expect("it is ours").success());
