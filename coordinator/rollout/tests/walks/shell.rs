@@ -361,6 +361,7 @@ impl World {
             self.log.push(event);
             self.fail_if(broken);
         }
+        self.appended.push(self.log.len());
         self.operation = operation;
     }
 
@@ -456,7 +457,9 @@ impl World {
 
     /// The store is put back to an older copy, in which the rollback is not as far.
     pub(super) fn put_back_store(&mut self) {
-        let keep = 1 + self.dice.below(self.log.len());
+        let some = 1 + self.dice.below(self.log.len());
+        let keep =
+            self.appended.iter().copied().find(|length| *length >= some).expect("the whole log was stored");
         let away = self.dice.pick(&[1, 30]);
         self.restart(away, Some(keep));
     }
@@ -479,6 +482,7 @@ impl World {
         self.go_on_without(away);
         if let Some(keep) = keep {
             self.log.truncate(keep);
+            self.appended.retain(|length| *length <= keep);
             self.oracle.put_back(&self.log, &self.machines);
         }
         self.operation = Operation::replay(&self.log).expect("what was stored is a history");

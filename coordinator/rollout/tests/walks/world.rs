@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(super) now: Timestamp,
     /// What is stored.
     pub(super) log: Vec<Event>,
+    /// How long the log was after each append: all of one is there, or nothing.
+    pub(super) appended: Vec<usize>,
     pub(super) operation: Operation,
     pub(super) machines: Vec<Agent>,
     pub(super) seats: BTreeMap<HostId, Seat>,
@@ -198,6 +200,7 @@ impl World {
             dice,
             now,
             log: vec![first],
+            appended: vec![1],
             operation,
             machines,
             seats,
