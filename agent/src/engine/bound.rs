@@ -7,6 +7,7 @@
 //!
 //! Invariant: the time is counted by the clock that never steps, and needs no connection.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 use std::{io, thread};
@@ -27,21 +28,23 @@ struct Watched {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whose quiet ends when.
-    until: Option<(OperationId, Instant)>,
+    /// Whose quiet ends when, or what did not resume is tried again.
+    until: BTreeMap<OperationId, Instant>,
     closed: bool,
 }
 
 impl Bound {
     /// The host resumes by itself at `until`, unless it is told of another time.
     pub(super) fn arm(&self, operation: OperationId, until: Instant) {
-        self.0.change(|state| state.until = Some((operation, until)));
+        self.0.change(|state| {
+            state.until.insert(operation, until);
+        });
     }
 
     /// The same if something is quiet for the operation.
     pub(super) fn rearm(&self, operation: OperationId, until: Instant) {
         self.0.change(|state| {
-            if let Some((_, armed)) = state.until.as_mut().filter(|(of, _)| *of == operation) {
+            if let Some(armed) = state.until.get_mut(&operation) {
                 *armed = until;
             }
         });
@@ -50,7 +53,7 @@ impl Bound {
     /// Nothing is quiet for the operation any more.
     pub(super) fn disarm(&self, operation: OperationId) {
         self.0.change(|state| {
-            state.until.take_if(|(of, _)| *of == operation);
+            state.until.remove(&operation);
         });
     }
 }
@@ -74,12 +77,13 @@ impl Watched {
             if state.closed {
                 return None;
             }
-            state = match state.until {
+            let next = state.until.iter().min_by_key(|(_, until)| **until);
+            state = match next.map(|(operation, until)| (*operation, *until)) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some((operation, until)) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        state.until = None;
+                        state.until.remove(&operation);
                         return Some(operation);
                     }
                     self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
@@ -99,4 +103,26 @@ pub(crate) fn watch(engine: &Arc<Engine>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("quiet".into()).spawn(watch).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn each_operation_has_a_time_of_its_own() {
+        let [one, other] = [1, 2].map(|number| OperationId::from_uuid(Uuid::from_u128(number)));
+        let (now, bound) = (Instant::now(), Bound::default());
+        bound.arm(one, now);
+        bound.arm(other, now + Duration::from_secs(3600));
+        bound.rearm(one, now);
+        bound.disarm(other);
+        let armed = bound.0.state.lock().expect("nobody has panicked").until.clone();
+        assert_eq!(armed, [(one, now)].into(), "what did not resume is tried again");
+        assert_eq!(bound.0.next(), Some(one));
+    }
 }

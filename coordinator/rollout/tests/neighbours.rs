@@ -13,8 +13,8 @@ use rfs_rollout::{Amount, Command, Connected, Operation, Outside, Person, Person
 
 use self::racks::{AT, begin, host, id, rack, report, take};
 
-/// The hosts of each rollback, and one more range for hosts that none has.
-const HOSTS: [std::ops::Range<usize>; 4] = [0..8, 8..16, 16..20, 20..24];
+/// The hosts of each rollback, some of which two know, and one more range for hosts that none has.
+const HOSTS: [std::ops::Range<usize>; 4] = [0..8, 6..16, 14..20, 20..24];
 /// How many of a rack may be away; the third rollback limits nothing.
 const MOST: [Option<u32>; 3] = [Some(1), Some(2), None];
 const RACKS: usize = 3;
@@ -115,7 +115,11 @@ impl World {
             let less = |(host, at_work): &&(HostId, bool)| {
                 !is.contains(&(host.clone(), true)) && (*at_work || !is.contains(&(host.clone(), false)))
             };
-            if let Some((host, _)) = was.iter().find(less) {
+            // Of one that two others know, either may have the place.
+            let known = |host: &HostId| self.runs.values().filter(|runs| is_of(&runs.stored, host)).count();
+            let alone =
+                |(host, _): &&(HostId, bool)| known(host) - usize::from(is_of(&runs.stored, host)) == 1;
+            if let Some((host, _)) = was.iter().filter(alone).find(less) {
                 assert!(self.woken.contains(id), "{id} waits for {host}, which {} gave back", by.id());
             }
         }
@@ -260,4 +264,28 @@ fn nobody_is_given_a_place_before_all_that_run_are_read() {
     assert!(woken.contains(id), "{woken:?}");
     assert!(!world.neighbours.outside(&runs.stored, &world.fleet, false).unknown);
     assert!(world.neighbours.outside(&runs.stored, &world.fleet, true).unknown, "it is compared first");
+}
+
+#[test]
+fn a_host_that_another_operation_changes_takes_its_place_also_where_both_know_it() {
+    let fleet = Fleet { labels: (0..2).map(|n| (host(n), rack(0))).collect(), ..Fleet::default() };
+    let one = begin(id(1), 0..2, |_| 0, Some(Amount::Count(1)));
+    let one = Arc::new(Operation::begin(&one).expect("a creation"));
+    let other = begin(id(2), 0..1, |_| 0, None);
+    let other = Operation::begin(&other).expect("a creation");
+    let (other, _) = take(other, &Arc::default(), &[Command::Tick], AT);
+    let mut neighbours = Neighbours::default();
+    neighbours.stands(&one);
+    let outside = neighbours.outside(&one, &fleet, false);
+    let (_, events) = take(one.as_ref().clone(), &outside, &[Command::Tick], AT);
+    assert!(events.iter().any(|event| event.to_string().contains("told to go to its target")), "{events:?}");
+
+    let other = Arc::new(other);
+    neighbours.stands(&other);
+    let outside = neighbours.outside(&one, &fleet, false);
+    let (_, events) = take(one.as_ref().clone(), &outside, &[Command::Tick], AT);
+    assert!(!events.iter().any(|event| event.to_string().contains("told to go to its target")), "{events:?}");
+    let report = report(&other, &host(0), Standing::Before).expect("it is at work");
+    let (other, _) = take(other.as_ref().clone(), &Arc::default(), &[report], AT);
+    assert_eq!(neighbours.stands(&Arc::new(other)), [one.id()], "the place is given back");
 }

@@ -114,6 +114,16 @@ pub enum OperationError {
     /// No host is at the rollback's target with a backup.
     #[error("rollback {0} has left no host changed, so there is nothing to undo")]
     NothingToUndo(RollbackId),
+    /// None of the chosen hosts is known to be changed, and nobody knows where these stand.
+    #[error(
+        "rollback {of} told {hosts} to change, and it is not known where that has led: no undo can be begun there"
+    )]
+    Astray {
+        /// The rollback.
+        of: RollbackId,
+        /// Which hosts, in words.
+        hosts: String,
+    },
     /// Chosen hosts have obeyed what the rollback's history does not know, so their way back is in none.
     #[error(
         "the history of rollback {of} is of a store that was put back, and does not know the way back of: {hosts}"
@@ -191,7 +201,9 @@ impl OperationError {
             Self::NoCheckpoint(_) => Reason::CheckpointNotFound,
             Self::NoRollback(_) | Self::NoOperation(_) => Reason::RollbackNotFound,
             Self::Incomplete { .. } | Self::Aborted(_) | Self::Dropped { .. } => Reason::CheckpointIncomplete,
-            Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) => Reason::WrongState,
+            Self::NotYetTaken(_) | Self::StillRuns(_) | Self::NothingToUndo(_) | Self::Astray { .. } => {
+                Reason::WrongState
+            }
             Self::ChangedLater { .. } => Reason::ChangedLater,
             Self::StillAtWork { .. } | Self::StillEnding { .. } => Reason::HostBusy,
             Self::WayUnknown { .. } => Reason::StoreRewound,
@@ -228,6 +240,7 @@ impl OperationError {
             | Self::StillAtWork { .. }
             | Self::MovedOn(_)
             | Self::NothingToUndo(_)
+            | Self::Astray { .. }
             | Self::WayUnknown { .. }
             | Self::Impasse(_)
             | Self::InUse { .. }
@@ -266,6 +279,9 @@ impl OperationError {
                 Some(format!("wait until the host has answered, then undo again: rfs rollback show {of}"))
             }
             Self::MovedOn(_) => Some("try again in a moment".to_owned()),
+            Self::Astray { of, .. } => Some(format!(
+                "see why with: rfs rollback show {of}; once they have said where they stand, undo it again: rfs rollback undo {of}"
+            )),
             Self::NothingToUndo(id) => Some(format!("see what became of its hosts: rfs rollback show {id}")),
             Self::HostBusy { owner, kind: Some(kind), .. } => {
                 Some(format!("wait for it, or end it: rfs {} abort {owner}", kind.as_str()))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rfs_model::Timestamp;
+use rfs_model::{HostId, InstanceId, Timestamp};
 use rfs_rollout::{Command, Draft, Event, Operation, Outside, Refusal};
 
 use super::inbox::Batch;
@@ -16,12 +16,31 @@ pub(super) struct Hand {
     pub(super) seen: Vec<Command>,
 }
 
-/// What is in hand, as it is decided: first what is known for sure, then what was seen, then what persons want.
-pub(super) fn commands(batch: &Batch, seen: &[Command]) -> Vec<Command> {
+/// What is in hand, as it is decided: first what is known for sure, then what was seen, then what persons want. That another
+/// machine speaks for a host comes before what that machine reports.
+pub(super) fn commands(operation: &Operation, batch: &Batch, seen: &[Command]) -> Vec<Command> {
     let superseded = batch.superseded.iter().cloned().map(Command::Superseded);
     let reports = batch.reports.iter().map(|told| Command::Report(told.report.clone()));
     let decisions = batch.decisions.iter().map(|asked| Command::Person(asked.person.clone()));
-    superseded.chain(reports).chain(seen.iter().cloned()).chain(decisions).collect()
+    let introduces = |command: &&Command| match command {
+        Command::Connected(connected) => batch.reports.iter().any(|told| {
+            let known = instance_of(operation, &connected.host);
+            let (report, is) = (&told.report, connected.instance);
+            report.host == connected.host && report.instance == is && known.is_some() && known != is
+        }),
+        _ => false,
+    };
+    let (first, then): (Vec<&Command>, Vec<&Command>) = seen.iter().partition(introduces);
+    let first = superseded.chain(first.into_iter().cloned()).chain(reports);
+    first.chain(then.into_iter().cloned()).chain(decisions).collect()
+}
+
+/// The machine that the history knows as the host.
+fn instance_of(operation: &Operation, host: &HostId) -> Option<InstanceId> {
+    match operation {
+        Operation::Rollback(rollback) => rollback.hosts.get(host)?.instance,
+        Operation::Checkpoint(_) => None,
+    }
 }
 
 /// What was decided: the operation as it stands with the events, these, and why each command was refused, if it was.
@@ -62,5 +81,43 @@ pub(super) fn answer(batch: Batch, mut refusals: Vec<Option<Refusal>>) {
     let decisions = refusals.split_off(refusals.len() - batch.decisions.len());
     for (asked, refusal) in batch.decisions.into_iter().zip(decisions) {
         let _ = asked.reply.send(refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rfs_model::Generation;
+    use rfs_rollout::{Answer, Connected, Report, StepKind};
+    use tokio::sync::oneshot;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::driver::inbox::Told;
+    use crate::play::{Play, hosts};
+
+    #[test]
+    fn a_machine_that_is_back_is_introduced_before_what_it_reports() {
+        let hosts = hosts(1, 4);
+        let mut play = Play::rollback(&hosts, |_| {});
+        let machine = |number| Some(InstanceId::from_uuid(Uuid::from_u128(number)));
+        let connected =
+            |number| Connected { instance: machine(number), ..Connected::plain(hosts[0].clone()) };
+        play.take(&[Command::Connected(connected(1))]);
+        for (number, introduced) in [(1, false), (2, true)] {
+            let report = Report {
+                host: hosts[0].clone(),
+                instance: machine(number),
+                operation: play.operation.id(),
+                generation: Generation(1),
+                step: StepKind::Apply,
+                answer: Answer::Finished,
+                newest: Generation(1),
+            };
+            let told = Told { report, stored: oneshot::channel().0 };
+            let batch = Batch { reports: vec![told], ..Batch::default() };
+            let commands = commands(&play.operation, &batch, &[Command::Connected(connected(number))]);
+            assert_eq!(commands.len(), 2);
+            assert_eq!(matches!(commands[0], Command::Connected(_)), introduced, "{commands:?}");
+        }
     }
 }

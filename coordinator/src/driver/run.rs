@@ -203,7 +203,10 @@ impl Driver {
             // Nothing was heard before this process listened.
             hand.seen.push(self.listen_from(self.shared.opened_at));
         }
-        hand.seen.extend(self.look_at_everything());
+        // Of one that is over only what is said of it now is decided: how its hosts are today proves nothing of then.
+        if self.operation.open() {
+            hand.seen.extend(self.look_at_everything());
+        }
         loop {
             let decided = !hand.batch.decisions.is_empty();
             if self.deal(hand).await.is_err() {
@@ -212,6 +215,10 @@ impl Driver {
             if decided && self.operation.finished() {
                 // How hosts are that are tried again was not stored since the outcome.
                 hand = Hand { seen: self.look(self.hosts.clone()), ..Hand::default() };
+                continue;
+            }
+            if self.operation.open() && self.seats.iter().all(|seat| seat.seen.is_none()) {
+                hand = Hand { seen: self.look_at_everything(), ..Hand::default() };
                 continue;
             }
             self.release_left_over().await;
@@ -253,7 +260,7 @@ impl Driver {
                 batch.look.append(&mut self.take_unheard());
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
-                batch.look.extend(reported.filter(|host| self.place(host).is_some()).cloned());
+                batch.look.extend(reported.filter(|host| self.was_seen(host)).cloned());
                 seen.extend(self.look(std::mem::take(&mut batch.look)));
                 let now = self.shared.clock.now();
                 let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
@@ -359,6 +366,10 @@ impl Driver {
         seen
     }
 
+    fn was_seen(&self, host: &HostId) -> bool {
+        self.place(host).is_some_and(|place| self.seats[place].seen.is_some())
+    }
+
     /// Looks at hosts, and says how they are if that is another than at the last look.
     fn look(&mut self, hosts: impl IntoIterator<Item = HostId>) -> Vec<Command> {
         let now = self.shared.clock.now();
@@ -406,7 +417,7 @@ impl Driver {
         let Hand { mut batch, seen } = hand;
         let mut left = BTreeSet::new();
         let refusals = loop {
-            let commands = hand::commands(&batch, &seen);
+            let commands = hand::commands(&self.operation, &batch, &seen);
             if commands.is_empty() {
                 return Ok(());
             }

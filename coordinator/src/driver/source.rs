@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rfs_model::{CheckpointId, HostId, OperationId, RollbackId, SnapshotId, Timestamp};
 use rfs_rollout::checkpoint::{Checkpoint, Outcome};
 use rfs_rollout::plan::{Impasse, impasse};
-use rfs_rollout::rollback::Rollback;
-use rfs_rollout::{Command, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names};
+use rfs_rollout::{
+    Command, Draft, FleetView, HostView, Operation, Plan, RollbackRequest, Source, plan, some_names,
+};
 
 use super::error::OperationError;
 use super::later::Later;
@@ -29,10 +30,57 @@ impl Undone {
     /// What it means to it that `by` undoes it. If it has moved on since it was read, that is for the store to find out.
     pub(super) fn aside(self, by: RollbackId, now: Timestamp) -> Aside {
         let Self { operation, position, hosts } = self;
-        let events = operation.decide(&Command::Undone { by, hosts }, now).unwrap_or_default();
-        let after = events.iter().fold(operation.clone(), Operation::evolve);
+        // What else is due is for its own driver to decide, which knows the hosts and what others hold.
+        let mut draft = Draft::of(operation.clone());
+        let _ = draft.handle(&Command::Undone { by, hosts }, now);
+        let (after, events) = draft.into_parts();
         let (claim, release) = journal::handed_over(&operation, &after);
         Aside { operation: after.id(), expected: position, events, row: view::row(&after), claim, release }
+    }
+
+    /// Whether there is something to undo, and what can be brought back is known. Gives the chosen hosts that are not heard of
+    /// since they were told to change, or ended between two states.
+    ///
+    /// After the store was put back to an older copy, a host may have been changed by what its history does not know: an undo
+    /// that left it out without a word would succeed over a host that nobody brought back.
+    fn check(
+        &self,
+        request: &RollbackRequest,
+        fleet: &FleetView,
+    ) -> Result<BTreeSet<HostId>, OperationError> {
+        let Operation::Rollback(rollback) = &self.operation else { return Ok(BTreeSet::new()) };
+        let chosen = |name: &HostId| {
+            fleet.hosts.get(name).is_some_and(|view| request.selector.matches(name, &view.labels))
+        };
+        let hosts = || rollback.hosts.iter().filter(|(name, _)| chosen(name));
+        let known = || fleet.targets.keys().filter(|name| chosen(name));
+        let overtaken: Vec<&str> =
+            hosts().filter(|(_, host)| host.overtaken).map(|(name, _)| name.as_str()).collect();
+        if !overtaken.is_empty() {
+            let known = known().map(HostId::to_string).collect();
+            return Err(OperationError::WayUnknown {
+                of: rollback.id,
+                hosts: some_names(overtaken.into_iter()),
+                known,
+            });
+        }
+        let astray = hosts().filter(|(name, host)| host.is_astray() && !fleet.targets.contains_key(*name));
+        let astray: BTreeSet<HostId> = astray.map(|(name, _)| name.clone()).collect();
+        if known().next().is_none() && !astray.is_empty() {
+            let hosts = some_names(astray.iter().map(HostId::as_str));
+            return Err(OperationError::Astray { of: rollback.id, hosts });
+        }
+        if fleet.targets.is_empty() {
+            return Err(OperationError::NothingToUndo(rollback.id));
+        }
+        Ok(astray)
+    }
+
+    /// It is not undone on these.
+    fn leave(&mut self, hosts: &BTreeSet<HostId>) {
+        let Operation::Rollback(rollback) = &self.operation else { return };
+        let chosen = self.hosts.take().unwrap_or_else(|| rollback.hosts.keys().cloned().collect());
+        self.hosts = Some(chosen.difference(hosts).cloned().collect());
     }
 }
 
@@ -83,19 +131,31 @@ pub(super) async fn planned(
     {
         return Err(OperationError::StillAtWork { of: rollback.id, host: host.clone() });
     }
+    let astray = match &undone {
+        Some(undone) => undone.check(request, &fleet)?,
+        None => BTreeSet::new(),
+    };
     let mut plan = plan(request, &fleet)?;
+    if let (Source::Undo(of), Some(undone)) = (request.source, undone.as_mut())
+        && !astray.is_empty()
+    {
+        // Once they are heard of it can be undone there, too.
+        let text = |host: &HostId| {
+            format!(
+                "rollback {of} told it to change, and it is not known where that has led; once it has said where it stands: \
+                 rfs rollback undo {of} --host {host}"
+            )
+        };
+        plan.left_out.extend(astray.iter().map(|host| (host.clone(), text(host))));
+        undone.leave(&astray);
+    }
     for (host, why) in &mut plan.left_out {
         if let Some(Some(failure)) = lacking.get(host) {
             *why = format!("{} lacks it: {failure}", request.source);
         }
     }
-    match request.source {
-        Source::Checkpoint(id) => all_are_held(shared, id, &plan).await?,
-        Source::Undo(of) => {
-            if let Some(Undone { operation: Operation::Rollback(rollback), .. }) = &undone {
-                all_ways_are_known(of, rollback, request, &fleet, &plan)?;
-            }
-        }
+    if let Source::Checkpoint(id) = request.source {
+        all_are_held(shared, id, &plan).await?;
     }
     let impasse = impasse(&plan, &request.policy.gate, &fleet);
     let later = match &undone {
@@ -105,31 +165,6 @@ pub(super) async fn planned(
         Some(_) | None => Vec::new(),
     };
     Ok(Planned { plan, undone, impasse, later })
-}
-
-/// After the store was put back to an older copy, a host may have been changed by what its history does not know: an undo that
-/// left it out without a word would succeed over a host that nobody brought back.
-fn all_ways_are_known(
-    of: RollbackId,
-    rollback: &Rollback,
-    request: &RollbackRequest,
-    fleet: &FleetView,
-    plan: &Plan,
-) -> Result<(), OperationError> {
-    let chosen = |name: &HostId| {
-        fleet.hosts.get(name).is_some_and(|view| request.selector.matches(name, &view.labels))
-    };
-    let unknown: Vec<&str> = rollback
-        .hosts
-        .iter()
-        .filter(|(name, host)| host.overtaken && chosen(name))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let known = plan.targets.keys().map(HostId::to_string).collect();
-    Err(OperationError::WayUnknown { of, hosts: some_names(unknown.into_iter()), known })
 }
 
 /// The hosts that are known, as a plan sees them.
@@ -215,9 +250,6 @@ async fn backups(
         return Err(OperationError::StillRuns(of));
     }
     let backups = rollback.backups();
-    if backups.is_empty() {
-        return Err(OperationError::NothingToUndo(of));
-    }
     Ok((backups, Undone { operation, position, hosts: None }))
 }
 

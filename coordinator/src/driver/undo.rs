@@ -57,13 +57,17 @@ impl Operations {
         let rollback = view.rollback().ok_or(OperationError::NoRollback(of))?;
         let chosen = self.chosen_of(rollback, &request.selector).await?;
         let are_its_own = request.selector.hosts.iter().all(|host| rollback.hosts.contains_key(host))
-            && chosen.is_none_or(|chosen| !chosen.is_empty());
+            && chosen.as_ref().is_none_or(|chosen| !chosen.is_empty());
         match self.plan_rollback(request).await {
             Ok(PlannedRollback { later, .. }) if !later.is_empty() && !over_later => {
                 Err(OperationError::ChangedLater { of, later })
             }
             Ok(PlannedRollback { problem, .. }) => problem.map_or(Ok(None), Err),
             Err(OperationError::NothingToUndo(_)) if are_its_own => Ok(None),
+            // One that is at work may be changed by then.
+            Err(OperationError::Astray { .. }) if rollback.at_work_among(chosen.as_ref()).is_some() => {
+                Ok(None)
+            }
             Err(OperationError::Plan(PlanError::NoTarget { .. } | PlanError::NoHostMatches { .. }))
                 if are_its_own =>
             {
@@ -182,7 +186,7 @@ struct Chosen {
     at_work: bool,
     /// One is at its target, and has a backup.
     changed: bool,
-    /// One has obeyed what the history does not know.
+    /// One has obeyed what the history does not know, or was not heard of since it was told to change.
     unknown: bool,
     /// One was left out, and is waited for.
     waits: bool,
@@ -200,7 +204,7 @@ impl Chosen {
             is.nobody = false;
             is.at_work |= host.phase.at_work();
             is.changed |= backups.contains_key(name);
-            is.unknown |= host.overtaken;
+            is.unknown |= host.overtaken || host.is_astray();
             is.waits |= host.pending();
             is.superseded |= host.phase == HostPhase::Superseded;
         }

@@ -34,7 +34,7 @@ pub(super) struct Around {
     groups: BTreeSet<Arc<str>>,
     /// The hosts outside that are not available.
     ill: BTreeMap<HostId, Ill>,
-    /// What hosts outside take of the groups.
+    /// What hosts outside take of the groups, and its own ones that others have places for.
     taken: BTreeMap<HostId, Taken>,
 }
 
@@ -73,7 +73,7 @@ impl Around {
         }
         self.look_who_is_ill(of, fleet);
         for host in std::mem::take(&mut self.changed) {
-            self.update(host, of, others, fleet);
+            self.update(host, others, fleet);
         }
         self.told.clone()
     }
@@ -149,10 +149,9 @@ impl Around {
     }
 
     /// Takes in what a host takes now.
-    fn update(&mut self, host: HostId, of: &Rollback, others: &[Other<'_>], fleet: &dyn FleetNow) {
-        if of.hosts.contains_key(&host) {
-            return;
-        }
+    ///
+    /// One of the operation's own hosts counts, too, while another operation has a place for it: that changes it now.
+    fn update(&mut self, host: HostId, others: &[Other<'_>], fleet: &dyn FleetNow) {
         let versions = others.iter().flat_map(|other| [Some(other.stored), other.drafted]).flatten();
         let places = versions.filter_map(|other| other.place(&host, other.hosts.get(&host)?));
         let place = places.reduce(|was, is| Place { at_work: was.at_work || is.at_work, ..is });

@@ -126,12 +126,21 @@ fn groups<'r>(rollback: &'r Rollback, outside: &'r Outside) -> Groups<'r> {
     let group = |name: &'r str, limit: u32, other: Option<&'r OutsideGroup>| {
         let limit = other.and_then(|other| other.limit).map_or(limit, |(theirs, _)| theirs.min(limit));
         let mut group = Group { name, limit, outside: other, at_work: 0, unproven: 0, unavailable: 0 };
-        for taken in other.iter().flat_map(|other| other.taken.values()) {
+        for (name, taken) in other.iter().flat_map(|other| &other.taken) {
             let at_work = taken.place.is_some_and(|place| place.at_work);
             let ill = taken.ill.is_some_and(|ill| watched || !matches!(ill, Ill::Health(_)));
-            group.at_work += u32::from(at_work);
-            group.unproven += u32::from(taken.place.is_some());
-            group.unavailable += u32::from(at_work || ill);
+            // One of this rollback's own counts once.
+            let own = rollback.hosts.get(name);
+            let counts = |counted: &dyn Fn(&HostRecord) -> bool| u32::from(!own.is_some_and(counted));
+            if at_work {
+                group.at_work += counts(&|own| own.phase.at_work());
+            }
+            if taken.place.is_some() {
+                group.unproven += counts(&|own| own.phase.at_work() || rollback.unproven(name, own));
+            }
+            if at_work || ill {
+                group.unavailable += counts(&|own| rollback.unavailable(own));
+            }
         }
         group
     };

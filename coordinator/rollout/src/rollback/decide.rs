@@ -17,9 +17,11 @@ use crate::host::{Failure, Report};
 const SAME_STRETCH: Duration = Duration::from_secs(1);
 
 impl HostRecord {
-    /// Whether nothing depends on what it says of itself when it comes back: it was not lost, and is one machine.
+    /// Whether nothing depends on what it says of itself when it comes back: it was not lost, is not to go back, and is one
+    /// machine.
     fn is_at_peace(&self) -> bool {
-        self.unanswered.is_none() && self.contested.is_none() && self.phase != HostPhase::Lost
+        let is_lost = self.unanswered.is_some() || self.phase == HostPhase::Lost;
+        !is_lost && !self.is_left_behind() && self.contested.is_none()
     }
 
     /// Whether its health is what it was before the coordinator was away. One that is waited for is heard in full.

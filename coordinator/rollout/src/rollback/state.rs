@@ -445,6 +445,12 @@ impl HostRecord {
         self.late && self.phase == HostPhase::Untouched
     }
 
+    /// Whether nobody knows where it stands, or it stands between two states: it was told to change, and was not heard of, or
+    /// could not end it.
+    pub fn is_astray(&self) -> bool {
+        self.unanswered.is_some() || matches!(self.phase, HostPhase::Lost | HostPhase::Inconsistent)
+    }
+
     /// Whether a rollback that has its outcome still has something to do here.
     pub fn pending(&self) -> bool {
         let judged_late =

@@ -1,7 +1,7 @@
 //! One name, one machine; a store that was put back to an older copy; and what a rollback proves.
 
 use rfs_model::{Health, Reason};
-use rfs_rollout::{OnFailure, Strategy};
+use rfs_rollout::{Budget, OnFailure, Strategy};
 
 use super::agents::Manner;
 use super::*;
@@ -294,4 +294,26 @@ async fn an_ill_host_that_was_promoted_is_said_in_the_outcome() {
     bed.pass(&coordinator, id, 1).await;
     bed.check(&coordinator, id, "a1 applied | PARTIAL").await;
     assert_eq!(coordinator.proves(id).await, None);
+}
+
+#[tokio::test]
+async fn what_is_said_later_of_a_rollback_that_is_over_proves_no_less() {
+    let bed = Bed::of(2).await;
+    let coordinator = bed.start().await;
+    let zone = Budget { group_by: Some("zone".into()), max_unavailable: Amount::Count(2) };
+    let id = bed.rollback(&coordinator, |request| request.policy.budgets = vec![zone]).await;
+    bed.pass(&coordinator, id, 12).await;
+    bed.check(&coordinator, id, "a1 passed | b1 passed | SUCCEEDED").await;
+    let proven = coordinator.proves(id).await;
+    assert!(proven.is_some());
+    // A host dies long after, and something repeats an old report.
+    coordinator.link.disconnect(&host("a")).await;
+    for _ in 0..2 {
+        assert!(coordinator.probe(id.into()).await);
+        bed.settle(&coordinator, id.into()).await;
+    }
+    bed.check(&coordinator, id, "a1 passed | b1 passed | SUCCEEDED").await;
+    assert_eq!(coordinator.proves(id).await, proven);
+    let view = coordinator.view(id).await;
+    assert_eq!(view.rollback().and_then(|rollback| rollback.proves()), proven);
 }

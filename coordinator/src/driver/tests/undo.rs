@@ -198,6 +198,21 @@ async fn an_undo_does_not_wait_for_ever_for_a_host_that_is_at_work() {
     let undo = coordinator.undo(id, false).await.expect("two hosts are changed");
     bed.pass(&coordinator, undo, 8).await;
     bed.check(&coordinator, undo, "a2 passed | c2 passed | SUCCEEDED").await;
+
+    // Nobody knows where b stands: that is said, and nothing is told of it that is not so.
+    let view = coordinator.view(undo).await;
+    let left_out = &view.rollback().expect("a rollback").plan.left_out;
+    assert!(left_out[&host("b")].contains("it is not known where that has led"), "{left_out:?}");
+    let ended = coordinator.end_for_undo(id, &["b"]).await.expect("it is over");
+    assert_eq!(ended, Undoable::Changed { ended: false });
+    let mut request = rollback_request(Source::Undo(id));
+    request.selector.hosts = [host("b")].into();
+    let refused = coordinator.operations.create_undo(request.clone(), None, false).await;
+    assert!(matches!(refused, Err(OperationError::Astray { .. })), "{refused:?}");
+    let refused = coordinator.operations.check_undo(&request, None, false).await;
+    assert!(matches!(refused, Err(OperationError::Astray { .. })), "{refused:?}");
+    let undone = &coordinator.view(id).await;
+    assert!(!undone.rollback().expect("a rollback").undone.contains_key(&host("b")));
 }
 
 #[tokio::test]

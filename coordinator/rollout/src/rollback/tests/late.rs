@@ -50,6 +50,22 @@ fn a_host_that_may_have_gone_back_is_heard_before_it_is_told_again() {
     assert_eq!(failure.map(|failure| failure.message).as_deref(), Some(text));
 }
 
+/// What it had obeyed when it came back decides whether it is told anew, also after a restart of the coordinator.
+#[test]
+fn a_host_that_comes_back_after_a_restart_and_was_left_behind_says_what_it_has_obeyed() {
+    let why = "1 host failed, 0 are allowed to: b: unhealthy 60s after its change: 503";
+    let bad = "a b failure=revert unreachable=skip; ok a; wait 10; ok b; bad b; wait 60";
+    let over = format!("{bad}; off b; restart; on a; wait 400; undone a");
+    let lost = format!("{bad}; restart; on a; wait 400; undone a");
+    let is = |b: &str| format!("a reverted, b {b} | REVERT_FAILED: {why}");
+    for script in [over, lost] {
+        check(&script, &is("skipped"));
+        check(&format!("{script}; on b"), &is("reverting"));
+        check(&format!("{script}; heard b"), &is("again"));
+        check(&format!("{script}; heard b; undone b"), &is("reverted"));
+    }
+}
+
 /// A backup is durable on the machine that made it, and on no other.
 #[test]
 fn a_machine_is_not_told_to_go_back_to_a_backup_that_another_one_made() {

@@ -189,6 +189,8 @@ impl Play {
             "abort" => person(PersonAction::Abort),
             "retry" => person(PersonAction::Retry { hosts: what.split_whitespace().map(host).collect() }),
             "rewound" => Command::StoreRewound("the store was put back".into()),
+            // The coordinator was started again: no host has a session.
+            "restart" => Command::Listening { from: self.now },
             // The coordinator was away for so long: nobody decided anything, and no host was heard.
             "away" => {
                 self.now = self.now.plus(Duration::from_secs(what.parse().expect("seconds")));
