@@ -300,8 +300,8 @@ async fn an_ill_host_that_was_promoted_is_said_in_the_outcome() {
 async fn what_is_said_later_of_a_rollback_that_is_over_proves_no_less() {
     let bed = Bed::of(2).await;
     let coordinator = bed.start().await;
-    let zone = Budget { group_by: Some("zone".into()), max_unavailable: Amount::Count(2) };
-    let id = bed.rollback(&coordinator, |request| request.policy.budgets = vec![zone]).await;
+    let role = Budget { group_by: Some("role".into()), max_unavailable: Amount::Count(2) };
+    let id = bed.rollback(&coordinator, |request| request.policy.budgets = vec![role]).await;
     bed.pass(&coordinator, id, 12).await;
     bed.check(&coordinator, id, "a1 passed | b1 passed | SUCCEEDED").await;
     let proven = coordinator.proves(id).await;
