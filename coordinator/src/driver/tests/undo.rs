@@ -138,7 +138,7 @@ async fn an_undo_that_would_be_refused_ends_nothing() {
     bed.check(&coordinator, id, "a2 passed | b2 applying | c2 applied | running").await;
 
     // A later rollback changed the same host, and nobody said that this is meant.
-    let source = coordinator.view(elsewhere).await.rollback().expect("a rollback").request.source.clone();
+    let source = coordinator.view(elsewhere).await.rollback().expect("a rollback").request.source;
     let mut request = rollback_request(source);
     without_canary(&mut request);
     request.selector.hosts = [host("d")].into();
