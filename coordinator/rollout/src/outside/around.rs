@@ -32,7 +32,7 @@ pub(super) struct Around {
     keys: Vec<String>,
     /// The groups that concern the operation: its own ones, and those of its hosts that others limit.
     groups: BTreeSet<Arc<str>>,
-    /// The hosts outside that are not available.
+    /// The hosts that are not available: those outside, and its own ones that it does not watch any more.
     ill: BTreeMap<HostId, Ill>,
     /// What hosts outside take of the groups, and its own ones that others have places for.
     taken: BTreeMap<HostId, Taken>,
@@ -136,7 +136,8 @@ impl Around {
         fleet.unavailable(&mut |host, is| {
             match self.ill.get(host) {
                 Some(was) if *was == is => same += 1,
-                Some(_) | None if of.hosts.contains_key(host) => return,
+                // It knows that itself.
+                Some(_) | None if of.hosts.get(host).is_some_and(|own| of.watches(own)) => return,
                 Some(_) | None => self.changed.extend([host.clone()]),
             }
             ill.push((host.clone(), is));

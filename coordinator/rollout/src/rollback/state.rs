@@ -492,7 +492,7 @@ impl Rollback {
 
     /// Whether anything can follow from how a host is, so that it is stored: once there is an outcome, only where the host is
     /// still to come in line or was changed after it, or where it is counted in the budget of others.
-    pub(super) fn watches(&self, host: &HostRecord) -> bool {
+    pub(crate) fn watches(&self, host: &HostRecord) -> bool {
         self.outcome().is_none() || host.is_watched_after_the_outcome()
     }
 

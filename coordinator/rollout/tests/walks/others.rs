@@ -108,6 +108,14 @@ impl Others {
         self.hosts.values().filter(|other| other.zone == zone && away(other)).count()
     }
 
+    /// Tells the rollback that one of its own hosts, which it does not watch any more, is not available.
+    pub(crate) fn tell_of_own(&self, outside: &mut Outside, host: &HostId, ill: Ill) {
+        if let Some(zone) = self.zones.get(host) {
+            let group = outside.groups.entry(zone.as_str().into()).or_default();
+            Arc::make_mut(group).taken.insert(host.clone(), Taken { place: None, ill: Some(ill) });
+        }
+    }
+
     /// What the coordinator tells the rollback.
     pub(crate) fn outside(&self) -> Outside {
         let mut outside = Outside::default();

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rfs_model::{Generation, HostId, Timestamp};
+use rfs_model::{Generation, Health, HostId, Timestamp};
+use rfs_rollout::outside::Ill;
 use rfs_rollout::rollback::{COMPARING, HostRecord, Outcome, RETURN, RollbackEvent};
 use rfs_rollout::{
     Command, Connected, Draft, Event, GENERATIONS, Operation, Outside, Reading, Report, StepKind, Work,
@@ -316,8 +317,28 @@ impl World {
             _ if unread || self.coordinator.returning.is_some() => {
                 Outside { unknown: true, ..Outside::default() }
             }
-            _ => self.others.outside(),
+            _ => self.all_that_is_taken(),
         })
+    }
+
+    /// What others take, and which of its own hosts the rollback does not watch any more and are not available.
+    fn all_that_is_taken(&self) -> Outside {
+        let mut outside = self.others.outside();
+        let rollback = self.rollback();
+        let is_watched = |host: &HostRecord| {
+            rollback.outcome().is_none() || host.pending() || host.late || !host.groups.is_empty()
+        };
+        for (name, _) in rollback.hosts.iter().filter(|(_, host)| !is_watched(host)) {
+            let ill = match self.seats[name].heard_session(self.now, SILENT) {
+                None => Ill::Absent,
+                Some(session) if session.reading.health != Health::Good => {
+                    Ill::Health(session.reading.health)
+                }
+                Some(_) => continue,
+            };
+            self.others.tell_of_own(&mut outside, name, ill);
+        }
+        outside
     }
 
     /// Something happens outside the rollback, and it is told.
