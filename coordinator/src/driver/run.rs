@@ -212,9 +212,11 @@ impl Driver {
             if self.deal(hand).await.is_err() {
                 return self.shared.directory.close(self.inbox.operation, &self.hosts);
             }
-            if decided && self.operation.finished() {
+            if decided && self.operation.finished() && self.operation.open() {
                 // How hosts are that are tried again was not stored since the outcome.
-                hand = Hand { seen: self.look(self.hosts.clone()), ..Hand::default() };
+                let listening = Command::Listening { from: self.unheard.from };
+                let seen = std::iter::once(listening).chain(self.look(self.hosts.clone())).collect();
+                hand = Hand { seen, ..Hand::default() };
                 continue;
             }
             if self.operation.open() && self.seats.iter().all(|seat| seat.seen.is_none()) {
@@ -258,6 +260,9 @@ impl Driver {
                 }
                 let mut seen: Vec<Command> = self.stood_still().into_iter().collect();
                 batch.look.append(&mut self.take_unheard());
+                if !self.operation.open() {
+                    batch.look.clear();
+                }
                 // What a host reports may make what was known of its health outdated.
                 let reported = batch.reports.iter().map(|told| &told.report.host);
                 batch.look.extend(reported.filter(|host| self.was_seen(host)).cloned());

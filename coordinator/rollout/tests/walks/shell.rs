@@ -300,9 +300,13 @@ impl World {
         let Operation::Rollback(rollback) = &self.operation else { return };
         let broken = self.oracle.compares(rollback, &self.seats);
         self.fail_if(broken);
-        if decided && self.operation.finished() {
+        if decided && self.operation.finished() && self.operation.open() {
             // How hosts are that are tried again was not stored since the outcome.
-            return self.look_at_all();
+            let listening = Command::Listening { from: self.coordinator.listens_from };
+            let hosts: Vec<HostId> = self.seats.keys().cloned().collect();
+            let seen = hosts.iter().flat_map(|host| self.look(host));
+            let commands = std::iter::once(listening).chain(seen).collect();
+            return self.decide(commands);
         }
         self.send();
     }
@@ -613,7 +617,10 @@ impl World {
         self.oracle.is_back(self.now);
         match self.fault {
             Some(Fault::ReturnsWithoutListening) => Vec::new(),
-            _ => vec![Command::Listening { from: self.coordinator_now() }],
+            _ => {
+                self.coordinator.listens_from = self.coordinator_now();
+                vec![Command::Listening { from: self.coordinator.listens_from }]
+            }
         }
     }
 }

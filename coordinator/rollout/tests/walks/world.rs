@@ -79,6 +79,8 @@ pub(super) struct Coordinator {
     pub(super) comparing: Option<(BTreeSet<HostId>, Timestamp)>,
     /// No further host is started before these are back, and until when.
     pub(super) returning: Option<(BTreeSet<HostId>, Timestamp)>,
+    /// Since when it listens.
+    pub(super) listens_from: Timestamp,
     /// What should be in flight.
     pub(super) commands: BTreeMap<HostId, HostCommand>,
     /// Hosts whose health must be measured again before they pass, each from when on.
