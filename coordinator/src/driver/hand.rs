@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use rfs_model::{HostId, InstanceId, Timestamp};
-use rfs_rollout::{Command, Draft, Event, Operation, Outside, Refusal};
+use rfs_rollout::{Command, Connected, Draft, Event, Operation, Outside, Refusal};
 
-use super::inbox::Batch;
+use super::inbox::{Batch, Told};
 
 /// What is dealt with at once.
 #[derive(Debug, Default)]
@@ -23,11 +23,12 @@ pub(super) fn commands(operation: &Operation, batch: &Batch, seen: &[Command]) -
     let reports = batch.reports.iter().map(|told| Command::Report(told.report.clone()));
     let decisions = batch.decisions.iter().map(|asked| Command::Person(asked.person.clone()));
     let introduces = |command: &&Command| match command {
-        Command::Connected(connected) => batch.reports.iter().any(|told| {
-            let known = instance_of(operation, &connected.host);
-            let (report, is) = (&told.report, connected.instance);
-            report.host == connected.host && report.instance == is && known.is_some() && known != is
-        }),
+        Command::Connected(Connected { host, instance, .. }) => {
+            let is_another = instance_of(operation, host).is_some_and(|known| Some(known) != *instance);
+            let speaks = |told: &Told| told.report.host == *host && told.report.instance == *instance;
+            // Thousands are seen at once, and few of them are other machines.
+            is_another && batch.reports.iter().any(speaks)
+        }
         _ => false,
     };
     let (first, then): (Vec<&Command>, Vec<&Command>) = seen.iter().partition(introduces);
@@ -87,12 +88,11 @@ pub(super) fn answer(batch: Batch, mut refusals: Vec<Option<Refusal>>) {
 #[cfg(test)]
 mod tests {
     use rfs_model::Generation;
-    use rfs_rollout::{Answer, Connected, Report, StepKind};
+    use rfs_rollout::{Answer, Report, StepKind};
     use tokio::sync::oneshot;
     use uuid::Uuid;
 
     use super::*;
-    use crate::driver::inbox::Told;
     use crate::play::{Play, hosts};
 
     #[test]
