@@ -225,7 +225,8 @@ async fn an_undo_where_no_host_was_changed_withdraws_those_that_wait() {
         bed.check(&coordinator, id, "a2 superseded | b2 skipped | PARTIAL").await;
     }
     let history = coordinator.history(id).await;
-    assert_eq!(history.last().map(String::as_str), Some("not waited for any more: a: operator/alice"));
+    let withdrawn = "not waited for any more: a: operator/alice";
+    assert_eq!(history.iter().filter(|event| *event == withdrawn).count(), 1, "{history:?}");
     for _ in 0..2 {
         assert_eq!(coordinator.end_for_undo(id, &[]).await.expect("b waits"), Undoable::Unchanged);
         bed.check(&coordinator, id, "a2 superseded | b2 superseded | PARTIAL").await;
