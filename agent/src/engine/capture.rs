@@ -7,6 +7,7 @@ use rfs_model::{ComponentName, OperationId, Reason, Timestamp};
 use rfs_store::{Cancel, SnapshotInfo, SnapshotNote, Stopped};
 
 use super::cause::{Cause, refuse};
+use super::quiet::resumed_too_early;
 use super::stop::stopping;
 use super::{Engine, label};
 use crate::commander::Refusal;
@@ -66,12 +67,9 @@ impl Engine {
                 stopping("the capture", "nothing of it is kept, and everything runs again")
             }
             Err(Stopped::DeadlinePassed) => {
-                let quiet = self.config.max_restore_time;
                 refuse(
                     Reason::DeadlineExceeded,
-                    format!(
-                        "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
-                    ),
+                    resumed_too_early(self.config.max_restore_time),
                     "try again, what was stored stays; or let it be quiet for longer: max_time under [restore] in the configuration",
                 )
             }

@@ -16,6 +16,7 @@ use rfs_store::journal::Quiet;
 use rfs_store::{Cancel, SnapshotInfo};
 
 use super::cause::{refuse, refuse_for};
+use super::quiet::resumed_too_early;
 use super::{Captured, Engine, after, label, refuse_held};
 use crate::commander::{QUIESCE_TIMEOUT, Refusal, Selection};
 use crate::local::SnapshotKind;
@@ -386,9 +387,7 @@ impl Engine {
             return refuse(Reason::Interrupted, message, "take the checkpoint again");
         }
         let message = match is_cut {
-            false => format!(
-                "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
-            ),
+            false => resumed_too_early(quiet),
             true => format!(
                 "everything resumed by itself {quiet:?} after the cut, because no word to resume had come; the snapshot is whole"
             ),

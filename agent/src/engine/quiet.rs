@@ -26,6 +26,13 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 /// When what did not resume is tried again.
 const RESUME_AGAIN: Duration = Duration::from_secs(5);
 
+/// What is said of a snapshot that was not whole when everything resumed after so long a quiet.
+pub(super) fn resumed_too_early(quiet: Duration) -> String {
+    format!(
+        "everything resumed by itself after {quiet:?} of quiet, before the snapshot was whole: it would not be consistent"
+    )
+}
+
 impl Engine {
     /// Makes the components quiet, for as long as `quiet` without a further word, counted from the first of them. On failure the
     /// caller resumes, as it does on success.

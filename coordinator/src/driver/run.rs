@@ -14,7 +14,7 @@ use std::time::Duration;
 use rfs_link::Chain;
 use rfs_model::{HostId, Timestamp};
 use rfs_rollout::rollback::{COMPARING, RETURN};
-use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation, Outside};
+use rfs_rollout::{Command, Connected, Event, GENERATIONS, Operation, Outside, PersonAction};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -208,11 +208,15 @@ impl Driver {
             hand.seen.extend(self.look_at_everything());
         }
         loop {
-            let decided = !hand.batch.decisions.is_empty();
+            let retries = hand
+                .batch
+                .decisions
+                .iter()
+                .any(|asked| matches!(asked.person.action, PersonAction::Retry { .. }));
             if self.deal(hand).await.is_err() {
                 return self.shared.directory.close(self.inbox.operation, &self.hosts);
             }
-            if decided && self.operation.finished() && self.operation.open() {
+            if retries && self.operation.finished() && self.operation.open() {
                 // How hosts are that are tried again was not stored since the outcome.
                 let listening = Command::Listening { from: self.unheard.from };
                 let seen = std::iter::once(listening).chain(self.look(self.hosts.clone())).collect();

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use rfs_model::{HostId, RequestId, RollbackId, Selector};
 use rfs_rollout::rollback::{HostPhase, Outcome, Rollback};
-use rfs_rollout::{Person, PersonAction, PlanError, Refusal, RollbackRequest, Source};
+use rfs_rollout::{Person, PersonAction, Plan, PlanError, Refusal, RollbackRequest, Source};
 
 use super::create::request_key;
 use super::error::OperationError;
 use super::operations::{Operations, PlannedRollback};
 use super::source;
 use super::view::View;
+use crate::store::HostRow;
 
 /// How long the hosts of a rollback that is ended may take to answer before the undo is given up.
 pub const ENDING: Duration = Duration::from_secs(30);
@@ -62,7 +63,8 @@ impl Operations {
             Ok(PlannedRollback { later, .. }) if !later.is_empty() && !over_later => {
                 Err(OperationError::ChangedLater { of, later })
             }
-            Ok(PlannedRollback { problem, .. }) => problem.map_or(Ok(None), Err),
+            Ok(PlannedRollback { problem: Some(problem), .. }) => Err(problem),
+            Ok(PlannedRollback { plan, .. }) => self.are_free_of_others(of, &plan).await.map(|()| None),
             Err(OperationError::NothingToUndo(_)) if are_its_own => Ok(None),
             // One that is at work may be changed by then.
             Err(OperationError::Astray { .. }) if rollback.at_work_among(chosen.as_ref()).is_some() => {
@@ -75,6 +77,16 @@ impl Operations {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Refuses where an operation other than `of` owns a host of the plan: the undo could not begin.
+    async fn are_free_of_others(&self, of: RollbackId, plan: &Plan) -> Result<(), OperationError> {
+        let hosts = self.shared.store.hosts().await?.into_iter();
+        let owned = |row: HostRow| Some((row.host, row.owner.filter(|owner| *owner != of.into())?));
+        let mut owned = hosts.filter(|row| plan.targets.contains_key(&row.host)).filter_map(owned);
+        let Some((host, owner)) = owned.next() else { return Ok(()) };
+        let kind = self.shared.store.operation(owner).await?.map(|row| row.kind);
+        Err(OperationError::HostBusy { host, owner, kind })
     }
 
     /// Ends what `of` still does with the hosts that `selector` takes, so that it can be undone there. One that runs is

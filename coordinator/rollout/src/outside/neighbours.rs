@@ -16,7 +16,7 @@ use rfs_model::{HostId, OperationId};
 use super::around::{Around, Other};
 use super::{FleetNow, Outside, Place};
 use crate::operation::Operation;
-use crate::rollback::{HostRecord, Rollback};
+use crate::rollback::Rollback;
 
 /// The operations that run.
 #[derive(Debug, Clone, Default)]
@@ -207,24 +207,4 @@ fn hosts(operation: &Operation) -> impl Iterator<Item = HostId> {
 
 fn place(rollback: &Rollback, host: &HostId) -> Option<Place> {
     rollback.place(host, rollback.hosts.get(host)?)
-}
-
-impl Rollback {
-    /// The labels that it has budgets for.
-    pub(super) fn budget_keys(&self) -> impl Iterator<Item = &str> {
-        self.request.policy.budgets.iter().filter_map(|budget| budget.group_by.as_deref())
-    }
-
-    /// Whether its limits hold for others: it runs, or changes hosts that it had left out.
-    pub(super) fn binds(&self) -> bool {
-        let late = || self.hosts.values().any(|host| host.late && host.phase.at_work());
-        self.outcome().is_none() || late()
-    }
-
-    /// The place that it holds for one of its hosts.
-    pub(super) fn place(&self, name: &HostId, host: &HostRecord) -> Option<Place> {
-        let at_work = host.phase.at_work();
-        let takes = at_work || self.unproven(name, host);
-        takes.then(|| Place { operation: self.id.into(), at_work })
-    }
 }

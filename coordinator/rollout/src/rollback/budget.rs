@@ -11,7 +11,7 @@ use rfs_model::HostId;
 
 use super::gate::not_good;
 use super::state::{HostPhase, HostRecord, Rollback};
-use crate::outside::{Ill, Outside, OutsideGroup};
+use crate::outside::{Ill, Outside, OutsideGroup, Place};
 
 /// The counts of every budget group at one moment.
 pub(super) struct Ledger<'r> {
@@ -182,5 +182,23 @@ impl Rollback {
     pub fn unavailable(&self, host: &HostRecord) -> bool {
         let unhealthy = !self.request.policy.gate.ignore_health && not_good(host.health.health);
         host.phase.at_work() || !host.connected || unhealthy || host.phase == HostPhase::Inconsistent
+    }
+
+    /// The labels that it has budgets for.
+    pub(crate) fn budget_keys(&self) -> impl Iterator<Item = &str> {
+        self.request.policy.budgets.iter().filter_map(|budget| budget.group_by.as_deref())
+    }
+
+    /// Whether its limits hold for others: it runs, or changes hosts that it had left out.
+    pub(crate) fn binds(&self) -> bool {
+        let late = || self.hosts.values().any(|host| host.late && host.phase.at_work());
+        self.outcome().is_none() || late()
+    }
+
+    /// The place that it holds for one of its hosts.
+    pub(crate) fn place(&self, name: &HostId, host: &HostRecord) -> Option<Place> {
+        let at_work = host.phase.at_work();
+        let takes = at_work || self.unproven(name, host);
+        takes.then(|| Place { operation: self.id.into(), at_work })
     }
 }

@@ -37,55 +37,37 @@ impl Rollback {
 
     /// The hosts that should be at a command, each with that command's generation.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = (&HostId, Generation)> {
-        self.hosts
-            .iter()
-            .filter_map(|(name, host)| Some((name, in_flight(host)?.generation(host.generation))))
+        let hosts = self.hosts.iter();
+        hosts.filter_map(|(name, host)| Some((name, step_of(host)?.0.generation(host.generation))))
     }
 
     /// The command that a host should be at.
     pub(crate) fn command(&self, host: &HostId) -> Option<HostCommand> {
-        self.command_of(self.hosts.get(host)?)
-    }
-
-    fn command_of(&self, host: &HostRecord) -> Option<HostCommand> {
+        let host = self.hosts.get(host)?;
+        let (kind, deadline) = step_of(host)?;
         let selection = || self.request.selection.clone();
-        let (deadline, step) = match &host.phase {
-            HostPhase::Applying { deadline } => {
-                (deadline, Step::Apply { snapshot: host.target, selection: selection() })
-            }
-            HostPhase::Cancelling { deadline } => (deadline, Step::Cancel),
-            HostPhase::Reverting { deadline } => {
-                (deadline, Step::Revert { backup: host.backup?, selection: selection() })
-            }
-            HostPhase::Untouched
-            | HostPhase::Skipped
-            | HostPhase::Superseded
-            | HostPhase::Again
-            | HostPhase::Applied { .. }
-            | HostPhase::Passed { .. }
-            | HostPhase::Unhealthy
-            | HostPhase::Unchanged
-            | HostPhase::Lost
-            | HostPhase::Reverted
-            | HostPhase::RevertFailed
-            | HostPhase::Inconsistent => return None,
+        let step = match kind {
+            StepKind::Apply => Step::Apply { snapshot: host.target, selection: selection() },
+            StepKind::Cancel => Step::Cancel,
+            StepKind::Revert => Step::Revert { backup: host.backup?, selection: selection() },
+            StepKind::Prepare | StepKind::Cut | StepKind::Finish | StepKind::Abandon => return None,
         };
         Some(HostCommand {
             operation: self.id.into(),
-            generation: step.kind().generation(host.generation),
-            deadline: *deadline,
+            generation: kind.generation(host.generation),
+            deadline,
             reason: self.request.reason.clone(),
             step,
         })
     }
 }
 
-/// The step that a host should be at.
-fn in_flight(host: &HostRecord) -> Option<StepKind> {
+/// The step that a host should be at, and until when.
+fn step_of(host: &HostRecord) -> Option<(StepKind, Timestamp)> {
     match host.phase {
-        HostPhase::Applying { .. } => Some(StepKind::Apply),
-        HostPhase::Cancelling { .. } => Some(StepKind::Cancel),
-        HostPhase::Reverting { .. } => host.backup.map(|_| StepKind::Revert),
+        HostPhase::Applying { deadline } => Some((StepKind::Apply, deadline)),
+        HostPhase::Cancelling { deadline } => Some((StepKind::Cancel, deadline)),
+        HostPhase::Reverting { deadline } => host.backup.map(|_| (StepKind::Revert, deadline)),
         HostPhase::Untouched
         | HostPhase::Skipped
         | HostPhase::Superseded

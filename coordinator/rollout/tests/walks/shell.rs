@@ -8,7 +8,8 @@ use rfs_model::{Generation, Health, HostId, Timestamp};
 use rfs_rollout::outside::Ill;
 use rfs_rollout::rollback::{COMPARING, HostRecord, Outcome, RETURN, RollbackEvent};
 use rfs_rollout::{
-    Command, Connected, Draft, Event, GENERATIONS, Operation, Outside, Reading, Report, StepKind, Work,
+    Command, Connected, Draft, Event, GENERATIONS, Operation, Outside, Person, PersonAction, Reading, Report,
+    StepKind, Work,
 };
 
 use super::fault::Fault;
@@ -259,7 +260,10 @@ impl World {
         let at = self.coordinator_now();
         let outside = self.outside();
         let mut draft = Draft::of(self.operation.clone()).beside(outside.clone());
-        let decided = commands.iter().any(|command| matches!(command, Command::Person(_)));
+        let retries = commands.iter().any(|command| {
+            let Command::Person(Person { action, .. }) = command else { return false };
+            matches!(action, PersonAction::Retry { .. })
+        });
         for mut command in commands {
             if let Command::Person(_) = &command {
                 draft.settle(at);
@@ -300,7 +304,7 @@ impl World {
         let Operation::Rollback(rollback) = &self.operation else { return };
         let broken = self.oracle.compares(rollback, &self.seats);
         self.fail_if(broken);
-        if decided && self.operation.finished() && self.operation.open() {
+        if retries && self.operation.finished() && self.operation.open() {
             // How hosts are that are tried again was not stored since the outcome.
             let listening = Command::Listening { from: self.coordinator.listens_from };
             let hosts: Vec<HostId> = self.seats.keys().cloned().collect();
