@@ -311,6 +311,21 @@ async fn an_undo_of_some_hosts_does_not_wait_for_another_one_that_comes_in_line(
 }
 
 #[tokio::test]
+async fn an_undo_of_a_host_that_another_operation_owns_ends_nothing() {
+    let bed = Bed::of(2).await;
+    let coordinator = bed.start().await;
+    let id = bed.rollback_without_a(&coordinator).await;
+    bed.agents.behaves(&host("b"), Manner::Dawdles);
+    let mut request = checkpoint_request();
+    request.selector.hosts = [host("b")].into();
+    coordinator.operations.create_checkpoint(request, None).await.expect("b is free");
+    let request = rollback_request(Source::Undo(id));
+    let refused = coordinator.operations.check_undo(&request, None, false).await;
+    assert!(matches!(refused, Err(OperationError::HostBusy { .. })), "{refused:?}");
+    bed.check(&coordinator, id, "a2 skipped | b1 passed | PARTIAL").await;
+}
+
+#[tokio::test]
 async fn an_undo_over_a_later_rollback_names_it_and_must_be_meant() {
     let bed = Bed::of(3).await;
     let coordinator = bed.start().await;
