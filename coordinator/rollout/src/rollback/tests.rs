@@ -428,6 +428,11 @@ fn a_store_that_was_put_back_pauses_what_runs_and_old_answers_do_not_count() {
     check("a b; ok b", &format!("a applying, b lost | paused: {of_b}"));
     let of_a = format!("a {}", ahead("42, and the last one that this rollback gave is 40"));
     check("a b; undone a", &format!("a lost, b untouched | paused: {of_a}"));
+    // One that is tried again has generations of its own, and may have obeyed newer ones than these, too.
+    let of_b = format!("b {}", ahead("57, and the last one that this rollback gave is 47"));
+    let waits = "a b sizes=2 budget=1; ahead b; retry b";
+    check(waits, "a applying, b untouched | running");
+    check(&format!("{waits}; ahead b"), &format!("a applying, b lost | paused: {of_b}"));
     check("a b; ok a; wait 10; ok b; wait 10; ahead a", "a passed, b passed | SUCCEEDED");
 }
 
