@@ -125,7 +125,8 @@ impl Draft<'_> {
              store was put back to an older copy{}",
             is_at.unwrap_or_default()
         );
-        let known = record.overtaken && !record.phase.at_work();
+        // One that waits to start has generations that were new when it got them.
+        let known = record.overtaken && !record.phase.at_work() && record.phase != HostPhase::Untouched;
         if !known {
             let failure = Failure::new(Reason::StoreRewound, text.clone());
             self.emit(RollbackEvent::HostOvertaken { at, host: host.clone(), failure });

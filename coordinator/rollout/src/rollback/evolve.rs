@@ -279,8 +279,6 @@ impl Rollback {
                     host.generation = *generation;
                     host.granted = true;
                     host.told = Generation(generation.0.saturating_sub(1));
-                    // What it had obeyed is below what it is given now.
-                    host.overtaken = false;
                     host.phase = HostPhase::Untouched;
                 });
             }

@@ -178,7 +178,8 @@ impl Oracle {
         let ahead = |(host, seat): &(&HostId, &Seat)| {
             seat.told_accepted.is_some_and(|accepted| accepted > self.told(host)) && seat.contested.is_none()
         };
-        let is_noticed = |host: &HostRecord| host.overtaken && !host.phase.at_work();
+        let may_start = |host: &HostRecord| host.phase == HostPhase::Untouched || host.phase.at_work();
+        let is_noticed = |host: &HostRecord| host.overtaken && !may_start(host);
         let (host, _) = seats.iter().filter(ahead).find(|(host, _)| !is_noticed(&rollback.hosts[*host]))?;
         let phase = &rollback.hosts[host].phase;
         let told = self.told(host);
