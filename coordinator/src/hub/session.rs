@@ -115,7 +115,7 @@ impl Session {
             last_heard: AtomicI64::new(now.0),
             read_up_to: AtomicI64::new(now.0),
             asked: AtomicI64::new(now.0),
-            looked_at: AtomicI64::new(now.0),
+            looked_at: AtomicI64::new(0),
             silent: AtomicBool::new(false),
             held_up: AtomicBool::new(false),
             holdings: Mutex::default(),
