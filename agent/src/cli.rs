@@ -45,7 +45,10 @@ use output::Output;
 
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     let output = Output::new(arguments.output);
     if let Command::Completions { shell } = arguments.command {
         return completions(shell);
@@ -84,6 +87,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What was typed makes no sense, or asks for help, which is a result like any other.
+fn usage(error: &clap::Error) -> ExitCode {
+    match (error.print().and_then(|()| std::io::stdout().flush()), error.use_stderr()) {
+        (Ok(()), false) => Exit::Done.into(),
+        (Err(_), false) => Exit::Failed.into(),
+        (_, true) => Exit::Usage.into(),
+    }
+}
+
 /// Prints a completion script; it needs no configuration.
 fn completions(shell: clap_complete::Shell) -> ExitCode {
     // Written to memory first: a reader that has enough must not make a panic of it.
@@ -91,7 +103,7 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Arguments::command(), "rfs-agent", &mut script);
     match std::io::stdout().write_all(&script) {
         Ok(()) => Exit::Done.into(),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done.into(),
+        // A closed pipe too: whoever reads it has half a script.
         Err(_) => Exit::Failed.into(),
     }
 }

@@ -13,6 +13,7 @@
 //!   4 not reachable; 5 a person is needed; 130 watching was interrupted, the operation goes on.
 //! - A failure is one line on standard error that says what and where, and one, `next:`, that says what to type.
 //!   With `--output json` it is one document there.
+//! - A result that cannot be written (a full disk, a closed pipe) is a failure too.
 //! - Colours appear on terminals alone, and never when `NO_COLOR` is set.
 
 mod arguments;
@@ -35,6 +36,7 @@ mod table;
 mod watch;
 mod words;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -52,7 +54,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let mut output = Output::new(arguments.output);
-    let ended = run(arguments.command, &mut output);
+    let ended = run(arguments.command, &mut output).and_then(|exit| {
+        output.flush()?;
+        Ok(exit)
+    });
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => error.show(&output),
@@ -61,8 +66,13 @@ pub fn main() -> ExitCode {
 
 /// What was typed makes no sense, or asks for help. Programs are told of a mistake as of any other failure.
 fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || !wants_json(arguments::typed()) {
-        // If the help cannot be written, nobody reads it.
+    if !error.use_stderr() {
+        // Help is a result like any other.
+        let printed = error.print().and_then(|()| std::io::stdout().flush());
+        return printed.map_or_else(|_| Exit::Failed.into(), |()| Exit::Done.into());
+    }
+    if !wants_json(arguments::typed()) {
+        // If the mistake cannot be told, the exit code still says that there is one.
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }

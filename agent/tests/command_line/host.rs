@@ -57,9 +57,8 @@ impl Host {
     }
 
     /// The program, about to be run on this host.
-    #[expect(clippy::disallowed_methods, reason = "a test runs the program that it tests")]
     pub(crate) fn agent(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rfs-agent"));
+        let mut command = program();
         command.args(arguments).arg("--config").arg(self.file("agent.toml")).stdin(Stdio::null());
         command
     }
@@ -89,6 +88,12 @@ impl Host {
         until("the daemon answers", || self.file("store/agent.sock").exists());
         daemon
     }
+}
+
+/// The program, about to be run.
+#[expect(clippy::disallowed_methods, reason = "a test runs the program that it tests")]
+pub(crate) fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_rfs-agent"))
 }
 
 /// A daemon, killed when it is dropped.

@@ -1,6 +1,7 @@
 //! How a command fails: one line that says what, one that says what to type next.
 
-use std::io::{self, ErrorKind};
+use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use rfs_link::{Exit, Failure, plain};
@@ -40,21 +41,25 @@ impl CliError {
                 show_failure(failure, output.format());
                 failure.exit().into()
             }
-            // Whoever reads the output has seen enough.
-            Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Done.into(),
+            // A closed pipe too: whoever waits for the result must not take a part of it for the whole.
             Self::Output(error) => {
-                anstream::eprintln!("{}: cannot write to standard output: {error}", paint::error("error"));
+                tell(format_args!("{}: cannot write to standard output: {error}", paint::error("error")));
                 Exit::Failed.into()
             }
             Self::Interrupted { next } => {
                 if !next.is_empty() {
-                    anstream::eprintln!("stopped watching; the operation goes on");
-                    anstream::eprintln!("{} {next}", paint::label("next:"));
+                    tell(format_args!("stopped watching; the operation goes on"));
+                    tell(format_args!("{} {next}", paint::label("next:")));
                 }
                 ExitCode::from(INTERRUPTED)
             }
         }
     }
+}
+
+/// Prints a line on standard error. Where that cannot be, the exit code says it alone.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 fn show_failure(failure: &Failure, format: Format) {
@@ -68,17 +73,17 @@ fn show_failure(failure: &Failure, format: Format) {
             "fields": fields.collect::<Vec<_>>(),
             "exit_code": failure.exit() as u8,
         }});
-        return eprintln!("{}", plain::json(&document.to_string()));
+        return tell(format_args!("{}", plain::json(&document.to_string())));
     }
-    anstream::eprintln!("{}: {}", paint::error("error"), plain::lines(&failure.to_string()));
+    tell(format_args!("{}: {}", paint::error("error"), plain::lines(&failure.to_string())));
     // A request with one wrong field says it in its message already.
     if failure.fields.len() > 1 {
         for violation in &failure.fields {
             let (field, description) = (plain::line(&violation.field), plain::line(&violation.description));
-            anstream::eprintln!("  {field}: {description}");
+            tell(format_args!("  {field}: {description}"));
         }
     }
-    anstream::eprintln!("{} {}", paint::label("next:"), plain::lines(failure.next_step()));
+    tell(format_args!("{} {}", paint::label("next:"), plain::lines(failure.next_step())));
 }
 
 impl From<Failure> for CliError {

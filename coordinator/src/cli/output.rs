@@ -49,6 +49,11 @@ impl Output {
         stream.flush()
     }
 
+    /// Makes sure that all of it is written.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+
     /// Prints a table.
     pub(super) fn table(&mut self, table: &Table) -> io::Result<()> {
         table.lines().iter().try_for_each(|line| self.line(line))

@@ -1,6 +1,6 @@
 //! Follows a stream to its end, through breaks of the connection, until the person has seen enough.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
@@ -186,7 +186,8 @@ impl<'o> View<'o> {
 
     /// Says something beside, on standard error.
     fn note(&mut self, text: &str) {
-        anstream::eprintln!("{}", rfs_link::plain::line(text));
+        // That it cannot be said is no reason to stop watching.
+        let _ = writeln!(anstream::stderr(), "{}", rfs_link::plain::line(text));
         // The next picture is drawn below, not over it.
         self.screen = self.screen.take().map(|_| Screen::new());
     }
