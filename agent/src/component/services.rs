@@ -7,6 +7,7 @@
 //!
 //! Invariant: a service is only said to run, or to be down, when its status command has said so after the last command.
 
+mod units;
 mod ways;
 
 use std::collections::BTreeSet;
@@ -150,7 +151,9 @@ impl Service {
     }
 
     fn mark(&self) -> processes::Mark<'_> {
-        processes::Mark { environment: self.environment(), roots: &self.roots }
+        let commands = [&self.config.start, &self.config.stop, &self.config.status];
+        let units = units::named(commands.map(|hook| &hook.program));
+        processes::Mark { environment: self.environment(), roots: &self.roots, units }
     }
 
     /// Stops it, and returns when it says that it is down.

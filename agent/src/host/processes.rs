@@ -1,7 +1,7 @@
 //! Finds the processes of a service, and ends them.
 //!
-//! A process belongs to a service when the agent started it for the service, or when its program, or the script that it
-//! runs, lies in the files that the service uses. Programs of the whole system lie in no files of one service, whatever it
+//! A process belongs to a service when the agent started it for the service, when it is in the control group of a unit that
+//! the service's commands name, or when its program, or the script that it runs, lies in the files that the service uses. Programs of the whole system lie in no files of one service, whatever it
 //! uses. One that has a terminal is a person's, and is let be. What such a process has started belongs to the service too.
 
 use std::collections::BTreeSet;
@@ -22,6 +22,8 @@ pub(crate) struct Mark<'a> {
     pub(crate) environment: [(&'a str, &'a str); 2],
     /// The files that it uses.
     pub(crate) roots: &'a [PathBuf],
+    /// The units that its commands name.
+    pub(crate) units: Vec<String>,
 }
 
 /// What the kernel says of a process.
@@ -89,6 +91,10 @@ fn ancestors(processes: &[Process]) -> BTreeSet<u32> {
 
 fn is_marked(id: u32, mark: &Mark<'_>) -> bool {
     let inside = |path: &Path| mark.roots.iter().any(|root| path.starts_with(root) && tells_a_service(root));
+    let groups = fs::read_to_string(format!("/proc/{id}/cgroup")).unwrap_or_default();
+    if is_in_group(&groups, &mark.units) {
+        return true;
+    }
     let program = fs::read_link(format!("/proc/{id}/exe"));
     if program.is_ok_and(|program| inside(&program)) {
         return true;
@@ -108,6 +114,12 @@ fn is_marked(id: u32, mark: &Mark<'_>) -> bool {
         .next()
         .and_then(|word| std::str::from_utf8(word).ok())
         .is_some_and(|script| inside(Path::new(script)))
+}
+
+/// Whether the lines of `/proc/ID/cgroup` name the group of a unit, or one within it.
+fn is_in_group(groups: &str, units: &[String]) -> bool {
+    let path = |line: &str| line.splitn(3, ':').nth(2).unwrap_or_default().to_owned();
+    groups.lines().any(|line| path(line).split('/').any(|part| units.iter().any(|unit| unit == part)))
 }
 
 /// Whether a program in this tree is one of the service that uses the tree.
@@ -182,8 +194,19 @@ mod tests {
         let ours = ancestors(&all());
         assert!(ours.contains(&std::process::id()));
         let environment = [("RFS_COMPONENT", "nobody"), ("RFS_STORE", "/nowhere")];
-        let mark = Mark { environment, roots: &[PathBuf::from("/")] };
+        let mark = Mark { environment, roots: &[PathBuf::from("/")], units: Vec::new() };
         assert!(find(&mark).iter().all(|id| !ours.contains(id)));
+    }
+
+    #[test]
+    fn a_unit_has_the_processes_of_its_control_group_and_of_those_within() {
+        let units = ["app.service".to_owned()];
+        let is = |groups: &str| is_in_group(groups, &units);
+        assert!(is("0::/system.slice/app.service\n"));
+        assert!(is("3:cpu:/\n1:name=systemd:/system.slice/app.service/worker\n"));
+        assert!(!is("0::/system.slice/my-app.service\n"));
+        assert!(!is("0::/user.slice/user-0.slice/session-1.scope\n"));
+        assert!(!is_in_group("0::/system.slice/app.service\n", &[]));
     }
 
     #[test]
