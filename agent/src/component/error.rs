@@ -348,7 +348,7 @@ pub(crate) fn capture_reason(error: &CaptureError) -> Reason {
 pub(crate) fn store_reason(error: &StoreError) -> Reason {
     match error {
         StoreError::Locked { .. } => Reason::StoreLocked,
-        StoreError::NoSpace { .. } => Reason::NoSpace,
+        StoreError::NoSpace { .. } | StoreError::NoInodes { .. } => Reason::NoSpace,
         StoreError::UnknownSnapshot { .. } | StoreError::AmbiguousPrefix { .. } => Reason::SnapshotNotFound,
         StoreError::UnknownComponent { .. } => Reason::ComponentNotFound,
         StoreError::Undeletable { .. } => Reason::CheckpointInUse,

@@ -80,7 +80,13 @@ impl LocalServer {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             LocalSocket::bind(path)
         };
-        let socket = bind().map_err(|source| LocalError::Bind { path: path.to_owned(), source })?;
+        // A full disk must not keep an agent from being asked: what the store keeps for that is given back.
+        let gives_way = || path.parent().is_some_and(rfs_store::give_back);
+        let bound = match bind() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && gives_way() => bind(),
+            bound => bound,
+        };
+        let socket = bound.map_err(|source| LocalError::Bind { path: path.to_owned(), source })?;
         Ok(Self { socket })
     }
 

@@ -56,6 +56,15 @@ pub enum StoreError {
         /// How much there is.
         available: ByteCount,
     },
+    /// A file system takes no more files. Remove some or forget snapshots.
+    #[error(
+        "the file system of {} has no free inodes: it holds as many files as it can; remove some, or forget snapshots and collect",
+        path.display()
+    )]
+    NoInodes {
+        /// Where.
+        path: PathBuf,
+    },
     /// No snapshot has this id.
     #[error("no snapshot {id} in this store; list them to see which there are")]
     UnknownSnapshot {

@@ -77,6 +77,7 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), StoreError> {
 pub(crate) fn write_error(path: &Path, length: usize) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| match source.kind() {
+        ErrorKind::StorageFull if space::is_out_of_inodes(&path) => StoreError::NoInodes { path },
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             let available = path.parent().and_then(|folder| space::available(folder).ok()).unwrap_or(0);
             let (needed, reserve) = (ByteCount(length as u64), ByteCount(0));

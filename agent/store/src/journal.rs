@@ -41,7 +41,7 @@ pub use runs::{Arrow, Held, NewRun, Run, RunId};
 pub const FILE: &str = "journal.sqlite";
 
 /// Kept on the disk so that a restore can be taken back when the disk is full.
-const BALLAST: &str = "journal.ballast";
+pub(crate) const BALLAST: &str = "journal.ballast";
 const BALLAST_BYTES: usize = 1 << 20;
 
 /// The journal of one host. Whoever holds the store's lock is its only writer.
@@ -65,7 +65,7 @@ pub enum JournalError {
         supported: u32,
     },
     /// The disk is full. Free some space.
-    #[error("no space is left for the journal")]
+    #[error("no space, or no free inode, is left for the journal")]
     NoSpace(#[source] rusqlite::Error),
     /// A read or a write failed.
     #[error("the journal cannot be read or written")]
@@ -96,11 +96,11 @@ impl Journal {
     ///
     /// On a full disk the kept space is given up first; where there is none any more, no file is made beside the journal.
     pub fn open(store: &Path) -> Result<Self, JournalError> {
-        match Self::open_shared(store, true) {
+        match Self::open_shared(store, true).map_err(|error| unmade(store, error)) {
             Err(JournalError::NoSpace(_)) => {
                 tracing::warn!("the disk is full; the journal uses the space that was kept for it");
-                let _ = std::fs::remove_file(store.join(BALLAST));
-                match Self::open_shared(store, true) {
+                crate::space::give_back(store);
+                match Self::open_shared(store, true).map_err(|error| unmade(store, error)) {
                     Err(JournalError::NoSpace(_)) => Self::open_shared(store, false),
                     opened => opened,
                 }
@@ -115,7 +115,7 @@ impl Journal {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let path = store.join(FILE);
         private(&path)?;
-        let connection = Connection::open_with_flags(&path, flags)?;
+        let connection = Connection::open_with_flags_and_vfs(&path, flags, sharing(store))?;
         connection.busy_timeout(Duration::from_secs(5))?;
         if !is_shared {
             // What readers share is then in memory.
@@ -237,6 +237,20 @@ fn transact<T>(
     Ok(value)
 }
 
+/// How connections share the index of the log: among processes in a file that is mapped into their memory, or within this
+/// process alone.
+///
+/// Where a file system writes each page to a new place, a mapped page of a full disk cannot be written, and the process is
+/// killed for it (SIGBUS).
+fn sharing(store: &Path) -> &'static std::ffi::CStr {
+    const BTRFS: u64 = 0x9123_683e;
+    const BCACHEFS: u64 = 0xca45_1a4e;
+    const ZFS: u64 = 0x2fc1_2fc1;
+    const F2FS: u64 = 0xf2f5_2010;
+    let kind = rustix::fs::statfs(store).map_or(0, |found| found.f_type as u64 & 0xffff_ffff);
+    if [BTRFS, BCACHEFS, ZFS, F2FS].contains(&kind) { c"unix-excl" } else { c"unix" }
+}
+
 /// Makes the file readable by its owner alone before SQLite opens it: reports may quote programs.
 fn private(path: &Path) -> Result<(), JournalError> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -265,6 +279,18 @@ where
 
 const SHMSIZE: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 const SHMOPEN: i32 = rusqlite::ffi::SQLITE_IOERR_SHMOPEN;
+
+/// SQLite does not say why it cannot make the log; on a full disk that is why.
+fn unmade(store: &Path, error: JournalError) -> JournalError {
+    match error {
+        JournalError::Database(error)
+            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && crate::space::is_full(store) =>
+        {
+            JournalError::NoSpace(error)
+        }
+        other => other,
+    }
+}
 
 fn extended(error: &rusqlite::Error) -> Option<i32> {
     error.sqlite_error().map(|error| error.extended_code)

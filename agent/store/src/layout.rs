@@ -26,6 +26,9 @@ use crate::pack::PackId;
 /// The newest format of a store that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
+/// The folder of stat caches, which may be deleted at any time.
+pub(crate) const CACHE: &str = "cache";
+
 /// How long the lock is waited for, and how often it is tried. A process that starts a program has a copy of the lock for a
 /// moment, even after it gave up its own or was killed: `fork` copies it and `exec` closes it.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -78,7 +81,7 @@ impl Layout {
             packs: root.join("packs"),
             snapshots: root.join("snapshots"),
             marks: root.join("marks"),
-            cache: root.join("cache"),
+            cache: root.join(CACHE),
             clones: root.join("clones"),
             next_pack: AtomicU64::new(0),
             lock: None,

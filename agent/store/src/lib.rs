@@ -69,7 +69,7 @@ pub use repair::RepairReport;
 pub use retention::{KeepPolicy, Kept, NEWEST_CHECKPOINT};
 pub use scan::CaptureStats;
 pub use snapshot::{BACKUP_LABEL, ComponentInfo, Snapshot, SnapshotInfo};
-pub use space::{Demand, ReserveRule};
+pub use space::{Demand, ReserveRule, give_back};
 pub use spec::{FilesSpec, STAGING_PREFIX, Scope};
 pub use store::{Store, StoreOptions};
 pub use tree::{Entry, EntryKind, Extent, Meta, Root, Tree};

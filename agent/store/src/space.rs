@@ -129,6 +129,33 @@ pub(crate) fn available(path: &Path) -> Result<u64, StoreError> {
     Ok(look(path)?.available)
 }
 
+/// Whether the file system of `path` has room, and cannot take one more file.
+pub(crate) fn is_out_of_inodes(path: &Path) -> bool {
+    rustix::fs::statvfs(nearest(path)).is_ok_and(|found| lacks_inodes(&found, 1))
+}
+
+/// Whether there are fewer free inodes than that, although there is room: where that is short, it is what is lacking.
+pub(crate) fn lacks_inodes(found: &rustix::fs::StatVfs, needed: u64) -> bool {
+    const BLOCKS: u64 = 16;
+    // Some make inodes as they go, and have none to count, or as many as there is room for.
+    found.f_files > 0 && found.f_favail < needed && found.f_bavail >= BLOCKS
+}
+
+/// Whether the file system of `path` is full, or so nearly that it may not take one more file.
+pub(crate) fn is_full(path: &Path) -> bool {
+    const HARDLY_ANY: u64 = 1 << 20;
+    is_out_of_inodes(path) || available(path).is_ok_and(|available| available < HARDLY_ANY)
+}
+
+/// Gives back what the store in that folder keeps for a full disk, and what it can do without: each file is an inode too.
+/// Says whether there was anything.
+pub fn give_back(store: &Path) -> bool {
+    let caches = std::fs::read_dir(store.join(crate::layout::CACHE)).into_iter().flatten().flatten();
+    let caches: Vec<PathBuf> = caches.map(|cache| cache.path()).collect();
+    let kept = [store.join(crate::journal::BALLAST)].into_iter().chain(caches);
+    kept.filter(|path| std::fs::remove_file(path).is_ok()).count() > 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

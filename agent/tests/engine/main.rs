@@ -5,6 +5,7 @@ mod bed;
 mod contract;
 
 mod back;
+mod full;
 mod links;
 mod ordinary;
 mod restore;

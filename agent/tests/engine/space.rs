@@ -27,6 +27,31 @@ impl Mount {
         Some(Self(path.to_owned()))
     }
 
+    /// A file system of that kind in an image beside `path`; more words for its `mkfs`. None where there is none; that is said.
+    pub(crate) fn image(kind: &str, path: &Path, size: &str, more: &str) -> Option<Self> {
+        std::fs::create_dir_all(path).expect("writable");
+        let (at, image) = (path.display(), path.with_extension("image"));
+        let image = image.display();
+        // One that is mounted in its place later is another disk.
+        let line = format!(
+            "rm -f {image} && truncate -s {size} {image} && mkfs.{kind} -q {more} {image} && mount -o loop {image} {at}"
+        );
+        let made = shell(&line);
+        if !made {
+            eprintln!("skipped: there is no {kind} here, or this user may not mount it");
+        }
+        made.then(|| Self(path.to_owned()))
+    }
+
+    /// What stands at `from`, at `path` too. None where the user may not mount; that is said.
+    pub(crate) fn bind(from: &Path, path: &Path) -> Option<Self> {
+        let made = shell(&format!("mount --bind {} {}", from.display(), path.display()));
+        if !made {
+            eprintln!("skipped: this user may not bind");
+        }
+        made.then(|| Self(path.to_owned()))
+    }
+
     /// A btrfs in an image, which goes with the mount. None where there is none; that is said.
     pub(crate) fn btrfs(path: &Path) -> Option<Self> {
         std::fs::create_dir_all(path).expect("writable");

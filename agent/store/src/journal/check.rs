@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{FILE, JournalError, schema, seal};
 use crate::text::encode;
@@ -30,9 +30,31 @@ fn has_log(path: &Path) -> bool {
 
 fn faults(path: &Path, alone: bool) -> Result<Vec<String>, JournalError> {
     match open(path, alone).and_then(|connection| look(&connection)) {
+        // Another process has it for itself: what is in the file is looked at, beside its log.
+        Err(JournalError::Database(error)) if !alone && is_held(&error) => quietest(path),
+        // A full disk does not take what a reader of the log needs beside it.
+        Err(JournalError::NoSpace(_)) if !alone => quietest(path),
         Err(JournalError::Database(error)) => Ok(vec![error.to_string()]),
         other => other,
     }
+}
+
+fn is_held(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Looks at the file while its owner may write to it: a fault that comes and goes is a page that was just being written.
+fn quietest(path: &Path) -> Result<Vec<String>, JournalError> {
+    const TRIES: usize = 5;
+    let mut last = Vec::new();
+    for _ in 0..TRIES {
+        last = faults(path, true)?;
+        if last.is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    Ok(last)
 }
 
 /// Opens the file for reading. Alone: no file is made beside it, as it is where SQLite reads a log.
@@ -40,8 +62,9 @@ pub(super) fn open(path: &Path, alone: bool) -> Result<Connection, JournalError>
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let name = encode(path.as_os_str().as_encoded_bytes()).replace('?', "%3F").replace('#', "%23");
-    let connection =
-        Connection::open_with_flags(format!("file:{name}?immutable={}", u8::from(alone)), flags)?;
+    let sharing = super::sharing(path.parent().unwrap_or(path));
+    let name = format!("file:{name}?immutable={}", u8::from(alone));
+    let connection = Connection::open_with_flags_and_vfs(name, flags, sharing)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "cell_size_check", true)?;
     seal::register(&connection)?;

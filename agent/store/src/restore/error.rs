@@ -102,7 +102,7 @@ pub enum StageError {
         available: ByteCount,
     },
     /// There are not enough inodes.
-    #[error("{path} needs {needed} free inodes and has {available}")]
+    #[error("{path} needs {needed} free inodes and has {available}; remove files from its file system")]
     NoInodes {
         /// The file system, by a folder in it.
         path: ByteText,

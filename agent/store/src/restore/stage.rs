@@ -4,10 +4,13 @@
 //! A failure anywhere removes all that was made.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rayon::prelude::*;
 use rfs_model::ByteCount;
-use rustix::fs::fstatvfs;
+use rustix::fs::{fstatvfs, statvfs};
 
 use super::contents::{Contents, Progress, Unmanaged};
 use super::error::StageError;
@@ -25,6 +28,7 @@ use super::staged::{Adjust, Ready, Slot, Staged, StagingName, Swap, SwapKind};
 use super::sync::{self, Unsynced};
 use super::work::{Work, room_needed};
 use super::yard::OpenYard;
+use crate::space::lacks_inodes;
 use crate::text::ByteText;
 use crate::tree::Entry;
 
@@ -47,8 +51,29 @@ pub fn stage(
     if staged.is_err() {
         site.clear();
     }
-    staged
+    staged.map_err(|error| with_inodes(error, plan))
 }
+
+/// Says what is lacking, where a file system that can take no more files refused one.
+fn with_inodes(error: StageError, plan: &FilesPlan) -> StageError {
+    let path = match &error {
+        StageError::NoSpace { path, needed: ByteCount(0), .. } => path.clone(),
+        _ => return error,
+    };
+    // What was made is gone again, so that the folder that it was made in tells.
+    let folder = Path::new(OsStr::from_bytes(&path.0));
+    let Some(found) = folder.ancestors().find_map(|folder| statvfs(folder).ok()) else { return error };
+    let brought: usize =
+        plan.steps.iter().filter_map(|step| step.change.brings()).map(|new| new.entries.len()).sum();
+    let needed = STAGING_FOLDERS + brought as u64;
+    match lacks_inodes(&found, needed) {
+        true => StageError::NoInodes { path, needed, available: found.f_favail },
+        false => error,
+    }
+}
+
+/// A staging folder, the folder of its slots, and its mark.
+const STAGING_FOLDERS: u64 = 3;
 
 struct Staging<'a> {
     plan: &'a FilesPlan,
