@@ -105,6 +105,8 @@ pub struct FilesConfig {
     pub never_restore: BTreeSet<String>,
     /// What happens to what exists now and not in the snapshot, by pattern; removed where none holds it.
     pub extras: Vec<ExtrasRule>,
+    /// Device files are made where the snapshot has them.
+    pub devices: bool,
     /// What is mounted beneath a path is left out.
     pub one_file_system: bool,
     /// Whether what is behind a path that is a link is captured too; none: such a path is refused.

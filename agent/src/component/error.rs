@@ -162,6 +162,18 @@ pub enum ComponentError {
         /// How many.
         count: u64,
     },
+    /// The restore would remove what its backup could not bring back.
+    #[error(
+        "{first} of {component} is a socket or a device file, which no backup brings back, and would be removed ({count} such entries); keep it with --keep {first}, accept its loss with --accept-loss {first}, or write devices = true in the component, with which device files are brought back"
+    )]
+    NotKept {
+        /// Which component.
+        component: ComponentName,
+        /// The first of them.
+        first: String,
+        /// How many.
+        count: u64,
+    },
     /// New content could not be written.
     #[error("{component} could not be staged")]
     Stage {
@@ -240,10 +252,10 @@ impl ComponentError {
             Self::Plan { source, .. } => match source {
                 PlanError::Outside { .. } | PlanError::Roots { .. } => Reason::PathOutsideComponent,
                 PlanError::Malformed { .. } => Reason::StoreDamaged,
-                PlanError::NotFound { .. }
-                | PlanError::Overlap { .. }
-                | PlanError::Blocked { .. }
-                | PlanError::Device { .. } => Reason::InvalidArgument,
+                PlanError::Device { .. } | PlanError::Held { .. } => Reason::LossNotAccepted,
+                PlanError::NotFound { .. } | PlanError::Overlap { .. } | PlanError::Blocked { .. } => {
+                    Reason::InvalidArgument
+                }
             },
             Self::Selection { .. } => Reason::InvalidArgument,
             Self::NothingInCommon { .. } => Reason::PathOutsideComponent,
@@ -253,7 +265,8 @@ impl ComponentError {
             Self::OtherFileSystem { .. }
             | Self::OtherWay { .. }
             | Self::Covered { .. }
-            | Self::Loss { .. } => Reason::LossNotAccepted,
+            | Self::Loss { .. }
+            | Self::NotKept { .. } => Reason::LossNotAccepted,
             Self::Stage { source, .. } => stage_reason(source),
             Self::Flip { source, .. } => match source {
                 FlipError::Changed { .. } => Reason::FileUnstable,
@@ -283,7 +296,9 @@ impl ComponentError {
                 | Self::OtherWay { .. }
                 | Self::Covered { .. }
                 | Self::Loss { .. }
+                | Self::NotKept { .. }
                 | Self::Bound { .. }
+                | Self::Plan { source: PlanError::Device { .. } | PlanError::Held { .. }, .. }
         )
     }
 

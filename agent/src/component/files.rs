@@ -42,6 +42,8 @@ struct Spec {
     /// What no restore touches: what the configuration says, and what is not captured.
     protect: PathSet,
     extras: Policy,
+    /// Whether device files are made.
+    devices: bool,
     /// Whether what is behind a root that is a link is captured too; none: such a root must be decided first.
     follow: Option<bool>,
     own: Vec<PathBuf>,
@@ -64,6 +66,7 @@ impl Files {
             files,
             protect,
             extras: Policy::new(&config.extras),
+            devices: config.devices,
             follow: config.follow_roots,
             own,
             others,
@@ -171,6 +174,22 @@ impl Spec {
         Ok(files)
     }
 
+    /// The device files of the target that a person gives up, as none are made.
+    fn left_out(&self, target: &Tree, accepted: &PathSet) -> Vec<Vec<u8>> {
+        if self.devices || accepted.is_empty() {
+            return Vec::new();
+        }
+        let given_up = |root: &rfs_store::Root| {
+            let is_device = |kind: &EntryKind| {
+                matches!(kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
+            };
+            let devices = root.entries.iter().filter(|entry| is_device(&entry.kind));
+            let paths = devices.map(|entry| join(&root.path, &entry.path));
+            paths.filter(|path| accepted.holds(&root.path, path)).collect::<Vec<_>>()
+        };
+        target.roots.iter().flat_map(given_up).collect()
+    }
+
     fn unreadable(&self, what: &'static str) -> impl FnOnce(serde_json::Error) -> ComponentError + use<> {
         let component = self.name.clone();
         move |source| ComponentError::Unreadable { component, what, source }
@@ -214,31 +233,55 @@ impl Present for Now {
                 .protect
                 .clone()
                 .with(&common.protect)
+                .with_paths(self.spec.left_out(&common.target, &accepted).iter().map(Vec::as_slice))
                 .with_paths(self.spec.own_places().iter().map(Vec::as_slice)),
-            devices: false,
+            devices: self.spec.devices,
             keep: self.spec.extras.keep(name, choices)?,
-            as_is: self.met.mounts().filter(|mount| mount.taken_in).map(|mount| mount.path.clone()).collect(),
-            stays: self.met.roots.iter().flat_map(|root| root.passed.iter().cloned()).collect(),
+            as_is: {
+                let mounts = self.met.mounts().filter(|mount| mount.taken_in);
+                mounts.map(|mount| mount.path.clone()).chain(common.as_is.iter().cloned()).collect()
+            },
+            stays: {
+                let mounts = self.met.mounts().filter(|mount| !mount.taken_in).map(|mount| &mount.path);
+                let passed = self.met.roots.iter().flat_map(|root| &root.passed);
+                passed.chain(mounts).cloned().collect()
+            },
         };
         let plan = restore::plan(&common.current, &common.target, &rules)
             .map_err(|source| ComponentError::Plan { component: name.clone(), source })?;
         self.spec.extras.check(name, &plan, &accepted)?;
+        extras::check_kept(name, &plan, self.spec.devices, &accepted)?;
         if let Some(path) = plan.bound(&common.current) {
             return Err(ComponentError::Bound { component: name.clone(), path: ByteText(path) });
         }
         let mut notes = common.notes;
         notes.extend(meant);
-        notes.extend(held(&rules.stays, &common.current, &common.target));
+        notes.extend(held(&self.holding(&common.current), &common.current, &common.target));
         notes.extend(kept(&rules.keep, &common.current, &common.target));
         Ok(Box::new(Difference { spec: self.spec.clone(), plan, notes }))
+    }
+}
+
+impl Now {
+    /// What stays although no snapshot has it, and what it is.
+    fn holding(&self, current: &Tree) -> Vec<(ByteText, &'static str)> {
+        let excluded =
+            self.met.roots.iter().flat_map(|root| &root.passed).map(|path| (path.clone(), "excluded"));
+        let mounts = self.met.mounts().filter(|mount| !mount.taken_in);
+        let mounts = mounts.map(|mount| (mount.path.clone(), "a mount"));
+        let sockets = current.roots.iter().flat_map(|root| {
+            let sockets = root.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Socket));
+            sockets.map(|entry| (ByteText(join(&root.path, &entry.path)), "a socket"))
+        });
+        excluded.chain(mounts).chain(sockets).collect()
     }
 }
 
 /// How many notes of one kind are told.
 const TOLD: usize = 20;
 
-/// What is excluded and holds a folder that the target does not have.
-fn held(stays: &[ByteText], current: &Tree, target: &Tree) -> Vec<String> {
+/// What stays and holds a folder that the target does not have.
+fn held(stays: &[(ByteText, &'static str)], current: &Tree, target: &Tree) -> Vec<String> {
     let has = |tree: &Tree, path: &[u8]| {
         tree.roots.iter().any(|root| {
             let beneath = path.strip_prefix(&root.path[..]).and_then(|rest| match rest {
@@ -252,12 +295,12 @@ fn held(stays: &[ByteText], current: &Tree, target: &Tree) -> Vec<String> {
     };
     let folder =
         |path: &ByteText| path.0.iter().rposition(|byte| *byte == b'/').map(|at| path.0[..at].to_vec());
-    let holding = stays
-        .iter()
-        .filter(|path| folder(path).is_some_and(|folder| has(current, &folder) && !has(target, &folder)));
+    let holding = stays.iter().filter(|(path, _)| {
+        folder(path).is_some_and(|folder| has(current, &folder) && !has(target, &folder))
+    });
     holding
         .take(TOLD)
-        .map(|path| format!("{path} is excluded and stays, with the folders above it"))
+        .map(|(path, what)| format!("{path} is {what} and stays, with the folders above it"))
         .collect()
 }
 

@@ -89,6 +89,7 @@ pub(super) struct Component {
     pub(super) exclude: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) never_restore: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) extras: Option<Spanned<ExtrasKey>>,
+    pub(super) devices: Option<Spanned<bool>>,
     pub(super) one_file_system: Option<Spanned<bool>>,
     pub(super) follow_roots: Option<Spanned<bool>>,
     pub(super) quiesce: Option<Spanned<Program>>,

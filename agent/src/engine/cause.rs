@@ -105,6 +105,9 @@ impl Cause {
                 "if a service writes there when it starts, exclude these paths from the component, capture again, and retry"
             }
             Self::Interrupted(_) => "restore again",
+            Self::Component(error) if error.is_moved_on() => {
+                "stop what writes there, or exclude the path from its component, and try again"
+            }
             Self::Component(error) if error.is_not_obeyed() => {
                 "repair its command, or have the service's processes ended with: rfs-agent restore SNAPSHOT --force-stop"
             }

@@ -17,7 +17,7 @@ const FIXED: &[u8] = b"ai";
 const NO_COPY_ON_WRITE: u8 = b'C';
 
 /// Each letter with its bit, in the order of the letters.
-const LETTERS: [(u8, u32); 10] = [
+const LETTERS: [(u8, u32); 16] = [
     (b'A', 0x80),
     (NO_COPY_ON_WRITE, 0x0080_0000),
     (b'D', 0x0001_0000),
@@ -28,12 +28,33 @@ const LETTERS: [(u8, u32); 10] = [
     (b'c', 0x04),
     (b'd', 0x40),
     (b'i', 0x10),
+    (b'j', 0x4000),
+    (b'm', 0x0400),
+    (b's', 0x01),
+    (b't', 0x8000),
+    (b'u', 0x02),
+    (b'x', 0x0200_0000),
 ];
+
+/// What a person set, and cannot be given to an entry that is written anew: encrypted, with names of either case, sealed by
+/// fs-verity.
+const NOT_KEPT: [(u8, u32); 3] = [(b'E', 0x0800), (b'F', 0x4000_0000), (b'V', 0x0010_0000)];
+
+/// The name under which these are noted until a scan has told them. They are no part of an entry.
+pub(crate) const NOT_KEPT_NAME: &[u8] = b"inode.flags.lost";
 
 /// The letters of the flags of an open file or folder; none where the file system has no flags.
 pub(crate) fn read(open: impl AsFd) -> Vec<u8> {
+    read_both(open).0
+}
+
+/// The same, and the letters of those that cannot be kept.
+pub(crate) fn read_both(open: impl AsFd) -> (Vec<u8>, Vec<u8>) {
     let bits = ioctl_getflags(open).map_or(0, |flags| flags.bits());
-    LETTERS.iter().filter(|(_, bit)| bits & bit != 0).map(|(letter, _)| *letter).collect()
+    let among = |letters: &[(u8, u32)]| {
+        letters.iter().filter(|(_, bit)| bits & bit != 0).map(|(letter, _)| *letter).collect()
+    };
+    (among(&LETTERS), among(&NOT_KEPT))
 }
 
 /// Gives an open file or folder these flags, and takes the others that are kept away.
@@ -67,14 +88,26 @@ pub(crate) fn come_first(letters: &[u8]) -> bool {
     letters.contains(&NO_COPY_ON_WRITE)
 }
 
+/// Those that cannot be kept, among what a scan noted.
+pub(crate) fn not_kept(xattrs: &[(Vec<u8>, Vec<u8>)]) -> &[u8] {
+    xattrs.iter().find(|(name, _)| name == NOT_KEPT_NAME).map_or(&[], |(_, letters)| letters)
+}
+
 /// The flags among an entry's attributes.
 pub(crate) fn among(xattrs: &[(Vec<u8>, Vec<u8>)]) -> &[u8] {
     xattrs.iter().find(|(name, _)| name == NAME).map_or(&[], |(_, letters)| letters)
 }
 
-/// Whether what is in this folder belongs to its project, and nothing of another comes in by a rename.
-pub(crate) fn inherits_project(open: impl AsFd) -> bool {
-    read(open).contains(&b'P')
+/// Whether what is in a folder with these belongs to the folder's project.
+pub(crate) fn give_a_project(letters: &[u8]) -> bool {
+    letters.contains(&b'P')
+}
+
+/// Whether nothing comes into this folder by a rename from outside: what is in it belongs to its project, or is encrypted with
+/// its key.
+pub(crate) fn is_closed(open: impl AsFd) -> bool {
+    let (letters, lost) = read_both(open);
+    give_a_project(&letters) || lost.contains(&b'E')
 }
 
 #[cfg(test)]
@@ -89,6 +122,9 @@ mod tests {
         let xattrs = vec![(NAME.to_vec(), b"Ad".to_vec()), (b"user.a".to_vec(), b"1".to_vec())];
         assert_eq!((among(&xattrs), among(&[])), (&b"Ad"[..], &b""[..]));
         assert!(LETTERS.windows(2).all(|pair| pair[0].0 < pair[1].0), "equal flags are equal letters");
+        let bits = |letters: &[(u8, u32)]| letters.iter().fold(0, |sum, (_, bit)| sum | bit);
+        assert_eq!(bits(&LETTERS).count_ones() + bits(&NOT_KEPT).count_ones(), 19, "each flag has its bit");
+        assert_eq!(bits(&LETTERS) & bits(&NOT_KEPT), 0);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub use error::{CaptureError, StoreError};
 pub use layout::FORMAT;
 pub use manifest::SnapshotNote;
 pub use marks::{Marks, Proof};
-pub use met::{FileSystem, Met, MetMount, MetRoot, READ_ONLY_SUBVOLUME, RootState};
+pub use met::{FileSystem, LostFlags, Met, MetMount, MetRoot, READ_ONLY_SUBVOLUME, RootState};
 pub use repair::RepairReport;
 pub use retention::{KeepPolicy, Kept, NEWEST_CHECKPOINT};
 pub use scan::CaptureStats;

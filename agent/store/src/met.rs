@@ -43,9 +43,27 @@ pub struct MetRoot {
     /// The links above it that led there. They are no content of the root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub way: Vec<MetLink>,
+    /// Entries with flags of `chattr` that an entry which is written anew cannot have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_flags: Option<LostFlags>,
+    /// The first folder whose entries inherit its project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ByteText>,
     /// Names that were passed over: in each folder the first one that is excluded. Only of a live scan.
     #[serde(skip)]
     pub passed: Vec<ByteText>,
+}
+
+/// Entries whose flags are not all kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LostFlags {
+    /// The absolute path of the first.
+    pub first: ByteText,
+    /// How many.
+    pub count: u64,
+    /// The letters that `lsattr` shows for them.
+    pub letters: String,
 }
 
 /// How many mounts of a root are named; a host of containers has hundreds.
@@ -80,6 +98,12 @@ pub struct FileSystem {
     pub mounted_at: ByteText,
     /// Its number; it may be another after a reboot, except where [`FileSystem::keeps_its_number`].
     pub number: u64,
+    /// The name that it has on its disk, where it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// The path within the file system itself: a bind mount shows another folder at the same path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<ByteText>,
 }
 
 /// Something that is mounted beneath a root.
@@ -93,18 +117,36 @@ pub struct MetMount {
     /// Its content was captured too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub taken_in: bool,
+    /// What its content was captured from, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<FileSystem>,
 }
 
 impl FileSystem {
-    /// Whether it is the same file system, as far as can be told.
+    /// Whether it is the same folder of the same file system, as far as can be told.
     ///
-    /// Some file systems are numbered anew with each mount; such a one is the same where its kind and its place are.
+    /// Some file systems are numbered anew with each mount; such a one is the same where its kind and its place are, unless
+    /// their disks have other names.
     pub fn is(&self, other: &Self) -> bool {
         if self.kind != other.kind {
             return false;
         }
         let same_number = self.number == other.number && self.number != 0;
-        same_number || (!self.keeps_its_number() && self.mounted_at == other.mounted_at)
+        let same_place = self.mounted_at == other.mounted_at;
+        let same_disk = match (&self.uuid, &other.uuid) {
+            (Some(one), Some(two)) => one == two,
+            (_, _) => same_number || (!self.keeps_its_number() && same_place),
+        };
+        let same_folder = match (&self.within, &other.within) {
+            (Some(one), Some(two)) => one == two,
+            (_, _) => same_number || same_place,
+        };
+        same_disk && (same_folder || self.is_other_root_volume(other))
+    }
+
+    /// Whether a system was started from another subvolume of the same disk, as snapper's rollback does it.
+    fn is_other_root_volume(&self, other: &Self) -> bool {
+        self.kind == "btrfs" && self.mounted_at.0 == b"/" && other.mounted_at.0 == b"/"
     }
 
     /// Whether the number is kept on the disk.
@@ -116,6 +158,20 @@ impl FileSystem {
 impl fmt::Display for FileSystem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.kind, self.mounted_at)
+    }
+}
+
+impl FileSystem {
+    /// What it is for a person who must tell it from another: what both have in common is said once, and what differs in full.
+    pub fn apart_from(&self, other: &Self) -> String {
+        if self.to_string() != other.to_string() {
+            return self.to_string();
+        }
+        match (&self.uuid, &self.within) {
+            (Some(uuid), _) if self.uuid != other.uuid => format!("{self} with UUID {uuid}"),
+            (_, Some(within)) if self.within != other.within => format!("{self}, its folder {within}"),
+            (_, _) => format!("{self} with number {:x}", self.number),
+        }
     }
 }
 
@@ -177,7 +233,25 @@ impl MetRoot {
             more => Some(format!("beneath {path} are {} more mounts", more.len())),
         };
         let way = (!self.way.is_empty()).then(|| format!("{path} is reached through {}", self.way()));
-        of_root.into_iter().chain(way).chain(mounts).chain(more).chain(subvolumes).collect()
+        let lost = self.lost_flags.as_ref().map(ToString::to_string);
+        let project = self.project.as_ref().map(|folder| {
+            format!("{folder} gives its project to what is made in it; what is restored gets the project of the folder above it")
+        });
+        let of_root = of_root.into_iter().chain(way).chain(mounts).chain(more).chain(subvolumes);
+        of_root.chain(lost).chain(project).collect()
+    }
+}
+
+impl fmt::Display for LostFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, count, letters } = self;
+        match count {
+            0 | 1 => write!(f, "{first} has attributes of chattr that are not kept ({letters})"),
+            _ => {
+                let more = count - 1;
+                write!(f, "{first} and {more} more have attributes of chattr that are not kept ({letters})")
+            }
+        }
     }
 }
 
@@ -201,7 +275,41 @@ mod tests {
     use super::*;
 
     fn system(kind: &str, at: &str, number: u64) -> FileSystem {
-        FileSystem { kind: kind.into(), mounted_at: ByteText::from(at.as_bytes()), number }
+        let mounted_at = ByteText::from(at.as_bytes());
+        FileSystem { kind: kind.into(), mounted_at, number, uuid: None, within: None }
+    }
+
+    #[test]
+    fn a_disk_has_a_name_that_survives_a_reboot_and_a_bind_mount_shows_another_folder() {
+        let of = |kind: &str, at: &str, number, uuid: &str, within: &str| FileSystem {
+            uuid: (!uuid.is_empty()).then(|| uuid.to_owned()),
+            within: Some(ByteText::from(within.as_bytes())),
+            ..system(kind, at, number)
+        };
+        let disk = of("xfs", "/srv", 7, "1-2", "/site");
+        for (other, same) in [
+            (of("xfs", "/srv", 9, "1-2", "/site"), true),
+            (of("xfs", "/mnt", 9, "1-2", "/site"), true),
+            (of("xfs", "/srv", 7, "3-4", "/site"), false),
+            (of("xfs", "/srv/site", 7, "1-2", "/other"), false),
+            (of("xfs", "/srv/site", 7, "1-2", "/site"), true),
+            // Who may not read the disk goes by its place.
+            (of("xfs", "/srv", 9, "", "/site"), true),
+            (of("ext4", "/srv", 7, "1-2", "/site"), false),
+        ] {
+            assert_eq!(disk.is(&other), same, "{other:?}");
+        }
+        // A folder that was empty, and a volume of the same disk that is mounted there.
+        assert!(!of("btrfs", "/", 1, "1-2", "/@/srv/vol").is(&of("btrfs", "/srv/vol", 2, "1-2", "/@data")));
+        // The system was started from another snapshot of itself.
+        assert!(of("btrfs", "/", 1, "1-2", "/@/srv").is(&of(
+            "btrfs",
+            "/",
+            2,
+            "1-2",
+            "/@/.snapshots/5/snapshot/srv"
+        )));
+        assert_eq!(disk.apart_from(&of("xfs", "/srv", 7, "3-4", "/site")), "xfs at /srv with UUID 1-2");
     }
 
     #[test]
@@ -232,19 +340,26 @@ mod tests {
             passed: Vec::new(),
             behind: None,
             way: Vec::new(),
+            lost_flags: None,
+            project: None,
         };
         let mut site = root("/srv/site", RootState::Folder);
         site.mounts.push(MetMount {
             path: ByteText::from(&b"/srv/site/data"[..]),
             kind: "xfs".into(),
             taken_in: false,
+            file_system: None,
         });
         site.way.push(MetLink { path: ByteText::from(&b"/srv"[..]), to: ByteText::from(&b"/data/srv"[..]) });
         site.mounts.push(MetMount {
             path: ByteText::from(&b"/srv/site/.snapshots/1"[..]),
             kind: READ_ONLY_SUBVOLUME.into(),
             taken_in: false,
+            file_system: None,
         });
+        let first = ByteText::from(&b"/srv/site/vault"[..]);
+        site.lost_flags = Some(LostFlags { first, count: 3, letters: "EV".into() });
+        site.project = Some(ByteText::from(&b"/srv/site/quota"[..]));
         site.subvolumes.push(ByteText::from(&b"/srv/site/.snapshots"[..]));
         let link = RootState::Link(ByteText::from(&b"releases/42"[..]));
         let met = Met {
@@ -259,6 +374,8 @@ mod tests {
             "/srv/site/data is a mount (xfs) and is left out",
             "/srv/site/.snapshots/1 is a read-only subvolume and is left out",
             "/srv/site/.snapshots is a subvolume and is captured too",
+            "/srv/site/vault and 2 more have attributes of chattr that are not kept (EV)",
+            "/srv/site/quota gives its project to what is made in it; what is restored gets the project of the folder above it",
         ];
         assert_eq!(met.notes(), notes);
 
@@ -268,6 +385,7 @@ mod tests {
                 path: ByteText::from(format!("/srv/containers/{number:03}").as_bytes()),
                 kind: "overlay".into(),
                 taken_in: false,
+                file_system: None,
             })
             .collect();
         let notes = Met { exclude: Vec::new(), roots: vec![crowded] }.notes();

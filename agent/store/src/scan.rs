@@ -16,12 +16,13 @@ use crate::cache::{self, Cache, CacheWriter, Grain, Trust};
 use crate::cancel::Cancel;
 use crate::content::Sink;
 use crate::error::CaptureError;
-use crate::met::{FileSystem, Met, MetMount, MetRoot, READ_ONLY_SUBVOLUME, RootState};
+use crate::flags;
+use crate::met::{FileSystem, LostFlags, Met, MetMount, MetRoot, READ_ONLY_SUBVOLUME, RootState};
 use crate::proofs::Proofs;
 use crate::spec::Scope;
 use crate::text::ByteText;
 use crate::tree::{EntryKind, Root, Tree};
-use crate::walk::{self, Found, Listing, Live, LiveRoot, Mounts, Xattrs};
+use crate::walk::{self, Found, Listing, Live, LiveRoot, Mount, Mounts, Xattrs};
 use crate::way::Way;
 
 use assemble::Links;
@@ -81,13 +82,16 @@ impl Walked {
         let mut met = MetRoot {
             path: ByteText::from(root),
             state: self.state(),
-            file_system: Some(file_system(&self.root, &self.top, mounts)),
+            file_system: Some(file_system(&self.root, &self.top, mounts, &self.way)),
             mounts: Vec::new(),
             subvolumes: Vec::new(),
             passed: Vec::new(),
             behind: None,
             way: self.way.links.clone(),
+            lost_flags: None,
+            project: None,
         };
+        self.note_flags(&mut met);
         // On which mount each listed folder is.
         let mut at = vec![self.top.mount; self.listings.len()];
         for child in self.listings.iter().flatten().flat_map(|listing| &listing.children) {
@@ -105,7 +109,14 @@ impl Walked {
                 .map(|(child, below)| (listing.name(child), child.live.mount, !below.mounted));
             met.mounts.extend(over_files.chain(over_folders).map(|(name, mount, taken_in)| {
                 let path = beneath(&listing.path, name);
-                MetMount { path, kind: kind(mount), taken_in }
+                let file_system = taken_in.then(|| mounts.get(mount)).flatten().map(|found| FileSystem {
+                    kind: found.kind.clone(),
+                    mounted_at: ByteText(found.point.clone()),
+                    number: 0,
+                    uuid: found.uuid(),
+                    within: found.within(&found.point).map(ByteText),
+                });
+                MetMount { path, kind: kind(mount), taken_in, file_system }
             }));
             for (child, below) in folders().filter(|(_, below)| below.subvolume) {
                 let path = beneath(&listing.path, listing.name(child));
@@ -114,6 +125,7 @@ impl Walked {
                         path,
                         kind: READ_ONLY_SUBVOLUME.to_owned(),
                         taken_in: false,
+                        file_system: None,
                     }),
                     false => met.subvolumes.push(path),
                 }
@@ -123,6 +135,46 @@ impl Walked {
         met.passed.sort();
         met.mounts.sort_by(|a, b| a.path.cmp(&b.path));
         met
+    }
+
+    /// Notes the flags that cannot be kept, and whether entries inherit a project.
+    fn note_flags(&self, met: &mut MetRoot) {
+        let root = &met.path.0[..];
+        let shown = |path: &[u8]| match path.is_empty() {
+            true => ByteText::from(root),
+            false => ByteText(walk::join(root.strip_suffix(b"/").unwrap_or(root), path)),
+        };
+        let mut lost: Option<LostFlags> = None;
+        let mut note = |path: &dyn Fn() -> Vec<u8>, xattrs: &Xattrs| {
+            let letters = flags::not_kept(xattrs);
+            if letters.is_empty() {
+                return;
+            }
+            let lost = lost.get_or_insert_with(|| LostFlags {
+                first: shown(&path()),
+                count: 0,
+                letters: String::new(),
+            });
+            lost.count += 1;
+            let new = letters.iter().map(|letter| char::from(*letter));
+            let new: String = new.filter(|letter| !lost.letters.contains(*letter)).collect();
+            lost.letters.push_str(&new);
+        };
+        if let Some((xattrs, _)) = &self.itself {
+            note(&Vec::new, xattrs);
+        }
+        for listing in self.listings.iter().flatten() {
+            note(&|| listing.path.clone(), &listing.xattrs);
+            if met.project.is_none() && flags::give_a_project(flags::among(&listing.xattrs)) {
+                met.project = Some(shown(&listing.path));
+            }
+            for child in &listing.children {
+                if let Some((xattrs, _)) = &child.resolved {
+                    note(&|| walk::join(&listing.path, listing.name(child)), xattrs);
+                }
+            }
+        }
+        met.lost_flags = lost;
     }
 
     fn state(&self) -> RootState {
@@ -139,15 +191,22 @@ impl Walked {
     }
 }
 
-fn file_system(root: &LiveRoot, live: &Live, mounts: &Mounts) -> FileSystem {
-    let mounted_at = mounts.get(live.mount).map(|mount| ByteText(mount.point.clone())).unwrap_or_default();
-    FileSystem { kind: mounts.kind(live.mount), mounted_at, number: root.file_system() }
+/// The file system of what is open there, for the path at the end of that way.
+fn file_system(open: &LiveRoot, live: &Live, mounts: &Mounts, way: &Way) -> FileSystem {
+    let mount = mounts.get(live.mount);
+    FileSystem {
+        kind: mounts.kind(live.mount),
+        mounted_at: mount.map(|mount| ByteText(mount.point.clone())).unwrap_or_default(),
+        number: open.file_system(),
+        uuid: mount.and_then(Mount::uuid),
+        within: mount.and_then(|mount| mount.within(&way.place)).map(ByteText),
+    }
 }
 
 /// The file system of the nearest folder that is there above a path where nothing is: the path would be made on it.
 fn file_system_above(path: &Path, mounts: &Mounts) -> Option<FileSystem> {
     let (root, live) = path.ancestors().skip(1).find_map(|above| LiveRoot::open(above).ok().flatten())?;
-    Some(file_system(&root, &live, mounts))
+    Some(file_system(&root, &live, mounts, &Way::above(path)))
 }
 
 impl Scan<'_> {
@@ -202,6 +261,8 @@ impl Scan<'_> {
                 passed: Vec::new(),
                 behind: None,
                 way: Way::above(path).links,
+                lost_flags: None,
+                project: None,
             },
         };
         let roots = roots.iter().zip(self.scope.roots()).map(root).collect();

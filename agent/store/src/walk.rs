@@ -13,6 +13,7 @@
 mod beneath;
 mod list;
 mod mounts;
+mod volume;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +31,7 @@ use crate::spec::Scope;
 
 pub(crate) use beneath::{Found, Live, LiveRoot, Parent, Xattrs, is_shadow, join, xattrs_of};
 pub(crate) use list::{Below, Child, Listing, content_is_known};
-pub(crate) use mounts::Mounts;
+pub(crate) use mounts::{Mount, Mounts};
 
 /// What a walk goes by.
 #[derive(Clone, Copy)]

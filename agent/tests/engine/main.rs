@@ -4,9 +4,13 @@ mod bed;
 
 mod contract;
 
+mod attributes;
 mod back;
+mod busy;
 mod full;
+mod kinds;
 mod links;
+mod mounted;
 mod ordinary;
 mod restore;
 mod space;

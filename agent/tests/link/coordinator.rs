@@ -38,6 +38,11 @@ impl Fleet {
 
     /// Issues a certificate, replacing the one that was there.
     pub(crate) fn issue(&self, identity: &Identity) -> Credentials {
+        self.issue_for(identity, DAY)
+    }
+
+    /// The same, valid for so long.
+    pub(crate) fn issue_for(&self, identity: &Identity, validity: Duration) -> Credentials {
         let names = match identity {
             Identity::Coordinator(_) => vec!["127.0.0.1".to_owned()],
             Identity::Agent(_) | Identity::Operator(_) => Vec::new(),
@@ -45,7 +50,7 @@ impl Fleet {
         let file = |ending: &str| self.dir.path().join(format!("{}.{ending}", identity.name()));
         let credentials =
             Credentials { ca: self.dir.path().join("ca.pem"), certificate: file("pem"), key: file("key") };
-        let order = Order { identity: identity.clone(), names, validity: DAY };
+        let order = Order { identity: identity.clone(), names, validity };
         let issued = Authority::open(self.dir.path()).expect("the root").issue(&order, &SystemClock);
         let issued = issued.expect("a certificate");
         issued.write(&credentials.certificate, &credentials.key, Existing::Replace).expect("both files");
@@ -53,10 +58,15 @@ impl Fleet {
     }
 
     pub(crate) fn open(&self, identity: &Identity) -> Arc<LiveCredentials> {
-        let live = LiveCredentials::open(self.issue(identity), Arc::new(SystemClock)).expect("usable");
-        live.follow(CancellationToken::new());
-        live
+        follow(self.issue(identity))
     }
+}
+
+/// Credentials as an agent has them while it runs.
+pub(crate) fn follow(credentials: Credentials) -> Arc<LiveCredentials> {
+    let live = LiveCredentials::open(credentials, Arc::new(SystemClock)).expect("usable");
+    live.follow(CancellationToken::new());
+    live
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -16,7 +16,7 @@ use rfs_proto::v1;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::coordinator::{Coordinator, Fleet, Manner, SOON, agent};
+use crate::coordinator::{Coordinator, Fleet, Manner, SOON, agent, follow};
 use crate::host::{Played, host, operation, snapshot_id, well};
 
 /// An agent that runs until it is dropped.
@@ -297,6 +297,26 @@ async fn a_new_certificate_is_used_within_five_seconds() {
     let second = coordinator.session_within(Duration::from_secs(5)).await.expect("connected anew in time");
     assert_ne!(second.peer.serial, first.peer.serial);
     assert_eq!(second.peer.identity, agent("web-1"));
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_named_whenever_it_is_asked_and_a_new_one_connects_by_itself() {
+    let fleet = Fleet::new();
+    let mut coordinator = Coordinator::start(&fleet, Manner::default()).await;
+    let credentials = fleet.issue_for(&agent("web-1"), Duration::from_secs(1));
+    let begun = Instant::now();
+    until("it has expired", || begun.elapsed() > Duration::from_secs(2)).await;
+    let running = run(follow(credentials), vec![coordinator.target()]);
+    let mut state = running.state.clone();
+    let is_named = |state: &LinkState| state.to_string().contains("xpire");
+    tokio::time::timeout(SOON, state.wait_for(is_named)).await.expect("in time").expect("it runs");
+    // While it tries again and again, too.
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(is_named(&state.borrow()), "{}", *state.borrow());
+    }
+    fleet.issue(&agent("web-1"));
+    coordinator.session().await;
 }
 
 #[tokio::test]

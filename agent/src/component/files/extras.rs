@@ -60,3 +60,22 @@ impl Policy {
         }
     }
 }
+
+/// Refuses a plan that would remove what no backup keeps, unless a person accepts it by name.
+pub(super) fn check_kept(
+    name: &ComponentName,
+    plan: &FilesPlan,
+    devices: bool,
+    accepted: &PathSet,
+) -> Result<(), ComponentError> {
+    let roots: Vec<&[u8]> = plan.roots().collect();
+    let mut refused = plan.unkept(devices).filter(|(root, path)| !accepted.holds(roots[*root], path));
+    match refused.next() {
+        None => Ok(()),
+        Some((_, first)) => Err(ComponentError::NotKept {
+            component: name.clone(),
+            first: encode(&first).into_owned(),
+            count: 1 + refused.count() as u64,
+        }),
+    }
+}

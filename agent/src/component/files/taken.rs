@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use rfs_model::ComponentName;
 use rfs_store::restore::PathSet;
 use rfs_store::text::{ByteText, encode};
-use rfs_store::{FileSystem, Met, MetMount, MetRoot, Root, Tree};
+use rfs_store::{Met, MetMount, MetRoot, Root, Tree};
 
 use crate::component::ComponentError;
 
@@ -21,6 +21,8 @@ pub(super) struct Common<'a> {
     pub(super) target: Tree,
     /// What is not touched: left out at the capture, or mounted.
     pub(super) protect: PathSet,
+    /// Roots that are mounts, of another file system than at the capture: what they are themselves says nothing.
+    pub(super) as_is: Vec<ByteText>,
     /// What a person must know of it.
     pub(super) notes: Vec<String>,
 }
@@ -53,7 +55,7 @@ pub(super) fn common<'a>(
     if target.roots.is_empty() && !notes.is_empty() {
         return Err(ComponentError::NothingInCommon { component: name.clone() });
     }
-    let mut protect = PathSet::default();
+    let (mut protect, mut as_is) = (PathSet::default(), Vec::new());
     if let Some(taken) = taken {
         protect = PathSet::new(&taken.exclude)
             .map_err(|source| ComponentError::Selection { component: name.clone(), source })?;
@@ -61,7 +63,10 @@ pub(super) fn common<'a>(
             let now = met.root(&root.path);
             if let (Some(then), Some(now)) = (taken.root(&root.path), now) {
                 notes.extend(same_way(name, then, now, accepted)?);
-                same_file_system(name, then, now, accepted)?;
+                if let Some(note) = same_file_system(name, then, now, accepted)? {
+                    notes.push(note);
+                    as_is.extend(is_mount(now).then(|| now.path.clone()));
+                }
             }
         }
         let lifted: Vec<&str> = taken
@@ -78,14 +83,22 @@ pub(super) fn common<'a>(
     let taken_in = |met: &'a Met| met.mounts().filter(|mount| mount.taken_in);
     for mount in taken.into_iter().flat_map(taken_in) {
         let now = met.mounts().find(|now| now.path == mount.path);
-        let is_same = now.is_some_and(|now| now.kind == mount.kind);
+        let is_same = now.is_some_and(|now| match (&mount.file_system, &now.file_system) {
+            (Some(then), Some(now)) => then.is(now),
+            (_, _) => now.kind == mount.kind,
+        });
         if !is_same && !accepted.holds(&mount.path.0, &mount.path.0) {
-            return Err(ComponentError::OtherFileSystem {
-                component: name.clone(),
-                path: mount.path.clone(),
-                then: mount.kind.clone(),
-                now: now.map_or_else(|| "not mounted".to_owned(), |now| now.kind.clone()),
-            });
+            let (then, now) = match (mount, now) {
+                (MetMount { file_system: Some(then), .. }, Some(MetMount { file_system: Some(now), .. })) => {
+                    (then.apart_from(now), now.apart_from(then))
+                }
+                (then, now) => {
+                    let now = now.map_or_else(|| "not mounted".to_owned(), |now| now.kind.clone());
+                    (then.kind.clone(), now)
+                }
+            };
+            let (component, path) = (name.clone(), mount.path.clone());
+            return Err(ComponentError::OtherFileSystem { component, path, then, now });
         }
     }
     let not_ours = |met: &'a Met| met.mounts().filter(|mount| !mount.taken_in).collect::<Vec<_>>();
@@ -98,7 +111,7 @@ pub(super) fn common<'a>(
     let since = mounted.iter().filter(|mount| !named(&mount.path)).take(TOLD);
     notes.extend(since.map(|mount| format!("{} is {} and is left alone", mount.path, mount.what())));
     protect = protect.with_paths(left_out.iter().chain(&mounted).map(|mount| &mount.path.0[..]));
-    Ok(Common { current, target, protect, notes })
+    Ok(Common { current, target, protect, as_is, notes })
 }
 
 /// Refuses a root that is reached by links which led elsewhere at the capture: it is another tree now. Where a person accepts
@@ -127,32 +140,31 @@ fn same_way(
     })
 }
 
-/// Refuses a root that is another file system than at the capture: it may not have been mounted then, or is not now.
+/// Refuses a root that is another file system than at the capture: it may not have been mounted then, or is not now. Where a
+/// person accepts it, says so.
 fn same_file_system(
     name: &ComponentName,
     then: &MetRoot,
     now: &MetRoot,
     accepted: &PathSet,
-) -> Result<(), ComponentError> {
-    let path = &then.path.0;
-    // Where nothing stands it is the file system on which the path would be made.
-    let same = match (&then.file_system, &now.file_system) {
-        (Some(then), Some(now)) => then.is(now),
-        // Nobody can tell, as in a snapshot of an earlier day.
-        (_, _) => true,
-    };
-    if same || accepted.holds(path, path) {
-        return Ok(());
+) -> Result<Option<String>, ComponentError> {
+    let path = &then.path;
+    // Where nothing stands it is the file system on which the path would be made. Where there is none nobody can tell, as in
+    // a snapshot of an earlier day.
+    let (Some(one), Some(two)) = (&then.file_system, &now.file_system) else { return Ok(None) };
+    if one.is(two) {
+        return Ok(None);
     }
-    let shown = |system: &Option<FileSystem>| {
-        system.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
-    };
-    Err(ComponentError::OtherFileSystem {
-        component: name.clone(),
-        path: then.path.clone(),
-        then: shown(&then.file_system),
-        now: shown(&now.file_system),
-    })
+    let (then, now) = (one.apart_from(two), two.apart_from(one));
+    if accepted.holds(&path.0, &path.0) {
+        return Ok(Some(format!("{path} was {then} at the capture; it is restored into {now}")));
+    }
+    Err(ComponentError::OtherFileSystem { component: name.clone(), path: path.clone(), then, now })
+}
+
+/// Whether a file system is mounted at the root itself.
+fn is_mount(root: &MetRoot) -> bool {
+    root.file_system.as_ref().is_some_and(|system| system.mounted_at.0 == root.place())
 }
 
 /// Refuses to leave out what the snapshot has beneath a path that is a mount, or a read-only subvolume, now.

@@ -39,7 +39,7 @@ impl Rules {
 /// Plans what brings `current`, a scan of the live trees, to `target`. Pure: touches nothing.
 ///
 /// A whole new folder is one step, and so is a folder that goes. Sockets are neither created nor deleted for their own
-/// sake. Access times are ignored.
+/// sake, and a folder that holds one stays. Access times are ignored.
 pub fn plan(current: &Tree, target: &Tree, rules: &Rules) -> Result<FilesPlan, PlanError> {
     check_trees(current, target)?;
     check_selection(&rules.selection, current, target)?;

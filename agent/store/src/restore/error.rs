@@ -52,8 +52,20 @@ pub enum PlanError {
         /// The path that is in its way.
         above: ByteText,
     },
+    /// What no snapshot has, and so stays, is where the target has something else than a folder.
+    #[error(
+        "{path} is excluded or mounted and stays, but the snapshot has no folder at {above}; move it away or unmount it, and plan again"
+    )]
+    Held {
+        /// What stays.
+        path: ByteText,
+        /// Where it stands in the way.
+        above: ByteText,
+    },
     /// A device file would be created.
-    #[error("{path} is a device file; declare `devices = true` for its component to have it restored")]
+    #[error(
+        "{path} is a device file; write devices = true in its component to have it made, or leave it out with --accept-loss {path}"
+    )]
     Device {
         /// The device file.
         path: ByteText,

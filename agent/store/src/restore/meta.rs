@@ -68,6 +68,10 @@ pub(super) fn settings<'a>(old: Option<&'a Meta>, new: &'a Meta, is_link: bool) 
     if owner {
         settings.push(Setting::Owner { uid: new.uid, gid: new.gid });
     }
+    let letters = flags::among(&new.xattrs);
+    if old.is_some_and(|old| flags::among(&old.xattrs) != letters) {
+        settings.push(Setting::Flags(letters));
+    }
     let before = old.map_or(&[][..], |old| &old.xattrs);
     let is_flags = |name: &[u8]| name == flags::NAME;
     let gone =
@@ -84,10 +88,6 @@ pub(super) fn settings<'a>(old: Option<&'a Meta>, new: &'a Meta, is_link: bool) 
         settings.push(Setting::Mode(new.mode));
     }
     settings.push(Setting::Time((new.mtime_seconds, new.mtime_nanos)));
-    let letters = flags::among(&new.xattrs);
-    if old.is_some_and(|old| flags::among(&old.xattrs) != letters) {
-        settings.push(Setting::Flags(letters));
-    }
     settings
 }
 
@@ -133,12 +133,12 @@ pub(super) fn set(entry: Held<'_>, setting: &Setting<'_>) -> Result<(), Fault> {
 
 /// Does everything that a new entry needs.
 pub(super) fn set_all(entry: Held<'_>, meta: &Meta) -> Result<(), Fault> {
-    settings(None, meta, entry.kind == HeldKind::Link).iter().try_for_each(|setting| set(entry, setting))?;
     match entry.kind {
-        // What the folder around has may have been inherited.
-        HeldKind::Open => set(entry, &Setting::Flags(flags::among(&meta.xattrs))),
-        HeldKind::Path | HeldKind::Link => Ok(()),
+        // What the folder around has may have been inherited. Before the attributes, for one of btrfs says more of a flag.
+        HeldKind::Open => set(entry, &Setting::Flags(flags::among(&meta.xattrs)))?,
+        HeldKind::Path | HeldKind::Link => {}
     }
+    settings(None, meta, entry.kind == HeldKind::Link).iter().try_for_each(|setting| set(entry, setting))
 }
 
 /// Sets the flags but those that bind the entry, which come last of all.

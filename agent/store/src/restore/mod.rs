@@ -42,7 +42,9 @@
 //! - *Flags that `chattr` sets* are attributes like others; those that bind an entry (immutable, append-only) are set last.
 //!   What is bound where it is live is named and refused.
 //! - *A folder whose entries inherit its project* takes no rename from outside of it, so staging stands within it.
-//! - *Not restored*: sockets, access times, times of change, birth times. Device files need [`Rules::devices`].
+//! - *Sockets* belong to the services that listen there: none is made, and one in a folder that the target does not have
+//!   stays, with the folders above it.
+//! - *Not restored*: access times, times of change, birth times. Device files need [`Rules::devices`].
 //!
 //! # Limits
 //! - A file system must exchange two names in one step (ext4, XFS, btrfs, tmpfs and overlayfs do); it is tried before

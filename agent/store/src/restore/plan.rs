@@ -243,6 +243,23 @@ impl FilesPlan {
         })
     }
 
+    /// The absolute paths of what goes and no snapshot brings back: sockets, and device files where none may be made.
+    pub fn unkept(&self, devices: bool) -> impl Iterator<Item = (usize, Vec<u8>)> {
+        let is_unkept = move |entry: &Entry| match entry.kind {
+            EntryKind::Socket => true,
+            EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => !devices,
+            EntryKind::Directory | EntryKind::File { .. } | EntryKind::Symlink(_) | EntryKind::Fifo => false,
+        };
+        self.steps.iter().flat_map(move |step| {
+            let gone = match &step.change {
+                Change::Delete { old } | Change::Replace { old, .. } => &old[..],
+                Change::Create(_) | Change::Adjust(_) => &[],
+            };
+            let gone = gone.iter().filter(move |&entry| is_unkept(entry));
+            gone.map(move |entry| (step.at.root, pattern::absolute(&self.roots[step.at.root].0, &entry.path)))
+        })
+    }
+
     /// The absolute paths whose present content or kind is overwritten.
     pub fn overwritten(&self) -> impl Iterator<Item = &[u8]> {
         self.steps

@@ -127,10 +127,10 @@ impl Site {
         let beside = mount_of(live, None)?;
         let Some(mut folder) = parent(&at.path.0) else { return Ok(YardPlace::Beside(at.root)) };
         if beside == mount && mount_of(live, Some(b""))? == mount {
-            // A folder of a project takes no rename from outside of it; what is made in it is of its project.
-            let inherits = readable(live.folder(b"")?).is_ok_and(flags::inherits_project);
+            // What is made in a folder of a project is of its project, and in an encrypted one it is encrypted.
+            let is_closed = readable(live.folder(b"")?).is_ok_and(flags::is_closed);
             let within = YardPlace::Within(Place { root: at.root, path: ByteText::default() });
-            return Ok(if inherits { within } else { YardPlace::Beside(at.root) });
+            return Ok(if is_closed { within } else { YardPlace::Beside(at.root) });
         }
         while let Some(higher) = parent(folder) {
             if mount_of(live, Some(higher))? != mount {

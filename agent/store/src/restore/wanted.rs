@@ -24,7 +24,12 @@ pub(super) fn wanted<'a>(
 ) -> Result<Vec<Wanted<'a>>, PlanError> {
     let stays: Vec<&[u8]> = rules.stays.iter().filter_map(|path| beneath(&path.0, &target.path)).collect();
     let as_is: Vec<&[u8]> = rules.as_is.iter().filter_map(|path| beneath(&path.0, &target.path)).collect();
-    let plain = rules.protect.is_empty() && rules.keep.is_empty() && stays.is_empty() && as_is.is_empty();
+    let sockets = stranded(current, target);
+    let plain = rules.protect.is_empty()
+        && rules.keep.is_empty()
+        && stays.is_empty()
+        && as_is.is_empty()
+        && sockets.is_empty();
     if matches!(rules.selection, Selection::Everything) && plain {
         let entries = target.entries.iter().filter(|entry| !is_socket(entry));
         return Ok(entries.map(|entry| Wanted { entry, kept: false }).collect());
@@ -49,8 +54,28 @@ pub(super) fn wanted<'a>(
     for path in stays {
         hold(&mut chosen, current, target, path)?;
     }
+    for socket in sockets {
+        let is_in_the_way = |folder: &[u8]| chosen.get(folder).is_some_and(|wanted| !is_folder(wanted.entry));
+        if !above(&socket.path).any(is_in_the_way) {
+            chosen.entry(&socket.path[..]).or_insert(Wanted { entry: socket, kept: true });
+        }
+    }
     add_folders(&mut chosen, current, target)?;
     Ok(chosen.into_values().collect())
+}
+
+/// The sockets in folders that the target does not have. No backup can bring one back to the service that listens there, so
+/// they stay, with the folders above them.
+fn stranded<'a>(current: &'a Root, target: &Root) -> Vec<&'a Entry> {
+    let has_folder = |folder: &[u8]| find(&target.entries, folder).is_some_and(is_folder);
+    let is_stranded =
+        |entry: &&Entry| is_socket(entry) && parent(&entry.path).is_some_and(|folder| !has_folder(folder));
+    current.entries.iter().filter(is_stranded).collect()
+}
+
+/// The folders above a path, the nearest first.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(parent(path), |&folder| parent(folder))
 }
 
 /// The folder that holds something which is no entry, and stays, stays too.
@@ -61,15 +86,14 @@ fn hold<'a>(
     path: &[u8],
 ) -> Result<(), PlanError> {
     let Some(folder) = parent(path).and_then(|folder| find(&current.entries, folder)) else { return Ok(()) };
-    match chosen.get(&folder.path[..]) {
-        Some(wanted) if is_folder(wanted.entry) => Ok(()),
-        Some(_) => Err(blocked(&target.path, path, &folder.path)),
-        // A folder of the target that is not selected stands in `current` too.
-        None => {
-            chosen.insert(&folder.path[..], Wanted { entry: folder, kept: true });
-            Ok(())
-        }
+    let is_in_the_way = |folder: &&[u8]| chosen.get(*folder).is_some_and(|wanted| !is_folder(wanted.entry));
+    if let Some(above) = above(path).find(is_in_the_way) {
+        let shown = |path: &[u8]| ByteText(absolute(&target.path, path));
+        return Err(PlanError::Held { path: shown(path), above: shown(above) });
     }
+    // A folder of the target that is not selected stands in `current` too.
+    chosen.entry(&folder.path[..]).or_insert(Wanted { entry: folder, kept: true });
+    Ok(())
 }
 
 /// The path beneath `root` of an absolute path that lies there.

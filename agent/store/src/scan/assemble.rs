@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Walked;
+use crate::flags;
 use crate::tree::{Entry, EntryKind, Meta};
 use crate::walk::{self, Child, Found, Listing, Live, Xattrs};
 
@@ -113,7 +114,9 @@ fn entry(path: Vec<u8>, live: &Live, (xattrs, mut kind): (Xattrs, EntryKind), li
     Entry { path, meta: meta(live, xattrs), kind }
 }
 
-fn meta(live: &Live, xattrs: Xattrs) -> Meta {
+fn meta(live: &Live, mut xattrs: Xattrs) -> Meta {
+    // What cannot be kept was told, and is no part of the state.
+    xattrs.retain(|(name, _)| name != flags::NOT_KEPT_NAME);
     let (mtime_seconds, mtime_nanos) = live.mtime;
     Meta { mode: live.mode, uid: live.uid, gid: live.gid, mtime_seconds, mtime_nanos, xattrs }
 }

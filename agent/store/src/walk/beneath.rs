@@ -238,10 +238,12 @@ impl Parent {
 pub(crate) fn xattrs_of(fd: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     let mut xattrs =
         read_xattrs(|list| fs::flistxattr(fd, list), |name, value| fs::fgetxattr(fd, name, value))?;
-    let letters = flags::read(fd);
-    if !letters.is_empty() {
-        let at = xattrs.partition_point(|(name, _)| &name[..] < flags::NAME);
-        xattrs.insert(at, (flags::NAME.to_vec(), letters));
+    let (letters, lost) = flags::read_both(fd);
+    for (wanted, letters) in [(flags::NAME, letters), (flags::NOT_KEPT_NAME, lost)] {
+        if !letters.is_empty() {
+            let at = xattrs.partition_point(|(name, _)| &name[..] < wanted);
+            xattrs.insert(at, (wanted.to_vec(), letters));
+        }
     }
     Ok(xattrs)
 }
@@ -286,7 +288,8 @@ fn open_piece(at: BorrowedFd<'_>, path: &[u8], flags: OFlags, crosses: bool) -> 
 
 /// Attributes that belong to the state: the rest of `system.` is the file system's own.
 fn is_kept(name: &[u8]) -> bool {
-    const KEPT: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
+    // What `btrfs property` sets, such as a way of compression, can be set again.
+    const KEPT: [&[u8]; 5] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_", b"btrfs."];
     KEPT.iter().any(|prefix| name.starts_with(prefix)) && !is_shadow(name)
 }
 

@@ -28,7 +28,7 @@ fn on(kind: &str, holder: &Path) -> Option<(Stored, Mounted)> {
 
 #[test]
 fn flags_come_back_and_those_that_bind_are_taken_away_by_the_way_back() {
-    for kind in ["ext4", "xfs", "btrfs"] {
+    for (kind, set) in [("ext4", "+dAsut"), ("xfs", "+dAx"), ("btrfs", "+dAm")] {
         let holder = tempfile::tempdir().expect("a folder");
         let Some((stored, _disk)) = on(kind, holder.path()) else { continue };
         let site = stored.lab.live().join("site");
@@ -37,7 +37,7 @@ fn flags_come_back_and_those_that_bind_are_taken_away_by_the_way_back() {
         for file in &files {
             fs::write(file, "one").expect("writable");
         }
-        assert!(chattr("+dA", &files[0]) && chattr("+a", &files[1]) && chattr("+i", &files[2]), "{kind}");
+        assert!(chattr(set, &files[0]) && chattr("+a", &files[1]) && chattr("+i", &files[2]), "{kind}");
         let wanted = files.each_ref().map(|file| flags(file));
         let (id, _) = stored.capture();
 
@@ -61,6 +61,32 @@ fn flags_come_back_and_those_that_bind_are_taken_away_by_the_way_back() {
         assert!(stored.plan(id).is_empty(), "{kind}: a second plan is not empty");
         assert!(chattr("-a", &files[1]) && chattr("-i", &files[2]), "so that the disk can be cleared");
     }
+}
+
+#[test]
+fn a_way_of_compression_comes_back_with_the_flag_that_it_sets() {
+    let holder = tempfile::tempdir().expect("a folder");
+    let Some((stored, _disk)) = on("btrfs", holder.path()) else { return };
+    let db = stored.lab.live().join("site/db");
+    fs::create_dir_all(stored.lab.live().join("site")).expect("writable");
+    fs::write(&db, "one").expect("writable");
+    let set = program("btrfs").args(["property", "set"]).arg(&db).args(["compression", "zstd"]).output();
+    if !set.is_ok_and(|set| set.status.success()) {
+        return crate::common::skip("btrfs cannot set a way of compression here");
+    }
+    assert!(chattr("+A", &db));
+    let compression = || {
+        let shown = program("btrfs").args(["property", "get"]).arg(&db).arg("compression").output();
+        String::from_utf8_lossy(&shown.expect("runs").stdout).trim().to_owned()
+    };
+    let wanted = (flags(&db), compression());
+    assert_eq!(wanted.1, "compression=zstd");
+    let (id, _) = stored.capture();
+    fs::remove_file(&db).expect("ours");
+    fs::write(&db, "two").expect("writable");
+    stored.restore(id);
+    assert_eq!((flags(&db), compression()), wanted);
+    assert!(stored.plan(id).is_empty(), "a second plan is not empty");
 }
 
 #[test]

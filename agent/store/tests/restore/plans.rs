@@ -138,14 +138,16 @@ fn names_of_one_file_are_linked_and_not_written_twice() {
 fn sockets_are_left_to_their_services() {
     check("", "s!", &["create /srv/ (empty folder)"]);
     check("a/ s!", "a/", &[]);
-    check("a/ a/s!", "x/", &["delete /srv/a/ (folder of 1 entry, 0 B)", "create /srv/x/ (empty folder)"]);
+    check("a/ a/s! a/f=1", "x/", &["create /srv/x/ (empty folder)", "delete /srv/a/f (1 B)"]);
+    check("a/ a/b/ a/b/s! a/c/", "", &["delete /srv/a/c/ (empty folder)"]);
+    check("a/ a/s!", "a=x", &["write /srv/a (1 B), was folder of 1 entry, 0 B"]);
     check("s!", "s=x", &["write /srv/s (1 B), was socket"]);
     check("s=x a=1", "s! a=1", &["delete /srv/s (1 B)"]);
 }
 
 #[test]
 fn a_device_is_created_only_where_it_is_declared() {
-    let refused = "/srv/c is a device file; declare `devices = true` for its component to have it restored";
+    let refused = "/srv/c is a device file; write devices = true in its component to have it made, or leave it out with --accept-loss /srv/c";
     check("a=1", "a=1 c@1:3", &[refused]);
     check("a=1 c@1:3", "a=1", &["delete /srv/c (character device 1:3)"]);
     let declared = Rules { devices: true, ..Rules::default() };
@@ -311,6 +313,18 @@ fn losses_are_listed_path_by_path() {
     assert_eq!(text(planned.overwritten().map(<[u8]>::to_vec).collect()), ["/srv/b", "/srv/c"]);
     let counts = planned.counts();
     assert_eq!((counts.created, counts.replaced, counts.deleted, counts.adjusted), (0, 2, 5, 0));
+}
+
+#[test]
+fn what_goes_and_no_snapshot_brings_back_is_told_apart() {
+    let now = tree("a! b/ b/s! c@1:3 d=1 e/ e/f| e/g@8:0 h!");
+    let planned = plan(&now, &tree("a=1 b=2 d=1"), &Rules::default()).expect("a plan");
+    let unkept = |devices| {
+        let paths = planned.unkept(devices).map(|(_, path)| String::from_utf8_lossy(&path).into_owned());
+        paths.collect::<Vec<_>>()
+    };
+    assert_eq!(unkept(true), ["/srv/a", "/srv/b/s"], "a socket that is alone stays");
+    assert_eq!(unkept(false), ["/srv/a", "/srv/b/s", "/srv/c", "/srv/e/g"]);
 }
 
 #[test]
