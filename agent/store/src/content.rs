@@ -185,6 +185,27 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Content
     Ok(filled)
 }
 
+/// Adds the bytes from one place up to another to `hasher`. False: the file is shorter now.
+pub(crate) fn hash(
+    file: &File,
+    (from, to): (u64, u64),
+    hasher: &mut blake3::Hasher,
+    buffer: &mut Vec<u8>,
+    cancel: &Cancel,
+) -> Result<bool, ContentError> {
+    let mut at = from;
+    while at < to {
+        cancel.check().map_err(StoreError::from)?;
+        buffer.resize((to - at).min(WINDOW as u64) as usize, 0);
+        if read_at(file, buffer, at)? != buffer.len() {
+            return Ok(false);
+        }
+        hasher.update(buffer);
+        at += buffer.len() as u64;
+    }
+    Ok(true)
+}
+
 fn has_holes(file: &File, size: u64) -> bool {
     rustix::fs::seek(file, SeekFrom::Hole(0)).is_ok_and(|hole| hole < size)
 }

@@ -2,6 +2,8 @@
 //!
 //! A large file is cloned first, where it can be. If it does not hold still, the clone is read instead, which nobody writes
 //! to: the file is kept as it was at one instant, with the times that it had just before.
+//!
+//! A file that never holds still because it only grows, as the log of a busy service does, is kept as it was at one instant, too.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -11,6 +13,9 @@ use crate::content::{self, ContentError};
 use crate::error::CaptureError;
 use crate::tree::Extent;
 use crate::walk::Live;
+
+/// How often a file that grows is looked at for an instant at which all of it was read.
+const LOOKS: usize = 64;
 
 /// A file that is open, and what was seen of it before.
 pub(super) struct Open<'a> {
@@ -44,12 +49,7 @@ impl Open<'_> {
             return Ok(Some(Content { extents, size: self.live.size, at_once: true }));
         }
         let clone = sink.clone_of(self.file, self.live.size);
-        let unreadable = |error| match error {
-            ContentError::Store(error) => error.into(),
-            ContentError::Read(source) => {
-                CaptureError::Unreadable { action: "read", path: (self.full)(), source }
-            }
-        };
+        let unreadable = |error| self.unreadable(error);
         let read = content::read(self.file, self.live.size, held, sink, buffer, cancel);
         let (extents, size, at_once) = match (read, &clone) {
             (Ok(Some(extents)), _) if is_still() => (extents, self.live.size, false),
@@ -68,5 +68,52 @@ impl Open<'_> {
             clone.keep(&extents);
         }
         Ok(Some(Content { extents, size, at_once }))
+    }
+
+    /// Reads a file that grows while it is read. `None`: more than that happens to it.
+    ///
+    /// ```text
+    /// read to its end ─▶ look: it is no longer ─▶ read and keep ─▶ read: all is the same
+    /// ```
+    /// What read the same before and after the look was there at the look, which also says that there was no more.
+    pub(super) fn read_growing(
+        &self,
+        scan: &Scan<'_>,
+        held: &[Extent],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<(Live, Vec<Extent>)>, CaptureError> {
+        let Scan { sink, cancel, .. } = *scan;
+        let hash = |hasher: &mut blake3::Hasher, from, to, buffer: &mut Vec<u8>| {
+            let hashed = content::hash(self.file, (from, to), hasher, buffer, cancel);
+            hashed.map_err(|error| self.unreadable(error))
+        };
+        let (mut first, mut length) = (blake3::Hasher::new(), 0);
+        let mut seen = None;
+        for _ in 0..LOOKS {
+            let live = (self.examine)()?;
+            if live.size == length {
+                seen = Some(live);
+                break;
+            }
+            if live.size < length || !hash(&mut first, length, live.size, buffer)? {
+                return Ok(None);
+            }
+            length = live.size;
+        }
+        let Some(live) = seen else { return Ok(None) };
+        let read = content::read(self.file, length, held, sink, buffer, cancel);
+        let Some(extents) = read.map_err(|error| self.unreadable(error))? else { return Ok(None) };
+        let mut again = blake3::Hasher::new();
+        let is_same = hash(&mut again, 0, length, buffer)? && again.finalize() == first.finalize();
+        Ok(is_same.then_some((live, extents)))
+    }
+
+    fn unreadable(&self, error: ContentError) -> CaptureError {
+        match error {
+            ContentError::Store(error) => error.into(),
+            ContentError::Read(source) => {
+                CaptureError::Unreadable { action: "read", path: (self.full)(), source }
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Reads what is not known: the content of files that changed, where links point, attributes.
 //!
-//! A file is read between two looks at its inode. If they differ, it is read again; if that happens too often, it is
-//! [`CaptureError::Unstable`], for a torn file must never be kept.
+//! A file is read between two looks at its inode. If they differ, it is read again. One that only grows is kept as it was at one
+//! instant; for any other that does not rest it is [`CaptureError::Unstable`], for a torn file must never be kept.
 //!
 //! The kernel stamps an inode when a write begins, so that a write may go on unseen between the two looks. A file that
 //! changed a moment ago must therefore read the same twice before it is kept, and is not trusted by the next scan. What is
@@ -370,23 +370,27 @@ impl Pool<'_> {
             let xattrs = walk::xattrs_of(file.as_fd())
                 .map_err(|errno| failure("read the attributes of", walked, &path(), errno))?;
             let open = Open { file: &file, live: &before, examine: &examine, full: &full };
-            let Some(Content { extents, size, at_once }) = open.read(self.scan, seen.held, buffer)? else {
-                last = None;
-                continue;
-            };
-            if !at_once
-                && self.scan.sink.keeps()
-                && trust.is_fresh(&before)
-                && last.as_ref() != Some(&extents)
-            {
-                last = Some(extents);
-                continue;
+            let mut kept = None;
+            match open.read(self.scan, seen.held, buffer)? {
+                Some(Content { extents, size, at_once })
+                    if at_once
+                        || !self.scan.sink.keeps()
+                        || !trust.is_fresh(&before)
+                        || last.as_ref() == Some(&extents) =>
+                {
+                    kept = Some((Live { size, ..before }, extents));
+                }
+                other => last = other.map(|content| content.extents),
             }
-            before.size = size;
+            if kept.is_none() && attempt >= ATTEMPTS / 2 {
+                kept = open.read_growing(self.scan, seen.held, buffer)?;
+            }
+            let Some((live, extents)) = kept else { continue };
+            let size = live.size;
             self.files.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(before.size, Ordering::Relaxed);
+            self.bytes.fetch_add(size, Ordering::Relaxed);
             let kind = EntryKind::File { size, content: extents, link: None };
-            return Ok(Some(Resolved { live: before, what: (xattrs, kind) }));
+            return Ok(Some(Resolved { live, what: (xattrs, kind) }));
         }
         Err(CaptureError::Unstable { path: full() })
     }

@@ -116,6 +116,45 @@ fn a_file_that_grows_is_kept_as_it_was_at_one_moment() {
 }
 
 #[test]
+fn a_log_that_is_written_to_all_the_time_is_kept_as_it_was_at_one_moment() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (live, path) = (dir.path().join("live"), dir.path().join("live/busy.log"));
+    fs::create_dir(&live).expect("a folder");
+    fs::write(&path, "").expect("written");
+    let store = open(&dir.path().join("store"));
+    let stop = Stop::default();
+    std::thread::scope(|threads| {
+        let _at_end = StopAtEnd(&stop);
+        threads.spawn(|| {
+            let mut log = File::options().append(true).open(&path).expect("opens");
+            for line in 0.. {
+                if stop.is_set() {
+                    break;
+                }
+                log.write_all(format!("line {line}\n").as_bytes()).expect("written");
+                // Thousands of lines a second, and none of the times between them is as long as it takes to read them all.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let mut longest = 0;
+        for _ in 0..8 {
+            let making = store.begin().expect("begins");
+            let (tree, _) = making.files(&site(), &spec(&live), &Cancel::new()).expect("captured");
+            making.commit(note("busy")).expect("commits");
+            let read = contents(&store, &tree).expect("all is there");
+            let (_, log) = read.iter().find(|(path, _)| path == b"busy.log").expect("it never goes");
+            let text = std::str::from_utf8(log).expect("lines");
+            assert!(text.is_empty() || text.ends_with('\n'), "a torn line: {:?}", text.lines().last());
+            let lines = text.lines().enumerate().all(|(number, line)| line == format!("line {number}"));
+            assert!(lines, "lines that were never there at one moment");
+            assert!(text.len() >= longest, "it was longer before");
+            longest = text.len();
+        }
+        assert!(longest > 0, "nothing was written");
+    });
+}
+
+#[test]
 fn a_file_that_shrinks_is_kept_as_it_was_at_one_moment() {
     let whole = pattern(LENGTH);
     let shrinks = |path: &Path, turn: u64| {
