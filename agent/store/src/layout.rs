@@ -52,18 +52,21 @@ impl Layout {
     /// Opens the folder for writing, and makes it a store if it is new or empty.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
         files::create_folder(root)?;
-        let format = root.join("format");
-        match read_format(root) {
-            Err(StoreError::NotAStore { .. }) if is_new(root)? => {
-                files::replace(&format, format!("rfs-store {FORMAT}\n").as_bytes())?;
+        let mut lock = None;
+        let is_store = || read_format(root).map_or_else(not_yet, |()| Ok(true));
+        if !is_store()? && is_new(root)? {
+            // Of two that make the same store at once, one waits for the other.
+            lock = Some(take_lock(root)?);
+            if !is_store()? {
+                files::replace(&root.join("format"), format!("rfs-store {FORMAT}\n").as_bytes())?;
             }
-            other => other?,
         }
+        read_format(root)?;
         let mut layout = Self::at(root);
         for folder in [&layout.packs, &layout.snapshots, &layout.marks, &layout.cache, &layout.clones] {
             files::create_folder(folder)?;
         }
-        layout.lock = Some(take_lock(root)?);
+        layout.lock = Some(lock.map_or_else(|| take_lock(root), Ok)?);
         layout.clean()?;
         files::sync_folder(root)?;
         Ok(layout)
@@ -141,7 +144,15 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
 
 fn is_new(root: &Path) -> Result<bool, StoreError> {
     // A crash between making the folder and naming its format leaves nothing of value in it.
-    Ok(names(root)?.iter().all(|name| name == "format.part"))
+    Ok(names(root)?.iter().all(|name| name == "format.part" || name == "lock"))
+}
+
+/// A folder that is no store may become one.
+fn not_yet(error: StoreError) -> Result<bool, StoreError> {
+    match error {
+        StoreError::NotAStore { .. } => Ok(false),
+        error => Err(error),
+    }
 }
 
 fn read_format(root: &Path) -> Result<(), StoreError> {
@@ -181,6 +192,34 @@ fn take_lock(root: &Path) -> Result<File, StoreError> {
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: root.to_owned() }),
             Err(errno) => return Err(StoreError::Io { action: "lock", path, source: errno.into() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_two_make_at_once_is_made_and_each_of_them_has_it_or_is_told_who_has() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let root = folder.path().join("store");
+            let start = Barrier::new(4);
+            std::thread::scope(|threads| {
+                for _ in 0..4 {
+                    threads.spawn(|| {
+                        start.wait();
+                        match Layout::open(&root) {
+                            Ok(_) | Err(StoreError::Locked { .. }) => {}
+                            Err(error) => panic!("{}: {error:?}", error),
+                        }
+                    });
+                }
+            });
+            assert!(Layout::open(&root).is_ok(), "nobody has it any more");
         }
     }
 }
