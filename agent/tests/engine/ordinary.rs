@@ -158,6 +158,27 @@ fn a_release_that_broke_its_stop_and_its_status_is_left_by_the_commands_as_they_
 }
 
 #[test]
+fn a_release_behind_a_link_that_broke_its_stop_is_left_by_the_command_as_it_was_captured() {
+    let mut bed = scripted();
+    let well = bed.read("site/ctl");
+    for (release, ctl) in [("1", well.as_str()), ("2", "echo no such module; exit 9\n")] {
+        std::fs::create_dir_all(bed.path(&format!("site/releases/{release}/bin"))).expect("writable");
+        bed.write(&format!("site/releases/{release}/bin/ctl"), ctl);
+    }
+    std::os::unix::fs::symlink("./assets/../releases/1", bed.path("site/running")).expect("writable");
+    bed.stop = format!("/bin/sh {}/site/running/bin/ctl stop", bed.path("").display());
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.write("site/index.html", "v2");
+    std::fs::remove_file(bed.path("site/running")).expect("ours");
+    std::os::unix::fs::symlink("releases/2", bed.path("site/running")).expect("writable");
+    std::fs::remove_dir_all(bed.path("site/releases/1")).expect("ours");
+    reached(&restore(&engine, good));
+    assert_eq!(bed.read("site/index.html"), "v1");
+    assert!(bed.path("site/running/bin/ctl").exists() && bed.path("up").exists());
+}
+
+#[test]
 fn a_service_that_nothing_stops_is_left_by_ending_its_processes_and_the_message_says_so() {
     let mut bed = Bed::new();
     bed.start = "(setsid sleep 600 >/dev/null 2>&1 & echo $! > pid); touch up".into();

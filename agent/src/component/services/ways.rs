@@ -6,14 +6,15 @@
 //! of the store, and the command is run from there. What it needs beside these files is as the release left it.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rfs_model::ComponentKind;
-use rfs_store::{EntryKind, Snapshot, Store, Tree};
+use rfs_store::{EntryKind, Extent, Root, Snapshot, Store, Tree};
 
 use crate::config::{Hook, Program};
 
@@ -67,15 +68,7 @@ impl<'a> Ways<'a> {
             let files = target.components().filter(|(_, kind)| *kind == ComponentKind::Files);
             files.filter_map(|(name, _)| target.tree(name).ok()).collect()
         });
-        let (mode, content) = trees.iter().flat_map(|tree| &tree.roots).find_map(|root| {
-            let beneath = path.as_os_str().as_bytes().strip_prefix(&root.path[..])?;
-            let beneath = beneath.strip_prefix(b"/").unwrap_or(beneath);
-            let at = root.entries.binary_search_by(|entry| entry.path.as_slice().cmp(beneath)).ok()?;
-            match &root.entries[at].kind {
-                EntryKind::File { content, .. } => Some((root.entries[at].meta.mode, content.clone())),
-                _ => None,
-            }
-        })?;
+        let (mode, content) = found(trees, path)?;
         let written = lent.write(self.store, path, mode, &content);
         let written = written.map_err(|error| {
             tracing::warn!(path = %path.display(), %error, "a command as it was captured cannot be written");
@@ -87,13 +80,7 @@ impl<'a> Ways<'a> {
 }
 
 impl Lent {
-    fn write(
-        &mut self,
-        store: &Store,
-        path: &Path,
-        mode: u32,
-        content: &[rfs_store::Extent],
-    ) -> io::Result<PathBuf> {
+    fn write(&mut self, store: &Store, path: &Path, mode: u32, content: &[Extent]) -> io::Result<PathBuf> {
         let folder = self.folder.get_or_insert_with(|| store.path().join("lent"));
         if self.count == 0 {
             // What a crash left.
@@ -118,6 +105,69 @@ impl Drop for Lent {
             let _ = fs::remove_dir_all(folder);
         }
     }
+}
+
+/// How many links may stand in one path, as the kernel has it.
+const LINKS: usize = 40;
+
+/// The mode and the content of the file of that path, through the links that the trees have on the way, such as `current`.
+fn found(trees: &[Tree], path: &Path) -> Option<(u32, Vec<Extent>)> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match trees.iter().flat_map(|tree| &tree.roots).find_map(|root| met(root, &path))? {
+            Met::File { mode, content } => return Some((mode, content.to_vec())),
+            Met::Link(leads_to) => path = leads_to,
+        }
+    }
+    None
+}
+
+/// What a path comes upon first.
+enum Met<'t> {
+    File {
+        mode: u32,
+        content: &'t [Extent],
+    },
+    /// A link, and the path with the link followed.
+    Link(PathBuf),
+}
+
+fn met<'t>(root: &'t Root, path: &Path) -> Option<Met<'t>> {
+    let top = Path::new(OsStr::from_bytes(&root.path));
+    let beneath = path.strip_prefix(top).ok()?;
+    // From the root down, so that the first link counts.
+    let mut names = beneath.components();
+    let mut reached = PathBuf::new();
+    loop {
+        let name = reached.as_os_str().as_bytes();
+        let at = root.entries.binary_search_by(|entry| entry.path.as_slice().cmp(name)).ok()?;
+        match &root.entries[at].kind {
+            EntryKind::Symlink(to) => {
+                let to = Path::new(OsStr::from_bytes(to));
+                let link = top.join(&reached);
+                return Some(Met::Link(without_dots(&link.parent()?.join(to).join(names.as_path()))));
+            }
+            EntryKind::File { content, .. } if names.as_path().as_os_str().is_empty() => {
+                return Some(Met::File { mode: root.entries[at].meta.mode, content });
+            }
+            _ => reached.push(names.next()?),
+        }
+    }
+}
+
+/// The same path without `.` and `..`. No link is left before a `..`: they are followed from the root down.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            component => plain.push(component),
+        }
+    }
+    plain
 }
 
 /// The absolute paths that stand in an argument, or in a line for a shell.
