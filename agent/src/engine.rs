@@ -330,6 +330,7 @@ impl Engine {
             cancel,
             until: order.until,
             backup: None,
+            superseded: Vec::new(),
             ready: Ready::default(),
             tally: Tally::default(),
             spans: vec![Span { phase: Phase::Accepted, at: now, took: Duration::ZERO }],

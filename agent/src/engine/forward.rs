@@ -149,6 +149,7 @@ fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
     if let Some(earlier) = run.backup.replace(backup) {
         // It was taken while services still wrote; this one has all that it has.
         engine.store.release(earlier, &backup_holder(run.operation))?;
+        run.superseded.push(earlier);
     }
     Ok(plan)
 }

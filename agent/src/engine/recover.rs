@@ -39,6 +39,7 @@ pub(super) fn recover(
         cancel: Cancel::new(),
         until: Instant::now(),
         backup: facts.as_ref().and_then(|facts| facts.backup),
+        superseded: Vec::new(),
         ready: Ready::default(),
         tally: facts.as_ref().map(|facts| facts.tally).unwrap_or_default(),
         stopped: BTreeMap::new(),

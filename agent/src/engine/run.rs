@@ -55,6 +55,8 @@ pub(super) struct Run<'e> {
     /// When its time is up, by the clock that never jumps.
     pub(super) until: Instant,
     pub(super) backup: Option<SnapshotId>,
+    /// Backups that were taken while services still wrote, which a later one has superseded.
+    pub(super) superseded: Vec<SnapshotId>,
     pub(super) ready: Ready<'e>,
     pub(super) tally: Tally,
     pub(super) spans: Vec<Span>,
@@ -207,6 +209,9 @@ impl<'e> Run<'e> {
                 done = done.and(store.prove(self.goal.target, self.engine.wall.now(), took));
             }
             (Standing::Before | Standing::Target | Standing::Inconsistent, _) => {}
+        }
+        for earlier in &self.superseded {
+            done = done.and(store.forget(*earlier));
         }
         if let Err(error) = done {
             tracing::warn!(error = %rfs_link::Chain(&error), "a snapshot's marks could not be brought up to date");

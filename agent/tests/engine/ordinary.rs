@@ -58,6 +58,8 @@ fn last_words_where_nothing_was_to_change_are_backed_up_and_put_back() {
     reached(&receipt);
     assert_eq!(bed.read("site/notes").lines().next(), Some("one"));
     let backup = receipt.backup.expect("a backup");
+    let snapshots: Vec<_> = engine.store().snapshots().expect("lists").iter().map(|info| info.id).collect();
+    assert_eq!(snapshots, [good, backup], "what was backed up while it still wrote is superseded, and gone");
     let undone = restore(&engine, backup);
     reached(&undone);
     assert!(bed.read("site/notes").contains("bye"), "{}", bed.read("site/notes"));
