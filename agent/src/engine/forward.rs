@@ -269,8 +269,10 @@ fn start(run: &mut Run<'_>) -> Result<(), Cause> {
         let (service, name, turn) = &run.ready.services[index];
         let (service, name, after) = (*service, name.clone(), turn.after);
         run.cancel.check()?;
-        match after && run.stopped.contains_key(&name) {
-            // It was seen to be down; to ask again would only keep it down for longer.
+        let was_down = run.stopped.contains_key(&name) || !turn.before;
+        match after && was_down {
+            // It was seen to be down. To ask again would only keep it down for longer, and a pid file that came back with the
+            // files makes many a status command say that it runs.
             true => service.start(&run.cancel)?,
             false => service.ensure(after, &run.cancel)?,
         }

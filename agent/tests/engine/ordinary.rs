@@ -233,3 +233,21 @@ fn a_service_that_was_down_is_said_at_the_capture_and_in_the_plan() {
     let leftovers: Vec<PathBuf> = bed.leftovers();
     assert!(leftovers.is_empty());
 }
+
+#[test]
+fn a_service_that_is_down_is_started_although_its_pid_file_comes_back() {
+    // The number in it is that of another process by now, as after a reboot.
+    let pid = std::process::id();
+    let mut bed = Bed::new();
+    bed.status = "test -s site/app.pid && kill -0 $(cat site/app.pid) || exit 3".into();
+    bed.start = format!("echo start >> log; cp site/index.html served; echo {pid} > site/app.pid");
+    bed.stop = "echo stop >> log; rm -f site/app.pid".into();
+    bed.write("site/app.pid", &format!("{pid}\n"));
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    bed.write("site/index.html", "v2");
+    std::fs::remove_file(bed.path("site/app.pid")).expect("ours");
+    reached(&restore(&engine, good));
+    assert_eq!(bed.told(), ["start"], "it was down, and is brought up");
+    assert_eq!(bed.read("served"), "v1");
+}
