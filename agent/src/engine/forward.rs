@@ -29,7 +29,7 @@ pub(super) fn restore<'e>(mut run: Run<'e>, target: &Snapshot, chosen: &Chosen<'
     match went {
         Ok(()) => {
             run.is_settled();
-            tell_health(&run);
+            tell_health(&mut run);
             tidy(run)
         }
         Err((cause, phase)) => {
@@ -331,13 +331,14 @@ fn verify<'e>(
 ///
 /// That is no reason to go back. A backup may well be of an ill host, and what follows from health in a fleet operation is
 /// for the coordinator's gate and its policy to say.
-fn tell_health(run: &Run<'_>) {
+fn tell_health(run: &mut Run<'_>) {
     if run.goal.command.is_some() {
         return;
     }
     let until = run.until.min(Instant::now() + HEALTH_WAIT);
     if let Err(ill) = run.engine.health.wait_until_good(until, &|| run.cancel.check().is_err()) {
         tracing::warn!(health = %ill, "the host is at its target, and it is not well");
+        run.found.notes.push(format!("restored, but the host is not well: {ill}; see rfs-agent status"));
     }
 }
 

@@ -149,3 +149,26 @@ fn a_machine_keeps_its_id_with_its_store() {
     let mode = fs::metadata(bed.path("store/journal.sqlite")).expect("is there").permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
 }
+
+/// Checks that never come out well.
+struct Ill;
+
+impl LocalHealth for Ill {
+    fn wait_until_good(&self, _until: Instant, _cancelled: &dyn Fn() -> bool) -> Result<(), Unhealthy> {
+        Err(Unhealthy { summary: "http: answered 503".to_owned() })
+    }
+
+    fn restore_ended(&self, _number: RestoreNumber) {}
+}
+
+#[test]
+fn an_administrator_is_told_that_a_restored_host_is_not_well() {
+    let bed = Bed::new();
+    let engine = Engine::open(bed.config(), Clocks::from(clock()), Arc::new(Ill)).expect("opens").engine;
+    let good = capture(&engine).info.id;
+    bed.deploy("v2");
+    let receipt = restore(&engine, good);
+    assert_eq!(receipt.standing, Standing::Target, "a host that is not well is no reason to go back");
+    let told = receipt.notes.iter().any(|note| note.contains("not well: http: answered 503"));
+    assert!(told, "{:?}", receipt.notes);
+}
