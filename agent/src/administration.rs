@@ -1,20 +1,21 @@
 //! What an administrator may ask of the host, answered by the engine itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use rfs_model::{ByteCount, ComponentName, OperationId, SnapshotId, Timestamp};
-use rfs_store::retention::undeletable;
+use rfs_store::retention::{Kept, undeletable};
 use rfs_store::{Cancel, DrillReport, SnapshotInfo, Store, StoreError};
 use uuid::Uuid;
 
 use crate::commander::{Activity, Refusal, Selection, StepKind};
 use crate::component::choices::Choices;
+use crate::config::Config;
 use crate::engine::{Engine, Order, Receipt, after, label, refuse_snapshot};
 use crate::local::{
-    Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
-    SnapshotKind, SnapshotView,
+    Administration, CollectView, DrillView, PlanPart, PlanView, Progress, RepairView, RestoreOrder,
+    RestoreView, SnapshotKind, SnapshotView,
 };
 
 /// Finds the snapshot that a person means: by the beginning of its id, or the latest.
@@ -47,10 +48,8 @@ impl Administrator {
 
     /// The snapshot as a list shows it.
     fn look(&self, id: SnapshotId) -> Result<SnapshotView, Refusal> {
-        let infos = self.0.store().snapshots().map_err(|error| refuse_snapshot(&error))?;
         let gone = || refuse_snapshot(&StoreError::UnknownSnapshot { id: id.to_string() });
-        let info = infos.iter().find(|info| info.id == id).ok_or_else(gone)?;
-        Ok(view(info, &infos, ByteCount(0)))
+        self.snapshots()?.into_iter().find(|view| view.id == id).ok_or_else(gone)
     }
 
     fn show(&self, step: StepKind, progress: Option<Progress>) {
@@ -75,12 +74,14 @@ fn local_operation() -> OperationId {
 impl Administration for Administrator {
     fn snapshots(&self) -> Result<Vec<SnapshotView>, Refusal> {
         let infos = self.0.store().snapshots().map_err(|error| refuse_snapshot(&error))?;
-        Ok(infos.iter().rev().map(|info| view(info, &infos, ByteCount(0))).collect())
+        let stays = stays(self.0.store(), self.0.config()).map_err(|error| refuse_snapshot(&error))?;
+        Ok(infos.iter().rev().map(|info| view(info, &infos, &stays, ByteCount(0))).collect())
     }
 
     fn capture(&self, components: &BTreeSet<ComponentName>, reason: &str) -> Result<SnapshotView, Refusal> {
         let captured = self.0.capture(components, reason, local_operation(), &Cancel::new())?;
-        Ok(view(&captured.info, std::slice::from_ref(&captured.info), captured.measure.stored))
+        let (info, stays) = (&captured.info, BTreeMap::from([(captured.info.id, Kept::Newest.to_string())]));
+        Ok(view(info, std::slice::from_ref(info), &stays, captured.measure.stored))
     }
 
     fn plan_with(
@@ -90,6 +91,16 @@ impl Administration for Administrator {
         choices: &Choices,
     ) -> Result<PlanView, Refusal> {
         self.0.plan_with(self.resolve(snapshot)?, selection, choices, &Cancel::new())
+    }
+
+    fn plan_all(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+        see: &mut dyn FnMut(PlanPart),
+    ) -> Result<(), Refusal> {
+        self.0.plan_all(self.resolve(snapshot)?, selection, choices, &Cancel::new(), see)
     }
 
     fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<RestoreView, Refusal> {
@@ -176,7 +187,24 @@ pub fn in_words(receipt: &Receipt) -> String {
     }
 }
 
-fn view(info: &SnapshotInfo, all: &[SnapshotInfo], stored: ByteCount) -> SnapshotView {
+/// Which rule keeps each snapshot; one that is not named is kept by none.
+pub(crate) fn stays(store: &Store, config: &Config) -> Result<BTreeMap<SnapshotId, String>, StoreError> {
+    let expiry = store.expiry(&config.retention.keep)?;
+    let pinned = expiry.going.iter().filter(|info| config.retention.pinned.contains(&info.id));
+    let pinned = pinned.map(|info| (info.id, "the configuration pins it".to_owned()));
+    let stays = expiry.staying.iter().map(|(info, why)| (info.id, why.to_string()));
+    Ok(stays.chain(pinned).collect())
+}
+
+/// What is said of a snapshot that no rule keeps.
+pub(crate) const GOES: &str = "no rule keeps it; the next collection removes it";
+
+fn view(
+    info: &SnapshotInfo,
+    all: &[SnapshotInfo],
+    stays: &BTreeMap<SnapshotId, String>,
+    stored: ByteCount,
+) -> SnapshotView {
     let (kind, reason) = label::read(&info.label);
     SnapshotView {
         id: info.id,
@@ -191,6 +219,8 @@ fn view(info: &SnapshotInfo, all: &[SnapshotInfo], stored: ByteCount) -> Snapsho
         pinned: info.marks.pinned.is_some(),
         proven: info.marks.proof.map(|proof| (proof.verified_at, proof.restore_time())),
         held: undeletable(all, info).map(|why| why.to_string()),
+        checkpoint: label::checkpoint(&info.label, info.operation),
+        stays: stays.get(&info.id).cloned().unwrap_or_else(|| GOES.to_owned()),
         notes: info.components.iter().flat_map(|part| part.notes.iter().cloned()).collect(),
     }
 }

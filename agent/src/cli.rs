@@ -18,6 +18,7 @@ mod door;
 mod output;
 
 mod capture;
+mod plan;
 mod restore;
 mod run;
 mod status;

@@ -130,10 +130,18 @@ pub trait Planned: Send {
     /// The first steps, at most `limit`, one line each.
     fn lines(&self, limit: usize) -> Vec<PlanLine>;
 
+    /// Shows every step.
+    fn each_line(&self, see: &mut dyn FnMut(PlanLine)) {
+        self.lines(usize::MAX).into_iter().for_each(see);
+    }
+
     /// What exists now and not at the target, and goes: at most `limit` of them by name.
     fn losses(&self, _limit: usize) -> Losses {
         Losses::default()
     }
+
+    /// Shows each of them, by its name and how long its content is.
+    fn each_loss(&self, _see: &mut dyn FnMut(&str, u64)) {}
 
     /// What a person must know of the plan, one sentence each.
     fn notes(&self) -> Vec<String> {

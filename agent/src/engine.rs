@@ -39,6 +39,7 @@ mod receipt;
 mod recover;
 mod room;
 mod run;
+mod shown;
 mod slot;
 mod stop;
 mod turn;
@@ -59,13 +60,14 @@ use crate::component::choices::Choices;
 use crate::component::{self, Component, store_reason};
 use crate::config::Config;
 use crate::host::Lead;
-use crate::local::{PlanView, Progress};
+use crate::local::{PlanPart, PlanView, Progress};
 use board::Board;
 use bound::Bound;
 use cause::{Cause, refuse, refuse_for};
 use checkpoint::{Checkpoint, Lapsed};
 use collector::Wakes;
 use run::{Found, Goal, Ready, Run, Tally};
+use shown::{Key, ShownPlans};
 use slot::Slot;
 use turn::Turns;
 
@@ -108,6 +110,8 @@ pub struct Engine {
     bound: Bound,
     /// Held while hooks make components quiet, or let them resume: neither comes into the middle of the other.
     hooks: Mutex<()>,
+    /// What the plans that were shown would remove.
+    shown: ShownPlans,
     /// The one collection.
     collecting: Slot,
     /// The one drill.
@@ -187,6 +191,7 @@ impl Engine {
             lapsed: Mutex::default(),
             bound: Bound::default(),
             hooks: Mutex::default(),
+            shown: ShownPlans::default(),
             collecting: Slot::default(),
             drilling: Slot::default(),
             collector: Arc::default(),
@@ -262,6 +267,37 @@ impl Engine {
         choices: &Choices,
         cancel: &Cancel,
     ) -> Result<PlanView, Refusal> {
+        let mut shown = PlanView::default();
+        let show = |plan: &choice::Plan<'_>| shown = plan.view();
+        let obstacle = self.planned(target, selection, choices, cancel, show)?;
+        Ok(PlanView { obstacle, ..shown })
+    }
+
+    /// The same part by part, however long it is.
+    pub fn plan_all(
+        &self,
+        target: SnapshotId,
+        selection: &Selection,
+        choices: &Choices,
+        cancel: &Cancel,
+        see: &mut dyn FnMut(PlanPart),
+    ) -> Result<(), Refusal> {
+        let obstacle = self.planned(target, selection, choices, cancel, |plan| plan.each(see))?;
+        if obstacle.is_some() {
+            see(PlanPart::Whole(PlanView { obstacle, ..PlanView::default() }));
+        }
+        Ok(())
+    }
+
+    /// Plans, and shows the plan; or says why the host cannot comply before a person has decided something.
+    fn planned(
+        &self,
+        target: SnapshotId,
+        selection: &Selection,
+        choices: &Choices,
+        cancel: &Cancel,
+        show: impl FnOnce(&choice::Plan<'_>),
+    ) -> Result<Option<Refusal>, Refusal> {
         check_choices(choices)?;
         let snapshot = self.snapshot(target)?;
         let chosen = choice::choose(&self.components, &self.config, &snapshot, selection)?;
@@ -269,11 +305,14 @@ impl Engine {
         let planned = choice::observe(&chosen, &self.store, asked, cancel)
             .and_then(|present| choice::plan(&self.components, present, asked, &self.store, cancel));
         match planned {
-            Ok(plan) => Ok(plan.view()),
-            // A person sees it beside the plans of other hosts, with what accepts it.
-            Err(cause) if cause.is_obstacle() => {
-                Ok(PlanView { obstacle: Some(cause.refusal()), ..PlanView::default() })
+            Ok(plan) => {
+                let (selection, choices) = (selection.clone(), choices.clone());
+                self.shown.remember(Key { target, selection, choices }, &plan);
+                show(&plan);
+                Ok(None)
             }
+            // A person sees it beside the plans of other hosts, with what accepts it.
+            Err(cause) if cause.is_obstacle() => Ok(Some(cause.refusal())),
             Err(cause) => Err(cause.refusal()),
         }
     }

@@ -17,7 +17,7 @@ mod service;
 
 pub use client::LocalClient;
 pub use contract::{
-    Administration, CollectView, DrillView, PlanLine, PlanView, Progress, RepairView, RestoreOrder,
+    Administration, CollectView, DrillView, PlanLine, PlanPart, PlanView, Progress, RepairView, RestoreOrder,
     RestoreView, SnapshotKind, SnapshotView,
 };
 pub use service::{LocalError, LocalHost, LocalServer};

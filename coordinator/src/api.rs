@@ -19,6 +19,7 @@ pub mod checkpoint;
 
 pub mod rollback;
 
+mod findings;
 mod page;
 mod read;
 mod show;

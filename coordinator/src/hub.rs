@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::fleet::FleetEvent;
 use crate::store::{Store, StoreError};
 
-pub(crate) use convert::wire_selection;
+pub(crate) use convert::{wire_choices, wire_selection};
 pub use door::Door;
 pub use health::Grouping;
 pub use roster::HostCard;

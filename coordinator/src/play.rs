@@ -53,6 +53,7 @@ impl Play {
             source: Source::Checkpoint(CheckpointId::from_uuid(Uuid::from_u128(1))),
             selector: Selector::default(),
             selection: Selection::default(),
+            choices: Default::default(),
             strategy: Strategy::Gradual(Waves { sizes, ..Waves::default() }),
             policy: Policy {
                 gate: GatePolicy { min_healthy_time: Duration::from_secs(3), ..GatePolicy::default() },
@@ -150,6 +151,7 @@ impl Play {
                 bytes: ByteCount(1 << 20),
                 failure,
                 restore: Some(RestoreNumber(1)),
+                findings: None,
             }),
         };
         Command::Report(Report {

@@ -57,6 +57,7 @@ impl Fleet for Willing {
                 bytes: ByteCount(10),
                 failure: None,
                 restore: Some(RestoreNumber(1)),
+                findings: None,
             }),
         };
         let HostCommand { operation, generation, ref step, .. } = command;
@@ -140,6 +141,7 @@ async fn a_thousand_hosts_are_checkpointed_and_rolled_back_with_every_step_durab
         source: Source::Checkpoint(checkpoint),
         selector: Selector::default(),
         selection: Selection::default(),
+        choices: Default::default(),
         strategy: Strategy::Immediate,
         policy: Policy {
             gate: GatePolicy { ignore_health: true, ..GatePolicy::default() },

@@ -16,6 +16,8 @@ pub const PATH: usize = 4096;
 pub const FEW: usize = 512;
 /// Hosts, paths.
 pub const MANY: usize = 20_000;
+/// Patterns of one kind that a person gives for a restore.
+pub const PATTERNS: usize = 100;
 /// The first and the last second of a point in time, since 1970.
 const FIRST_SECOND: i64 = -62_135_596_800;
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -133,12 +135,34 @@ pub fn report(report: &link::Report) -> Result<(), FieldError> {
             number("restored.steps", restored.steps)?;
             number("restored.bytes", restored.bytes)?;
             number("restored.restore", restored.restore)?;
+            for (field, listed) in
+                [("lost", &restored.lost), ("appeared", &restored.appeared), ("written", &restored.written)]
+            {
+                let Some(listed) = listed else { continue };
+                number(&format!("restored.{field}.count"), listed.count)?;
+                number(&format!("restored.{field}.bytes"), listed.bytes)?;
+            }
             restored.failure.as_ref().map_or(Ok(()), |wire| failure("restored.failure", wire))
         }
         Some(Outcome::Refused(wire)) => failure("refused", wire),
         Some(Outcome::Failed(wire)) => failure("failed", wire),
         Some(Outcome::Prepared(_) | Outcome::Finished(_)) | None => Ok(()),
     }
+}
+
+/// What a person decided for a restore.
+pub fn choices(path: &str, choices: &v1::RestoreChoices) -> Result<(), FieldError> {
+    for (field, patterns) in [("keep", &choices.keep), ("accept_loss", &choices.accept_loss)] {
+        count(&format!("{path}.{field}"), patterns.len(), PATTERNS)?;
+        for (place, pattern) in patterns.iter().enumerate() {
+            let path = format!("{path}.{field}[{place}]");
+            text(&path, pattern, PATH)?;
+            if pattern.is_empty() {
+                return Err(FieldError::new(path, "is empty; write a path, or a glob such as **/*.key"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What an agent says of a command at work.
@@ -201,6 +225,19 @@ mod tests {
             report(&link::Report { newest_generation: u64::MAX, ..Default::default() }),
             "newest_generation: 18446744073709551615 is above 9223372036854775807",
         );
+    }
+
+    #[test]
+    fn patterns_are_few_short_and_not_empty() {
+        let check = |keep: Vec<String>, expected: &str| {
+            let wire = v1::RestoreChoices { keep, ..Default::default() };
+            assert_eq!(choices("choices", &wire).expect_err(expected).to_string(), expected);
+        };
+        check(vec!["a".into(); 101], "choices.keep: has 101 items; at most 100 are taken");
+        check(vec!["a".into(), "V".repeat(4097)], "choices.keep[1]: has 4097 bytes; at most 4096 are taken");
+        check(vec![String::new()], "choices.keep[0]: is empty; write a path, or a glob such as **/*.key");
+        let accept_loss = vec!["a".repeat(4096); 100];
+        choices("choices", &v1::RestoreChoices { accept_loss, ..Default::default() }).expect("fits");
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! What a capture has to say, bounded as it travels: sentences for a person, each of a host that nobody need trust.
+//! What a capture or a restore has to say, bounded as it travels: sentences for a person, each of a host that nobody need trust.
+
+use crate::v1;
 
 /// How many notes travel with one snapshot.
 pub const MOST_NOTES: usize = 20;
@@ -26,9 +28,32 @@ fn cut(note: &str) -> String {
     format!("{}{DOTS}", &note[..end])
 }
 
+/// How many paths of one kind travel with a restore.
+pub const MOST_NAMED: usize = 10;
+
+/// Paths as they travel: all counted, the first of them named. One that is too long to be named is counted all the same.
+pub fn listed<T: AsRef<str>>(
+    count: u64,
+    bytes: u64,
+    first: impl IntoIterator<Item = T>,
+) -> Option<v1::ListedPaths> {
+    let short = first.into_iter().filter(|path| path.as_ref().len() <= LONGEST_NOTE);
+    let first = short.take(MOST_NAMED).map(|path| path.as_ref().to_owned()).collect();
+    (count > 0).then_some(v1::ListedPaths { count, bytes, first })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_paths_are_named_and_all_are_counted() {
+        let paths = (0..50).map(|number| if number == 1 { "x".repeat(301) } else { format!("/{number}") });
+        let listed = listed(50, 7, paths).expect("there are some");
+        assert_eq!((listed.count, listed.bytes, listed.first.len()), (50, 7, MOST_NAMED));
+        assert_eq!(listed.first[..2], ["/0", "/2"]);
+        assert_eq!(super::listed(0, 0, Vec::<String>::new()), None);
+    }
 
     #[test]
     fn few_and_short_notes_travel_as_they_are() {

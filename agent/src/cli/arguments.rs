@@ -172,6 +172,9 @@ pub(super) struct Restore {
     /// Restore this absolute path alone, with all beneath it; may be repeated
     #[arg(long = "path", value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+    /// With --plan: print every step and loss, however many there are
+    #[arg(long, requires = "plan")]
+    pub(super) all: bool,
     /// Of what the snapshot does not have, leave in place what matches; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub(super) keep: Vec<String>,

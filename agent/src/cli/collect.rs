@@ -52,7 +52,16 @@ fn foretell(config: &Config, output: &Output) -> Ended {
     let ids: Vec<SnapshotId> = staying.iter().map(|(info, _)| info.id).collect();
     let freed = store.would_free(&ids, &Cancel::new()).map_err(failed)?;
     if output.is_json() {
-        let row = |info: &SnapshotInfo| json!({ "id": info.id, "create_time": info.taken_at.to_string(), "reason": info.label });
+        let row = |info: &SnapshotInfo| {
+            let (kind, reason) = label::read(&info.label);
+            json!({
+                "id": info.id,
+                "create_time": info.taken_at.to_string(),
+                "kind": kind.as_str(),
+                "checkpoint": label::checkpoint(&info.label, info.operation),
+                "reason": reason,
+            })
+        };
         let stays = staying.iter().map(|(info, why)| {
             let mut row = row(info);
             row["why"] = json!(why);
@@ -71,14 +80,22 @@ fn foretell(config: &Config, output: &Output) -> Ended {
     }
     let row = |info: &SnapshotInfo, what: String| {
         let (kind, reason) = label::read(&info.label);
-        vec![info.id.0.short(), moment(info.taken_at), kind.as_str().to_owned(), what, reason.to_owned()]
+        let checkpoint = label::checkpoint(&info.label, info.operation);
+        vec![
+            info.id.0.short(),
+            moment(info.taken_at),
+            kind.as_str().to_owned(),
+            checkpoint.map(|id| id.to_string()).unwrap_or_default(),
+            what,
+            reason.to_owned(),
+        ]
     };
     let going = expiry.going.iter().map(|info| (info, "goes: no rule keeps it".to_owned()));
     let stays = staying.iter().map(|(info, why)| (info, format!("stays: {why}")));
     let mut all: Vec<_> = going.chain(stays).collect();
     all.sort_by_key(|(info, _)| std::cmp::Reverse(info.sequence));
     output.table(
-        &["SNAPSHOT", "CREATED", "KIND", "WHAT AND WHY", "REASON"],
+        &["SNAPSHOT", "CREATED", "KIND", "CHECKPOINT", "WHAT AND WHY", "REASON"],
         all.into_iter().map(|(info, what)| row(info, what)),
     );
     let gone = counted(expiry.going.len() as u64, "snapshot", "snapshots");

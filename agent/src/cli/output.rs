@@ -53,6 +53,13 @@ impl Output {
         }
     }
 
+    /// Prints a part of a document for programs that is too large to be held.
+    pub(super) fn part(&self, text: &str) {
+        if self.unwritten.borrow().is_none() {
+            self.note(write!(anstream::stdout(), "{}", plain::json(text)));
+        }
+    }
+
     /// Prints a line.
     pub(super) fn line(&self, line: impl Display) {
         if self.unwritten.borrow().is_none() {

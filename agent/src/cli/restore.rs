@@ -18,7 +18,7 @@ use crate::component::choices::Choices;
 use crate::config::Config;
 use crate::engine::Listed;
 use crate::engine::cause::refuse;
-use crate::local::{PlanView, RestoreOrder, RestoreView};
+use crate::local::{PlanLine, PlanView, RestoreOrder, RestoreView};
 
 pub(super) fn run(config: &Config, arguments: &arguments::Restore, output: &Output) -> Ended {
     let selection = Selection {
@@ -31,6 +31,9 @@ pub(super) fn run(config: &Config, arguments: &arguments::Restore, output: &Outp
         force_stop: arguments.force_stop,
     };
     let door = door::open(config)?;
+    if arguments.plan && arguments.all {
+        return super::plan::run(&door, &arguments.snapshot, (&selection, &choices), output);
+    }
     if arguments.plan {
         let plan = door.administration().plan_with(&arguments.snapshot, &selection, &choices)?;
         show_plan(&plan, output);
@@ -99,7 +102,7 @@ fn confirms(plan: &PlanView, output: &Output) -> bool {
 /// How many paths a question names.
 const ASKED: usize = 20;
 
-fn extras(count: u64) -> String {
+pub(super) fn extras(count: u64) -> String {
     counted(count, "entry that the snapshot does not have", "entries that the snapshot does not have")
 }
 
@@ -144,6 +147,11 @@ fn show(config: &Config, snapshot: &str, restored: &RestoreView, output: &Output
 fn show_lost(restored: &RestoreView, output: &Output) {
     let lost = &restored.lost;
     output.field("removed", format_args!("{}, {}: {}", extras(lost.count), lost.bytes, named(lost)));
+    if !restored.appeared.is_empty() {
+        let appeared = &restored.appeared;
+        let (count, names) = (Count(appeared.count), named(appeared));
+        output.field("", format_args!("{count} of them came after the plan: {names}"));
+    }
     if let (Some(backup), Some(first)) = (restored.backup, lost.first.first()) {
         let backup = backup.0.short();
         output.field("kept", format_args!("in backup {backup}, at least until the next restore"));
@@ -181,6 +189,7 @@ fn document(restored: &RestoreView) -> Value {
         "steps": restored.steps,
         "bytes": restored.bytes.0,
         "removed": listed(&restored.lost),
+        "came_after_the_plan": listed(&restored.appeared),
         "written_since": listed(&restored.written),
         "notes": restored.notes,
         "failure": restored.failure.as_ref().map(output::failure),
@@ -202,14 +211,10 @@ fn show_plan(plan: &PlanView, output: &Output) {
     }
     let hidden = plan.step_count.saturating_sub(plan.steps.len() as u64);
     if hidden > 0 {
-        output.line(format_args!("… and {}", counted(hidden, "more step", "more steps")));
+        let more = counted(hidden, "more step", "more steps");
+        output.line(format_args!("… and {more}; all of them: --plan --all"));
     }
-    output.line("");
-    output.heading(format_args!("{}, {} to write", counted(plan.step_count, "step", "steps"), plan.bytes));
-    if !plan.services.is_empty() {
-        let names: Vec<String> = plan.services.iter().map(ToString::to_string).collect();
-        output.field("services", names.join(", "));
-    }
+    show_sum(plan, output);
     if plan.loss_count > 0 {
         output.field("removed", format_args!("{}, {}", extras(plan.loss_count), plan.loss_bytes));
         for path in plan.losses.iter().take(ASKED) {
@@ -224,17 +229,29 @@ fn show_plan(plan: &PlanView, output: &Output) {
     output.notes(&plan.notes);
 }
 
-fn plan_document(plan: &PlanView) -> Value {
-    let step = |step: &crate::local::PlanLine| {
-        json!({
-            "component": step.component.as_str(),
-            "action": step.action,
-            "description": step.text,
-            "bytes": step.bytes.0,
-        })
-    };
+/// What a plan comes to.
+pub(super) fn show_sum(plan: &PlanView, output: &Output) {
+    output.line("");
+    output.heading(format_args!("{}, {} to write", counted(plan.step_count, "step", "steps"), plan.bytes));
+    if !plan.services.is_empty() {
+        let names: Vec<String> = plan.services.iter().map(ToString::to_string).collect();
+        output.field("services", names.join(", "));
+    }
+}
+
+/// A step, for programs.
+pub(super) fn step_document(step: &PlanLine) -> Value {
     json!({
-        "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
+        "component": step.component.as_str(),
+        "action": step.action,
+        "description": step.text,
+        "bytes": step.bytes.0,
+    })
+}
+
+pub(super) fn plan_document(plan: &PlanView) -> Value {
+    json!({
+        "steps": plan.steps.iter().map(step_document).collect::<Vec<_>>(),
         "step_count": plan.step_count,
         "bytes_to_write": plan.bytes.0,
         "services": plan.services,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::output::Output;
 use super::words::{Count, Length, counted, moment};
 use super::{Ended, arguments, diff, door, upkeep};
+use crate::administration::{GOES, stays};
 use crate::commander::Refusal;
 use crate::config::Config;
 use crate::engine::{label, refuse_snapshot};
@@ -20,12 +21,8 @@ pub(super) fn run(config: &Config, command: &arguments::Snapshots, output: &Outp
         arguments::Snapshots::Show { snapshot, entries } => {
             let store = door::look(&config.store)?;
             let id = resolve(&store, snapshot)?;
-            let expiry = store.expiry(&config.retention.keep).map_err(|error| refuse_snapshot(&error))?;
-            let kept = match expiry.staying.into_iter().find(|(info, _)| info.id == id) {
-                Some((_, why)) => why.to_string(),
-                None if config.retention.pinned.contains(&id) => "the configuration pins it".to_owned(),
-                None => "no rule keeps it; the next collection removes it".to_owned(),
-            };
+            let mut stays = stays(&store, config).map_err(|error| refuse_snapshot(&error))?;
+            let kept = stays.remove(&id).unwrap_or_else(|| GOES.to_owned());
             let snapshot = store.snapshot(id).map_err(|error| refuse_snapshot(&error))?;
             show(&snapshot, &kept, *entries, output)
         }
@@ -68,14 +65,16 @@ fn list(config: &Config, output: &Output) -> Ended {
             snapshot.id.0.short(),
             moment(snapshot.created_at),
             snapshot.kind.as_str().to_owned(),
+            snapshot.checkpoint.map(|id| id.to_string()).unwrap_or_default(),
             names.join(","),
             Count(snapshot.entries).to_string(),
             snapshot.bytes.to_string(),
+            snapshot.stays.clone(),
             format!("{}{}", flags(snapshot), snapshot.reason),
         ]
     };
     output.table(
-        &["SNAPSHOT", "CREATED", "KIND", "COMPONENTS", "ENTRIES", "SIZE", "REASON"],
+        &["SNAPSHOT", "CREATED", "KIND", "CHECKPOINT", "COMPONENTS", "ENTRIES", "SIZE", "STAYS", "REASON"],
         snapshots.iter().map(row),
     );
     Ok(Exit::Done)
@@ -105,6 +104,8 @@ pub(super) fn document(snapshot: &SnapshotView) -> Value {
         "verify_time": snapshot.proven.map(|(at, _)| at.to_string()),
         "restore_seconds": snapshot.proven.map(|(_, took)| took.as_secs_f64()),
         "held": snapshot.held,
+        "checkpoint": snapshot.checkpoint,
+        "stays": snapshot.stays,
         "notes": snapshot.notes,
     })
 }
@@ -112,6 +113,7 @@ pub(super) fn document(snapshot: &SnapshotView) -> Value {
 fn show(snapshot: &Snapshot, kept: &str, with_entries: bool, output: &Output) -> Ended {
     let info = snapshot.info().map_err(|error| refuse_snapshot(&error))?;
     let (kind, reason) = label::read(&info.label);
+    let checkpoint = label::checkpoint(&info.label, info.operation);
     let mut entries = Vec::new();
     for part in info.components.iter().filter(|part| with_entries && part.kind == ComponentKind::Files) {
         let tree = snapshot.tree(&part.name).map_err(|error| refuse_snapshot(&error))?;
@@ -143,6 +145,7 @@ fn show(snapshot: &Snapshot, kept: &str, with_entries: bool, output: &Output) ->
             "kind": kind.as_str(),
             "reason": reason,
             "operation": info.operation,
+            "checkpoint": checkpoint,
             "components": parts.collect::<Vec<_>>(),
             "pinned": info.marks.pinned,
             "in_use": info.marks.in_use,
@@ -160,6 +163,9 @@ fn show(snapshot: &Snapshot, kept: &str, with_entries: bool, output: &Output) ->
     output.field("reason", reason);
     if let Some(operation) = info.operation {
         output.field("operation", operation);
+    }
+    if let Some(checkpoint) = checkpoint {
+        output.field("checkpoint", checkpoint);
     }
     output.field("stays", kept);
     for (i, part) in info.components.iter().enumerate() {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rfs_model::{ComponentName, Generation, OperationId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
+use crate::component::choices::Choices;
+
 /// One step of a fleet operation for this host. Operation, generation and step name it: the same three again are a
 /// repetition, and are answered from the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,9 @@ pub enum Step {
         snapshot: SnapshotId,
         /// Which part of it.
         selection: Selection,
+        /// What a person decided for it.
+        #[serde(default, skip_serializing_if = "Choices::is_empty")]
+        choices: Choices,
     },
     /// Rollback: brings the host back to the backup that `Apply` took.
     Revert {
@@ -63,6 +68,9 @@ pub enum Step {
         snapshot: SnapshotId,
         /// The part that `Apply` changed.
         selection: Selection,
+        /// What a person decided for the whole.
+        #[serde(default, skip_serializing_if = "Choices::is_empty")]
+        choices: Choices,
     },
     /// Rollback: ends a running `Apply` or `Revert` before it commits; the host goes back to what it was.
     Cancel,

@@ -147,8 +147,8 @@ impl Worker {
                 Ok(()) => Outcome::Abandoned,
                 Err(refusal) => Outcome::Failed(refusal),
             },
-            Step::Apply { snapshot, selection } | Step::Revert { snapshot, selection } => {
-                self.restore(command, *snapshot, selection, until)
+            Step::Apply { snapshot, selection, choices } | Step::Revert { snapshot, selection, choices } => {
+                self.restore(command, *snapshot, (selection, choices), until)
             }
             Step::Cancel => self.cancelled(operation),
         };
@@ -160,7 +160,7 @@ impl Worker {
         &self,
         command: &Stored,
         target: SnapshotId,
-        selection: &Selection,
+        (selection, choices): (&Selection, &Choices),
         until: Instant,
     ) -> Outcome {
         let operation = command.key.operation;
@@ -177,7 +177,7 @@ impl Worker {
             reason: command.body.reason.clone(),
             command: Some(asked),
             force: false,
-            choices: Choices::default(),
+            choices: choices.clone(),
         };
         let watch = |progress| self.show(command, Some(progress));
         match self.engine.restore(order, &watch) {

@@ -191,6 +191,16 @@ impl Spec {
         target.roots.iter().flat_map(given_up).collect()
     }
 
+    /// A step in words.
+    fn line(&self, step: &restore::Step) -> PlanLine {
+        PlanLine {
+            component: self.name.clone(),
+            action: action(&step.change).to_owned(),
+            text: step.to_string(),
+            bytes: step_bytes(&step.change),
+        }
+    }
+
     fn unreadable(&self, what: &'static str) -> impl FnOnce(serde_json::Error) -> ComponentError + use<> {
         let component = self.name.clone();
         move |source| ComponentError::Unreadable { component, what, source }
@@ -270,6 +280,14 @@ fn join(root: &[u8], path: &[u8]) -> Vec<u8> {
     }
 }
 
+/// How long the content of an entry is.
+fn length(entry: &rfs_store::Entry) -> u64 {
+    match entry.kind {
+        EntryKind::File { size, .. } => size,
+        _ => 0,
+    }
+}
+
 /// The steps between two states of the trees.
 struct Difference {
     spec: Arc<Spec>,
@@ -292,13 +310,11 @@ impl Planned for Difference {
     }
 
     fn lines(&self, limit: usize) -> Vec<PlanLine> {
-        let line = |step: &restore::Step| PlanLine {
-            component: self.spec.name.clone(),
-            action: action(&step.change).to_owned(),
-            text: step.to_string(),
-            bytes: step_bytes(&step.change),
-        };
-        self.plan.steps().iter().take(limit).map(line).collect()
+        self.plan.steps().iter().take(limit).map(|step| self.spec.line(step)).collect()
+    }
+
+    fn each_line(&self, see: &mut dyn FnMut(PlanLine)) {
+        self.plan.steps().iter().for_each(|step| see(self.spec.line(step)));
     }
 
     fn losses(&self, limit: usize) -> Losses {
@@ -306,14 +322,19 @@ impl Planned for Difference {
         let mut losses = Losses::default();
         for (root, entry) in self.plan.lost() {
             losses.count += 1;
-            if let EntryKind::File { size, .. } = entry.kind {
-                losses.bytes.0 += size;
-            }
+            losses.bytes.0 += length(entry);
             if losses.first.len() < limit {
                 losses.first.push(encode(&join(roots[root], &entry.path)).into_owned());
             }
         }
         losses
+    }
+
+    fn each_loss(&self, see: &mut dyn FnMut(&str, u64)) {
+        let roots: Vec<&[u8]> = self.plan.roots().collect();
+        for (root, entry) in self.plan.lost() {
+            see(&encode(&join(roots[root], &entry.path)), length(entry));
+        }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -97,10 +97,17 @@ impl Cause {
         matches!(self, Self::Component(error) if error.is_obstacle())
     }
 
-    /// The cause as a receipt keeps it.
-    pub(super) fn failure(&self, phase: Phase) -> Failure {
+    /// The cause as a receipt keeps it. What is to be done is said to whoever asked: a coordinator's operator, or an
+    /// administrator on the host.
+    pub(super) fn failure(&self, phase: Phase, commanded: bool) -> Failure {
         let reason = self.reason();
         let next = match self {
+            Self::Component(error) if error.is_not_obeyed() && commanded => {
+                "repair its command, or have the service's processes ended: rfs rollback retry ID --host NAME --force-stop"
+            }
+            _ if reason == Reason::LossNotAccepted && commanded => {
+                "keep it, or accept its loss, and try again: rfs rollback retry ID --host NAME --keep PATTERN, or with --accept-loss PATTERN"
+            }
             Self::Differs { .. } => {
                 "if a service writes there when it starts, exclude these paths from the component, capture again, and retry"
             }
@@ -121,7 +128,7 @@ impl Cause {
 
     /// The cause as an answer to a request that was not begun.
     pub(super) fn refusal(&self) -> Refusal {
-        let Failure { reason, message, next, .. } = self.failure(Phase::Accepted);
+        let Failure { reason, message, next, .. } = self.failure(Phase::Accepted, false);
         Refusal { reason, message, next }
     }
 }

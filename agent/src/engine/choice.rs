@@ -15,7 +15,7 @@ use crate::component::choices::Choices;
 use crate::component::services::{Service, Turn, Ways};
 use crate::component::{Component, Losses, Planned, Present};
 use crate::config::{ComponentSpec, Config};
-use crate::local::{PlanLine, PlanView};
+use crate::local::{PlanLine, PlanPart, PlanView};
 
 /// The components that a restore concerns, in the order in which it changes them.
 pub(super) type Chosen<'e> = Vec<&'e dyn Component>;
@@ -193,24 +193,40 @@ impl Plan<'_> {
         all
     }
 
+    /// Shows each of them, by its name and how long its content is.
+    pub(super) fn each_loss(&self, see: &mut dyn FnMut(&str, u64)) {
+        for (_, planned) in &self.changes {
+            planned.each_loss(see);
+        }
+    }
+
+    /// The plan part by part, in the order in which the executor takes the steps.
+    pub(super) fn each(&self, see: &mut dyn FnMut(PlanPart)) {
+        see(PlanPart::Whole(self.view().without_lines()));
+        self.stops().for_each(|line| see(PlanPart::Step(line)));
+        for (_, planned) in &self.changes {
+            planned.each_line(&mut |line| see(PlanPart::Step(line)));
+        }
+        self.starts().for_each(|line| see(PlanPart::Step(line)));
+        self.each_loss(&mut |path, _| see(PlanPart::Loss(path.to_owned())));
+    }
+
+    /// The services that stop, in that order.
+    fn stops(&self) -> impl Iterator<Item = PlanLine> {
+        let stops = self.services.iter().rev().filter(|(_, _, turn)| turn.before);
+        stops.map(|(_, name, _)| turn_line("stop", name))
+    }
+
+    /// The services that start, in that order.
+    fn starts(&self) -> impl Iterator<Item = PlanLine> {
+        let starts = self.services.iter().filter(|(_, _, turn)| turn.after);
+        starts.map(|(_, name, _)| turn_line("start", name))
+    }
+
     /// The plan in words, in the order in which the executor takes the steps.
     pub(super) fn view(&self) -> PlanView {
-        let mut view = PlanView { step_count: 0, ..PlanView::default() };
-        let mut line = |component: &ComponentName, action: &str| {
-            view.step_count += 1;
-            let text = format!("{action} {component}");
-            view.steps.push(PlanLine {
-                component: component.clone(),
-                action: action.to_owned(),
-                text,
-                bytes: ByteCount(0),
-            });
-        };
-        for (_, name, turn) in self.services.iter().rev() {
-            if turn.before {
-                line(name, "stop");
-            }
-        }
+        let mut view = PlanView { steps: self.stops().collect(), ..PlanView::default() };
+        view.step_count = view.steps.len() as u64;
         for (_, planned) in &self.changes {
             view.steps.extend(planned.lines(SHOWN.saturating_sub(view.steps.len())));
             view.step_count += planned.step_count();
@@ -220,22 +236,19 @@ impl Plan<'_> {
             view.loss_count += losses.count;
             view.loss_bytes.0 += losses.bytes.0;
         }
-        for (_, name, turn) in &self.services {
-            if turn.after {
-                view.step_count += 1;
-                let text = format!("start {name}");
-                view.steps.push(PlanLine {
-                    component: (*name).clone(),
-                    action: "start".to_owned(),
-                    text,
-                    bytes: ByteCount(0),
-                });
-            }
+        for line in self.starts() {
+            view.step_count += 1;
+            view.steps.push(line);
         }
         view.notes = self.notes.clone();
         view.services = self.services.iter().map(|(_, name, _)| (*name).clone()).collect();
         view
     }
+}
+
+fn turn_line(action: &str, service: &ComponentName) -> PlanLine {
+    let text = format!("{action} {service}");
+    PlanLine { component: service.clone(), action: action.to_owned(), text, bytes: ByteCount(0) }
 }
 
 /// The order of R4 holds because `ComponentKind::ALL` is in it and the components are sorted by it.

@@ -14,7 +14,6 @@ use super::receipt::{Listed, Receipt};
 use super::run::{Found, Run, Turns};
 use super::{back, label};
 use crate::component::services::{Turn, Ways};
-use crate::local::SnapshotKind;
 
 /// How long an administrator's restore waits for the host's checks to be good once the target is reached.
 const HEALTH_WAIT: Duration = Duration::from_secs(10);
@@ -33,7 +32,7 @@ pub(super) fn restore<'e>(mut run: Run<'e>, target: &Snapshot, chosen: &Chosen<'
             tidy(run)
         }
         Err((cause, phase)) => {
-            let failure = cause.failure(phase);
+            let failure = cause.failure(phase, run.goal.command.is_some());
             if cause.harms_target() {
                 run.engine.note_harm(run.goal.target, &failure.message);
             }
@@ -131,7 +130,8 @@ fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
     }
     let plan = choice::plan(&engine.components, states, asked, &engine.store, &run.cancel)?;
     let lost = plan.losses(Listed::NAMED).into();
-    run.found = Found { lost, written: Listed::default(), notes: plan.notes.clone() };
+    let appeared = engine.shown.since(&run.goal.key(), &plan);
+    run.found = Found { lost, appeared, written: Listed::default(), notes: plan.notes.clone() };
     let staged = plan.changes.iter().flat_map(|(_, planned)| planned.room());
     let demands: Vec<_> = staged.chain([engine.store.commit_room()]).collect();
     match run.stopped.is_empty() {
@@ -139,9 +139,11 @@ fn back_up<'e>(run: &mut Run<'e>, target: &Snapshot, chosen: &Chosen<'e>) -> Res
         // Nobody waits for a collection while services are down.
         false => engine.store.check_room(&demands)?,
     }
+    let of = target.info()?;
+    let checkpoint = label::checkpoint(&of.label, of.operation);
     let note = SnapshotNote {
         host: engine.host.clone(),
-        label: label::write(SnapshotKind::Backup, &run.goal.reason),
+        label: label::write_backup(checkpoint, &run.goal.reason),
         operation: Some(run.operation),
     };
     let backup = capture.commit(note)?.id;

@@ -39,6 +39,9 @@ pub struct Receipt {
     /// What existed and is not at the target: it went, and the backup has it.
     #[serde(default, skip_serializing_if = "Listed::is_empty")]
     pub lost: Listed,
+    /// Of those, what came after the plan that was shown: nobody had seen it go.
+    #[serde(default, skip_serializing_if = "Listed::is_empty")]
+    pub appeared: Listed,
     /// What was written after services were started; it is no difference.
     #[serde(default, skip_serializing_if = "Listed::is_empty")]
     pub written: Listed,

@@ -65,7 +65,7 @@ pub(super) fn recover(
             .collect();
         run.stopped.extend(names.into_iter().map(|name| (name, since)));
     }
-    let failure = failure.unwrap_or_else(|| Cause::Interrupted(phase).failure(phase));
+    let failure = failure.unwrap_or_else(|| Cause::Interrupted(phase).failure(phase, false));
     let receipt = match phase.direction() {
         Direction::Drop => back::abandon(run, &[], failure),
         // After a power cut more may have been done than was written.

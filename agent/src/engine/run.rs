@@ -15,6 +15,7 @@ use super::failpoint::{self, Edge};
 use super::keep::{backup_holder, target_holder};
 use super::phase::Phase;
 use super::receipt::{Downtime, Failure, Listed, Receipt, Span};
+use super::shown::Key;
 use crate::commander::{Selection, StepKind};
 use crate::component::choices::Choices;
 use crate::component::services::{Service, Turn};
@@ -33,6 +34,14 @@ pub(super) struct Goal {
     /// What a person decided.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub(super) choices: Choices,
+}
+
+impl Goal {
+    /// What a plan of it is remembered by.
+    pub(super) fn key(&self) -> Key {
+        let (selection, choices) = (self.selection.clone(), self.choices.clone());
+        Key { target: self.target, selection, choices }
+    }
 }
 
 /// Which command of an operation asked for a restore.
@@ -74,6 +83,8 @@ pub(super) struct Run<'e> {
 pub(super) struct Found {
     /// What the target does not have, and what goes.
     pub(super) lost: Listed,
+    /// Of those, what came after the plan that was shown.
+    pub(super) appeared: Listed,
     /// What was written after services were started.
     pub(super) written: Listed,
     /// What a person must know of it.
@@ -313,6 +324,7 @@ impl<'e> Run<'e> {
             taken_back: self.tally.taken_back,
             staged: self.tally.staged,
             lost: self.found.lost.clone(),
+            appeared: self.found.appeared.clone(),
             written: self.found.written.clone(),
             notes: self.found.notes.clone(),
             failure,

@@ -12,8 +12,8 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
 use super::contract::{
-    Administration, CollectView, DrillView, PlanView, Progress, RepairView, RestoreOrder, RestoreView,
-    SnapshotView,
+    Administration, CollectView, DrillView, PlanPart, PlanView, Progress, RepairView, RestoreOrder,
+    RestoreView, SnapshotView,
 };
 use crate::commander::{Refusal, Selection};
 use crate::component::choices::Choices;
@@ -60,6 +60,11 @@ fn nobody_serves(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
+fn no_plan() -> Refusal {
+    let failure = Failure::new(Reason::Unreachable, "the agent ended before it had a plan");
+    failure.next("see: rfs-agent status").into()
+}
+
 /// What the daemon answered cannot be read: it is of another version.
 fn unreadable(error: FieldError) -> Refusal {
     Failure::new(Reason::Unsupported, format!("the agent's answer cannot be read: {error}")).into()
@@ -97,17 +102,45 @@ impl Administration for LocalClient {
             snapshot: snapshot.to_owned(),
             selection: Some(wire::write_selection(selection)),
             choices: Some(wire::write_choices(choices)),
+            all: false,
         };
         let mut messages = self.call(async |mut client| client.plan_restore(request).await)?;
         let mut next = || self.runtime.block_on(messages.message()).map_err(|status| self.refusal(&status));
-        let Some(mut plan) = next()? else {
-            let failure = Failure::new(Reason::Unreachable, "the agent ended before it had a plan");
-            return Err(failure.next("see: rfs-agent status").into());
-        };
+        let Some(mut plan) = next()? else { return Err(no_plan()) };
         while let Some(further) = next()? {
             wire::join_plan(&mut plan, further);
         }
         wire::read_plan(plan).map_err(unreadable)
+    }
+
+    fn plan_all(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+        see: &mut dyn FnMut(PlanPart),
+    ) -> Result<(), Refusal> {
+        let request = local::PlanRestoreRequest {
+            snapshot: snapshot.to_owned(),
+            selection: Some(wire::write_selection(selection)),
+            choices: Some(wire::write_choices(choices)),
+            all: true,
+        };
+        let mut messages = self.call(async |mut client| client.plan_restore(request).await)?;
+        let mut next = || self.runtime.block_on(messages.message()).map_err(|status| self.refusal(&status));
+        let mut message = Some(next()?.ok_or_else(no_plan)?);
+        let mut is_first = true;
+        while let Some(part) = message {
+            let mut plan = wire::read_plan(part).map_err(unreadable)?;
+            let (steps, losses) = (std::mem::take(&mut plan.steps), std::mem::take(&mut plan.losses));
+            if std::mem::take(&mut is_first) {
+                see(PlanPart::Whole(plan));
+            }
+            steps.into_iter().for_each(|step| see(PlanPart::Step(step)));
+            losses.into_iter().for_each(|loss| see(PlanPart::Loss(loss)));
+            message = next()?;
+        }
+        Ok(())
     }
 
     fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<RestoreView, Refusal> {

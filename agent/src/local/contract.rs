@@ -33,6 +33,15 @@ pub trait Administration: Send + Sync {
         choices: &Choices,
     ) -> Result<PlanView, Refusal>;
 
+    /// The same, however long it is: hands over the plan without its steps and losses, then each step, then each loss.
+    fn plan_all(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+        see: &mut dyn FnMut(PlanPart),
+    ) -> Result<(), Refusal>;
+
     /// Restores, and returns when it has ended; `progress` is called at each phase and now and then in between.
     ///
     /// An error means that nothing was begun. A restore that was begun and failed is a view that says so.
@@ -113,6 +122,10 @@ pub struct SnapshotView {
     pub proven: Option<(Timestamp, Duration)>,
     /// Why it may not be deleted; none when it may be.
     pub held: Option<String>,
+    /// The checkpoint that it belongs to: its own, or of a backup the one that its restore went to.
+    pub checkpoint: Option<OperationId>,
+    /// Which rule keeps it, or that none does.
+    pub stays: String,
     /// What a person must know who trusts it, one sentence each.
     pub notes: Vec<String>,
 }
@@ -204,6 +217,24 @@ pub struct PlanView {
     pub obstacle: Option<Refusal>,
 }
 
+impl PlanView {
+    /// The same without its steps and losses; their counts stay.
+    pub fn without_lines(self) -> Self {
+        Self { steps: Vec::new(), losses: Vec::new(), ..self }
+    }
+}
+
+/// A part of a plan that is handed over piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanPart {
+    /// The plan without its steps and losses. Comes first, and once.
+    Whole(PlanView),
+    /// The next step.
+    Step(PlanLine),
+    /// The next loss. Losses come after the steps.
+    Loss(String),
+}
+
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanLine {
@@ -234,6 +265,8 @@ pub struct RestoreView {
     pub bytes: ByteCount,
     /// What existed and is not in the snapshot: it went, and the backup has it.
     pub lost: Listed,
+    /// Of those, what came after the plan that was shown.
+    pub appeared: Listed,
     /// What was written after services were started; it is no difference.
     pub written: Listed,
     /// What a person must know, one sentence each.
@@ -257,6 +290,7 @@ impl From<&Receipt> for RestoreView {
             steps: receipt.applied,
             bytes: receipt.staged,
             lost: receipt.lost.clone(),
+            appeared: receipt.appeared.clone(),
             written: receipt.written.clone(),
             notes: receipt.notes.clone(),
             failure,

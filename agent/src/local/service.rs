@@ -29,6 +29,8 @@ use crate::wire;
 /// How many snapshots a page has when the caller does not say, and at most.
 const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
+/// How many messages of a plan wait for a client that reads slowly.
+const PLANS: usize = 2;
 
 /// The host, as its own service shows it.
 #[derive(Clone)]
@@ -189,7 +191,27 @@ impl LocalService for LocalHost {
         let request = request.into_inner();
         let selection = wire::read_selection("selection", request.selection.as_ref()).map_err(invalid)?;
         let administration = self.administration.clone();
-        let choices = wire::read_choices(request.choices);
+        let choices = wire::read_choices("choices", request.choices).map_err(invalid)?;
+        if request.all {
+            let host = self.about.host.to_string();
+            let (sender, receiver) = mpsc::channel(PLANS);
+            tokio::task::spawn_blocking(move || {
+                let mut messages = wire::PlanMessages::new(host);
+                // A client that has gone is told nothing more; the plan ends by itself.
+                let mut see = |part| {
+                    if let Some(message) = messages.take(part) {
+                        let _ = sender.blocking_send(Ok(message));
+                    }
+                };
+                let planned = administration.plan_all(&request.snapshot, &selection, &choices, &mut see);
+                let last = match planned {
+                    Ok(()) => Ok(messages.last()),
+                    Err(refusal) => Err(Failure::from(refusal).into()),
+                };
+                let _ = sender.blocking_send(last);
+            });
+            return Ok(Response::new(Box::pin(ReceiverStream::new(receiver))));
+        }
         let plan =
             blocking(move || administration.plan_with(&request.snapshot, &selection, &choices)).await?;
         let messages = wire::split_plan(wire::write_whole_plan(self.about.host.as_str(), &plan));
@@ -322,7 +344,7 @@ fn read_order(request: local::RestoreRequest) -> Result<RestoreOrder, FieldError
         selection: wire::read_selection("selection", request.selection.as_ref())?,
         timeout: timeout.filter(|timeout| !timeout.is_zero()),
         force: request.force,
-        choices: wire::read_choices(request.choices),
+        choices: wire::read_choices("choices", request.choices)?,
     })
 }
 

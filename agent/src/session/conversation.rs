@@ -262,8 +262,11 @@ impl<'a> Conversation<'a> {
         let (host, administration) = (self.host.about.host.clone(), self.host.administration.clone());
         self.queries.spawn_blocking(move || {
             let selection = wire::read_selection("plan_restore.selection", question.selection.as_ref());
-            let plan = selection.map_err(Into::into);
-            let plan = plan.and_then(|selection| administration.plan(&question.snapshot, &selection));
+            let choices = wire::read_choices("plan_restore.choices", question.choices);
+            let asked = selection.and_then(|selection| Ok((selection, choices?))).map_err(Into::into);
+            let plan = asked.and_then(|(selection, choices)| {
+                administration.plan_with(&question.snapshot, &selection, &choices)
+            });
             let answer = match plan {
                 Ok(plan) => link::query_result::Answer::Plan(wire::write_plan(host.as_str(), &plan)),
                 Err(refusal) => link::query_result::Answer::Failure(wire::write_refusal(&refusal)),

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use rfs_model::{Generation, OperationId};
 use rfs_proto::agentlink::v1 as link;
+use rfs_proto::bounds;
 use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1;
 use rfs_store::text::{decode, encode};
 
 use crate::commander::{Activity, Command, QUIESCE_TIMEOUT, Selection, Step, StepKind};
+use crate::component::choices::Choices;
 
 /// Reads a command.
 pub(crate) fn read_command(wire: link::Command) -> Result<Command, FieldError> {
@@ -22,14 +24,19 @@ pub(crate) fn read_command(wire: link::Command) -> Result<Command, FieldError> {
     }
     let quiesce_timeout = duration_or("quiesce_timeout", wire.quiesce_timeout, QUIESCE_TIMEOUT)?;
     let selection = || read_selection("selection", wire.selection.as_ref());
+    let choices = || read_choices("choices", wire.choices.clone());
     let snapshot = || convert::snapshot_id("snapshot", &wire.snapshot);
     let step = match read_step(key.step)? {
         StepKind::Prepare => Step::Prepare { selection: selection()? },
         StepKind::Cut => Step::Cut,
         StepKind::Finish => Step::Finish,
         StepKind::Abandon => Step::Abandon,
-        StepKind::Apply => Step::Apply { snapshot: snapshot()?, selection: selection()? },
-        StepKind::Revert => Step::Revert { snapshot: snapshot()?, selection: selection()? },
+        StepKind::Apply => {
+            Step::Apply { snapshot: snapshot()?, selection: selection()?, choices: choices()? }
+        }
+        StepKind::Revert => {
+            Step::Revert { snapshot: snapshot()?, selection: selection()?, choices: choices()? }
+        }
         StepKind::Cancel => Step::Cancel,
     };
     Ok(Command {
@@ -106,6 +113,23 @@ pub(crate) fn write_selection(selection: &Selection) -> v1::Selection {
     }
 }
 
+/// Writes what a person decided for a restore.
+pub(crate) fn write_choices(choices: &Choices) -> v1::RestoreChoices {
+    v1::RestoreChoices {
+        keep: choices.keep.clone(),
+        accept_loss: choices.accept_loss.clone(),
+        force_stop: choices.force_stop,
+    }
+}
+
+/// Reads what a person decided for a restore; absent means nothing.
+pub(crate) fn read_choices(path: &str, wire: Option<v1::RestoreChoices>) -> Result<Choices, FieldError> {
+    let wire = wire.unwrap_or_default();
+    bounds::choices(path, &wire)?;
+    let v1::RestoreChoices { keep, accept_loss, force_stop } = wire;
+    Ok(Choices { keep, accept_loss, force_stop })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -129,6 +153,7 @@ mod tests {
             snapshot: "ab".repeat(32),
             reason: "release 3 is broken".to_owned(),
             quiesce_timeout: Some(convert::to_wire_duration(Duration::from_secs(7))),
+            choices: Some(v1::RestoreChoices { keep: vec!["up/**".to_owned()], ..Default::default() }),
         }
     }
 
@@ -139,6 +164,9 @@ mod tests {
             assert_eq!(read.step.kind(), kind);
             assert_eq!((read.generation, read.timeout), (Generation(7), Duration::from_secs(300)));
             assert_eq!(read.quiesce_timeout, Duration::from_secs(7));
+            if let Step::Apply { choices, .. } | Step::Revert { choices, .. } = &read.step {
+                assert_eq!(choices.keep, ["up/**"]);
+            }
             assert_eq!(write_key(read.operation, read.generation, kind).operation_id, OPERATION);
         }
     }
@@ -169,6 +197,11 @@ mod tests {
             &in_key(|key| key.operation_id = "x".into()),
             "key.operation_id: \"x\" is not a operation id: a UUID is needed",
         );
+        let empty = |wire: &mut link::Command| {
+            wire.choices =
+                Some(v1::RestoreChoices { accept_loss: vec![String::new()], ..Default::default() });
+        };
+        check(&empty, "choices.accept_loss[0]: is empty; write a path, or a glob such as **/*.key");
         let in_selection = |edit: fn(&mut v1::Selection)| {
             move |wire: &mut link::Command| edit(wire.selection.as_mut().expect("a selection"))
         };

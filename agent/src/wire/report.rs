@@ -7,11 +7,10 @@ use rfs_model::{ByteCount, Standing, Timestamp};
 use rfs_proto::agent::v1 as local;
 use rfs_proto::agentlink::v1 as link;
 use rfs_proto::convert::{self, FieldError, parse, required};
-use rfs_proto::v1;
+use rfs_proto::{notes, v1};
 
 use super::command::write_key;
 use crate::commander::{Outcome, Refusal, Report};
-use crate::component::choices::Choices;
 use crate::engine::{Failure, Listed, Phase, Receipt, Span};
 use crate::local::RestoreView;
 
@@ -61,7 +60,15 @@ fn write_restored(receipt: &Receipt) -> link::Restored {
         bytes: receipt.staged.0,
         failure: receipt.failure.as_ref().map(write_engine_failure),
         restore: receipt.restore.0,
+        lost: bounded_list(&receipt.lost),
+        appeared: bounded_list(&receipt.appeared),
+        written: bounded_list(&receipt.written),
+        notes: notes::bounded(&receipt.notes),
     }
+}
+
+fn bounded_list(listed: &Listed) -> Option<v1::ListedPaths> {
+    notes::listed(listed.count, listed.bytes.0, &listed.first)
 }
 
 fn write_span(span: &Span) -> v1::PhaseTime {
@@ -117,33 +124,19 @@ pub(crate) fn write_restore(view: &RestoreView) -> local::RestoreResult {
         bytes: view.bytes.0,
         failure: view.failure.as_ref().map(write_refusal),
         lost: Some(write_listed(&view.lost)),
+        appeared: Some(write_listed(&view.appeared)),
         written: Some(write_listed(&view.written)),
         notes: view.notes.clone(),
     }
 }
 
-fn write_listed(listed: &Listed) -> local::ListedPaths {
-    local::ListedPaths { count: listed.count, bytes: listed.bytes.0, first: listed.first.clone() }
+fn write_listed(listed: &Listed) -> v1::ListedPaths {
+    v1::ListedPaths { count: listed.count, bytes: listed.bytes.0, first: listed.first.clone() }
 }
 
-fn read_listed(wire: Option<local::ListedPaths>) -> Listed {
-    let local::ListedPaths { count, bytes, first } = wire.unwrap_or_default();
+fn read_listed(wire: Option<v1::ListedPaths>) -> Listed {
+    let v1::ListedPaths { count, bytes, first } = wire.unwrap_or_default();
     Listed { count, bytes: ByteCount(bytes), first }
-}
-
-/// Writes what a person decided for a restore.
-pub(crate) fn write_choices(choices: &Choices) -> local::RestoreChoices {
-    local::RestoreChoices {
-        keep: choices.keep.clone(),
-        accept_loss: choices.accept_loss.clone(),
-        force_stop: choices.force_stop,
-    }
-}
-
-/// Reads what a person decided for a restore; absent means nothing.
-pub(crate) fn read_choices(wire: Option<local::RestoreChoices>) -> Choices {
-    let local::RestoreChoices { keep, accept_loss, force_stop } = wire.unwrap_or_default();
-    Choices { keep, accept_loss, force_stop }
 }
 
 /// Reads how a restore ended.
@@ -164,6 +157,7 @@ pub(crate) fn read_restore(wire: local::RestoreResult) -> Result<RestoreView, Fi
         bytes: ByteCount(wire.bytes),
         failure: wire.failure.map(read_refusal),
         lost: read_listed(wire.lost),
+        appeared: read_listed(wire.appeared),
         written: read_listed(wire.written),
         notes: wire.notes,
     })

@@ -10,7 +10,7 @@ use rfs_proto::v1;
 
 use super::report::{read_refusal, write_refusal};
 use crate::health::{CheckHealth, HostHealth};
-use crate::local::{PlanLine, PlanView, SnapshotKind, SnapshotView};
+use crate::local::{PlanLine, PlanPart, PlanView, SnapshotKind, SnapshotView};
 
 /// Writes components.
 pub(crate) fn write_components<'a>(
@@ -94,6 +94,8 @@ pub(crate) fn write_snapshot(view: &SnapshotView) -> local::Snapshot {
         verify_time: view.proven.map(|(at, _)| convert::to_wire_time(at)),
         restore_duration: view.proven.map(|(_, took)| convert::to_wire_duration(took)),
         held: view.held.clone().unwrap_or_default(),
+        checkpoint: view.checkpoint.map(|id| id.to_string()).unwrap_or_default(),
+        stays: view.stays.clone(),
         notes: view.notes.clone(),
     }
 }
@@ -116,13 +118,16 @@ pub(crate) fn read_snapshot(wire: &local::Snapshot) -> Result<SnapshotView, Fiel
         let name = parse(&format!("components[{i}].name"), &wire.name)?;
         Ok((name, parse(&format!("components[{i}].kind"), &wire.kind)?))
     };
-    let operation = Some(wire.operation.as_str()).filter(|text| !text.is_empty());
+    let id = |text: &'static str, id: &str| match id {
+        "" => Ok(None),
+        id => parse(text, id).map(Some),
+    };
     Ok(SnapshotView {
         id: convert::snapshot_id("id", &wire.id)?,
         created_at: convert::from_wire_time(required("create_time", wire.create_time)?),
         kind: required("kind", kind)?,
         reason: wire.reason.clone(),
-        operation: operation.map(|text| parse("operation", text)).transpose()?,
+        operation: id("operation", &wire.operation)?,
         components: wire.components.iter().enumerate().map(component).collect::<Result<_, _>>()?,
         bytes: ByteCount(wire.bytes),
         stored: ByteCount(wire.new_bytes),
@@ -136,6 +141,8 @@ pub(crate) fn read_snapshot(wire: &local::Snapshot) -> Result<SnapshotView, Fiel
             })
             .transpose()?,
         held: Some(wire.held.clone()).filter(|why| !why.is_empty()),
+        checkpoint: id("checkpoint", &wire.checkpoint)?,
+        stays: wire.stays.clone(),
         notes: wire.notes.clone(),
     })
 }
@@ -150,15 +157,9 @@ pub(crate) fn write_plan(host: &str, plan: &PlanView) -> v1::HostPlan {
 
 /// Writes a plan of the host of that name, however long it is.
 pub(crate) fn write_whole_plan(host: &str, plan: &PlanView) -> v1::HostPlan {
-    let step = |line: &PlanLine| v1::PlanStep {
-        component: line.component.to_string(),
-        action: line.action.clone(),
-        description: line.text.clone(),
-        bytes: line.bytes.0,
-    };
     v1::HostPlan {
         host: host.to_owned(),
-        steps: plan.steps.iter().take(SHOWN).map(step).collect(),
+        steps: plan.steps.iter().take(SHOWN).map(write_step).collect(),
         step_count: plan.step_count,
         bytes_to_write: plan.bytes.0,
         services: plan.services.iter().map(ToString::to_string).collect(),
@@ -172,6 +173,54 @@ pub(crate) fn write_whole_plan(host: &str, plan: &PlanView) -> v1::HostPlan {
 
 /// How long the text in one message may be: well below what a message may have.
 const MESSAGE: usize = 1 << 20;
+
+/// A plan that is written part by part as messages of a size that every client takes.
+pub(crate) struct PlanMessages {
+    host: String,
+    message: v1::HostPlan,
+    /// How long its text is.
+    size: usize,
+}
+
+impl PlanMessages {
+    /// Of the host of that name.
+    pub(crate) fn new(host: String) -> Self {
+        Self { host, message: v1::HostPlan::default(), size: 0 }
+    }
+
+    /// Takes the next part, and gives a message that is to be sent before it.
+    pub(crate) fn take(&mut self, part: PlanPart) -> Option<v1::HostPlan> {
+        let size = match &part {
+            PlanPart::Whole(_) => 0,
+            PlanPart::Step(line) => line.text.len() + 64,
+            PlanPart::Loss(path) => path.len() + 16,
+        };
+        let is_full = self.size > 0 && self.size + size > MESSAGE;
+        let full = is_full.then(|| self.last());
+        self.size += size;
+        match part {
+            PlanPart::Whole(plan) => self.message = write_whole_plan(&self.host, &plan),
+            PlanPart::Step(line) => self.message.steps.push(write_step(&line)),
+            PlanPart::Loss(path) => self.message.losses.push(path),
+        }
+        full
+    }
+
+    /// What is left to be sent.
+    pub(crate) fn last(&mut self) -> v1::HostPlan {
+        self.size = 0;
+        std::mem::take(&mut self.message)
+    }
+}
+
+fn write_step(line: &PlanLine) -> v1::PlanStep {
+    v1::PlanStep {
+        component: line.component.to_string(),
+        action: line.action.clone(),
+        description: line.text.clone(),
+        bytes: line.bytes.0,
+    }
+}
 
 /// A plan as messages of a size that every client takes. All but the first carry further steps and losses alone.
 pub(crate) fn split_plan(plan: v1::HostPlan) -> Vec<v1::HostPlan> {
@@ -230,6 +279,34 @@ pub(crate) fn read_plan(wire: v1::HostPlan) -> Result<PlanView, FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_that_is_written_part_by_part_loses_nothing() {
+        let mut messages = PlanMessages::new("web-1".to_owned());
+        let component: ComponentName = "site".parse().expect("a valid name");
+        let step = |number: u32| PlanLine {
+            component: component.clone(),
+            action: "write".to_owned(),
+            text: format!("{number}{}", "d".repeat(1000)),
+            bytes: ByteCount(0),
+        };
+        let whole = PlanView { step_count: 5000, loss_count: 5000, ..PlanView::default() };
+        let parts = std::iter::once(PlanPart::Whole(whole))
+            .chain((0..5000).map(|number| PlanPart::Step(step(number))))
+            .chain((0..5000).map(|number| PlanPart::Loss(format!("{number}{}", "l".repeat(1000)))));
+        let mut sent: Vec<v1::HostPlan> = parts.filter_map(|part| messages.take(part)).collect();
+        sent.push(messages.last());
+        let text = |message: &v1::HostPlan| -> usize {
+            let steps = message.steps.iter().map(|step| step.description.len());
+            steps.chain(message.losses.iter().map(String::len)).sum()
+        };
+        assert!(sent.len() > 9 && sent.iter().all(|message| text(message) <= MESSAGE));
+        assert_eq!((sent[0].host.as_str(), sent[0].step_count), ("web-1", 5000));
+        let steps: Vec<_> = sent.iter().flat_map(|message| &message.steps).collect();
+        let losses: Vec<_> = sent.iter().flat_map(|message| &message.losses).collect();
+        assert_eq!((steps.len(), losses.len()), (5000, 5000));
+        assert!(steps[4999].description.starts_with("4999") && losses[4999].starts_with("4999"));
+    }
 
     #[test]
     fn a_plan_of_any_size_travels_in_messages_that_every_client_takes() {

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
+use serde_json::Value;
+
 use crate::host::Host;
 
 #[test]
@@ -21,6 +23,33 @@ fn a_plan_and_a_result_name_what_goes_and_how_it_comes_back() {
     let path = host.file("site/upload 1");
     let back = host.run(&["restore", backup, "--path", path.to_str().expect("text")]);
     assert_eq!((back.code, host.read("site/upload 1")), (Some(0), "photo\n".into()), "{back:?}");
+}
+
+#[test]
+fn a_plan_of_any_size_is_printed_whole_with_the_agent_running_and_without() {
+    const MANY: usize = 2500;
+    let host = Host::new("touch up");
+    let id = host.capture();
+    for number in 0..MANY {
+        host.write(&format!("site/upload-{number:04}"), "x");
+    }
+    let check = || {
+        let cut = host.run(&["restore", &id, "--plan"]);
+        assert!(cut.out.contains("; all of them: --plan --all"), "{:?}", cut.out.lines().last());
+        let said = host.run(&["restore", &id, "--plan", "--all"]);
+        let lines = |text: &str| said.out.lines().filter(|line| line.contains(text)).count();
+        assert_eq!((said.code, lines("delete "), lines("/site/upload-")), (Some(0), MANY, 2 * MANY));
+        assert!(said.out.contains("2500 entries that the snapshot does not have"), "{said:?}");
+        let document = host.json(&["restore", &id, "--plan", "--all"]);
+        let count = |field: &str| document[field].as_array().map(Vec::len);
+        assert_eq!((count("losses"), &document["loss_count"]), (Some(MANY), &MANY.into()));
+        assert_eq!(count("steps").map(Value::from), Some(document["step_count"].clone()));
+    };
+    check();
+    let _daemon = host.daemon();
+    check();
+    let nothing = host.run(&["restore", &host.capture(), "--plan", "--all"]);
+    assert!(nothing.out.contains("nothing to do"), "{nothing:?}");
 }
 
 #[test]

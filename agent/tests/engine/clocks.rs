@@ -120,7 +120,11 @@ fn a_command_that_is_taken_up_after_a_restart_has_what_is_left_of_its_time_and_n
             timeout: Duration::from_secs(2),
             quiesce_timeout: QUIESCE_TIMEOUT,
             reason: "test".into(),
-            step: Step::Apply { snapshot: good, selection: Selection::default() },
+            step: Step::Apply {
+                snapshot: good,
+                selection: Selection::default(),
+                choices: Default::default(),
+            },
         };
         let now = clock.now();
         let stored = StoredCommand {

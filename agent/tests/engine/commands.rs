@@ -24,11 +24,11 @@ fn command(operation: OperationId, generation: u64, step: Step) -> Command {
 }
 
 fn apply(snapshot: SnapshotId) -> Step {
-    Step::Apply { snapshot, selection: Selection::default() }
+    Step::Apply { snapshot, selection: Selection::default(), choices: Default::default() }
 }
 
 fn revert(snapshot: SnapshotId) -> Step {
-    Step::Revert { snapshot, selection: Selection::default() }
+    Step::Revert { snapshot, selection: Selection::default(), choices: Default::default() }
 }
 
 /// Sends a command and waits for its report.

@@ -253,7 +253,7 @@ fn a_command_that_waits_is_left_to_the_next_start_and_holds_nothing_up() {
     bed.deploy("v2");
     let commander = Commander::start(engine.clone()).expect("starts");
     let captures = captures(&bed, &engine);
-    let apply = Step::Apply { snapshot: good, selection: Selection::default() };
+    let apply = Step::Apply { snapshot: good, selection: Selection::default(), choices: Default::default() };
     commander.receive(command(apply)).expect("takes it");
     until("it waits", || commander.state().activity.is_some_and(|activity| activity.waits_for.is_some()));
     let closing = closing(&engine, LONG);

@@ -14,7 +14,7 @@ use rfs_agent::component::choices::Choices;
 use rfs_agent::engine::Phase;
 use rfs_agent::health::HostHealth;
 use rfs_agent::local::{
-    Administration, CollectView, DrillView, PlanLine, PlanView, Progress, RepairView, RestoreOrder,
+    Administration, CollectView, DrillView, PlanLine, PlanPart, PlanView, Progress, RepairView, RestoreOrder,
     RestoreView, SnapshotKind, SnapshotView,
 };
 use rfs_agent::session::{About, Host};
@@ -175,6 +175,8 @@ pub(crate) fn snapshot(n: u8) -> SnapshotView {
         proven: n.is_multiple_of(3).then_some((Timestamp(5000), std::time::Duration::from_millis(70))),
         notes: vec![format!("note {n}")],
         held: (n == 1).then(|| "it is pinned: the audit".to_owned()),
+        checkpoint: n.is_multiple_of(4).then(operation),
+        stays: "it is the newest".to_owned(),
     }
 }
 
@@ -222,6 +224,7 @@ pub(crate) fn restored() -> RestoreView {
             bytes: ByteCount(9),
             first: vec!["/srv/site/new".to_owned()],
         },
+        appeared: rfs_agent::engine::Listed { count: 1, ..Default::default() },
         written: rfs_agent::engine::Listed { count: 1, ..Default::default() },
         notes: vec!["/srv/site/data is a mount".to_owned()],
         failure: None,
@@ -281,6 +284,20 @@ impl Administration for Played {
         }
         assert_eq!(selection.components, BTreeSet::from([site()]));
         Ok(plan())
+    }
+
+    fn plan_all(
+        &self,
+        snapshot: &str,
+        selection: &Selection,
+        choices: &Choices,
+        see: &mut dyn FnMut(PlanPart),
+    ) -> Result<(), Refusal> {
+        let plan = self.plan_with(snapshot, selection, choices)?;
+        see(PlanPart::Whole(plan.clone().without_lines()));
+        plan.steps.into_iter().for_each(|step| see(PlanPart::Step(step)));
+        plan.losses.into_iter().for_each(|loss| see(PlanPart::Loss(loss)));
+        Ok(())
     }
 
     fn restore(&self, order: &RestoreOrder, progress: &dyn Fn(Progress)) -> Result<RestoreView, Refusal> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rfs_agent::commander::{Refusal, Selection};
 use rfs_agent::engine::Phase;
-use rfs_agent::local::{Administration as _, LocalClient, LocalHost, LocalServer, Progress, RestoreOrder};
+use rfs_agent::local::{
+    Administration as _, LocalClient, LocalHost, LocalServer, PlanPart, Progress, RestoreOrder,
+};
 use rfs_agent::session::LinkState;
 use rfs_link::{Connection, Patience};
 use rfs_model::{Health, Reason};
@@ -92,6 +94,19 @@ async fn every_call_answers_as_the_engine_itself_would() {
         move |client| client.plan("abc", &selection)
     });
     assert_eq!(planned.await.expect("a plan"), plan());
+    let whole = ask(&serving, {
+        let selection = selection.clone();
+        move |client| {
+            let mut parts = Vec::new();
+            let planned =
+                client.plan_all("abc", &selection, &Default::default(), &mut |part| parts.push(part));
+            planned.map(|()| parts)
+        }
+    });
+    let mut expected = vec![PlanPart::Whole(plan().without_lines())];
+    expected.extend(plan().steps.into_iter().map(PlanPart::Step));
+    expected.extend(plan().losses.into_iter().map(PlanPart::Loss));
+    assert_eq!(whole.await.expect("a plan"), expected);
     let refused = ask(&serving, move |client| client.plan("absent", &selection)).await;
     assert_eq!(refused, Err(unknown_snapshot("absent")));
 }

@@ -4,6 +4,7 @@ mod coordinator;
 mod host;
 
 mod local;
+mod losses;
 mod real;
 mod run;
 mod session;

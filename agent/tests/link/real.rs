@@ -25,22 +25,22 @@ use crate::coordinator::{Coordinator, Fleet, Manner, SOON, Session, agent};
 use crate::host::operation;
 
 /// A host with a site in a temporary folder, and an agent for it.
-struct Real {
+pub(crate) struct Real {
     dir: tempfile::TempDir,
     fleet: Fleet,
-    coordinator: Coordinator,
+    pub(crate) coordinator: Coordinator,
     /// More keys of the component, and sections after it.
     more: String,
 }
 
 /// An agent that runs until it is stopped.
-struct Running {
+pub(crate) struct Running {
     stop: CancellationToken,
     ending: tokio::task::JoinHandle<Result<(), Failure>>,
 }
 
 impl Running {
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(SOON, self.ending).await;
         ended.expect("it ends in time").expect("no panic").expect("a good end");
@@ -48,7 +48,7 @@ impl Running {
 }
 
 impl Real {
-    async fn new(more: &str, manner: Manner) -> Self {
+    pub(crate) async fn new(more: &str, manner: Manner) -> Self {
         let (fleet, dir) = (Fleet::new(), tempfile::tempdir().expect("a folder"));
         let coordinator = Coordinator::start(&fleet, manner).await;
         fs::create_dir(dir.path().join("site")).expect("writable");
@@ -58,15 +58,15 @@ impl Real {
         real
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
-    fn deploy(&self, release: &str) {
+    pub(crate) fn deploy(&self, release: &str) {
         fs::write(self.path("site/release"), release).expect("writable");
     }
 
-    fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_default()
     }
 
@@ -86,7 +86,7 @@ impl Real {
     }
 
     /// Captures, with no agent running.
-    async fn capture(&self) -> SnapshotId {
+    pub(crate) async fn capture(&self) -> SnapshotId {
         let config = self.config();
         let capture = move || {
             let clocks = Clocks::of_this_machine();
@@ -97,7 +97,7 @@ impl Real {
         tokio::task::spawn_blocking(capture).await.expect("no panic")
     }
 
-    fn start(&self) -> Running {
+    pub(crate) fn start(&self) -> Running {
         let config = self.config();
         let stop = CancellationToken::new();
         let stopping = stop.clone();
@@ -117,14 +117,17 @@ impl Real {
     }
 
     /// Does something on the host, as the command line does: through the socket.
-    async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(LocalClient) -> T + Send + 'static) -> T {
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(LocalClient) -> T + Send + 'static,
+    ) -> T {
         let socket = self.path("store").join(SOCKET);
         let ask = move || ask(LocalClient::connect(&socket).expect("it answers").expect("it serves"));
         tokio::task::spawn_blocking(ask).await.expect("no panic")
     }
 }
 
-fn command(step: link::Step, generation: u64, snapshot: &str) -> Down {
+pub(crate) fn command(step: link::Step, generation: u64, snapshot: &str) -> Down {
     let key = link::CommandKey { operation_id: operation().to_string(), generation, step: step.into() };
     Down::Command(link::Command {
         key: Some(key),
@@ -133,10 +136,11 @@ fn command(step: link::Step, generation: u64, snapshot: &str) -> Down {
         snapshot: snapshot.to_owned(),
         reason: "test".to_owned(),
         quiesce_timeout: None,
+        choices: None,
     })
 }
 
-fn restored(report: link::Report) -> link::Restored {
+pub(crate) fn restored(report: link::Report) -> link::Restored {
     match report.outcome {
         Some(link::report::Outcome::Restored(restored)) => restored,
         other => panic!("not restored: {other:?}"),

@@ -62,6 +62,7 @@ fn command(step: link::Step) -> link::Command {
         snapshot: snapshot_id(1).to_string(),
         reason: "release 3 is broken".to_owned(),
         quiesce_timeout: None,
+        choices: None,
     }
 }
 
@@ -229,7 +230,7 @@ async fn a_question_is_answered_without_being_journalled() {
     let mut session = coordinator.session().await;
     let mut ask = async |snapshot: &str| {
         let selection = Some(v1::Selection { components: vec!["site".to_owned()], paths: Vec::new() });
-        let question = link::PlanRestore { snapshot: snapshot.to_owned(), selection };
+        let question = link::PlanRestore { snapshot: snapshot.to_owned(), selection, choices: None };
         let question = Some(link::query::Question::PlanRestore(question));
         session.say(Down::Query(link::Query { query_id: snapshot.to_owned(), question })).await;
         let answer =

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::fleet::Reading;
 use crate::host::Report;
 use crate::plan::WaveIndex;
+use crate::request::Choices;
 
 /// One thing that happened. Harmless when repeated, late, or about a host that the operation does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,9 @@ pub enum PersonAction {
     Retry {
         /// Which; none means every host that failed and is not at neither state.
         hosts: BTreeSet<HostId>,
+        /// What holds for them in this attempt, beside what holds for the whole rollback.
+        #[serde(default, skip_serializing_if = "Choices::is_empty")]
+        choices: Choices,
     },
     /// Take the present wave's gate as passed once its hosts are not at work any more. Resumes, too.
     Promote {

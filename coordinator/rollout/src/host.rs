@@ -9,7 +9,7 @@ use rfs_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::request::Selection;
+use crate::request::{Choices, Selection};
 
 /// How many generations an operation reserves for each of its hosts: one per step that it may send.
 pub const GENERATIONS: u64 = 4;
@@ -57,6 +57,8 @@ pub enum Step {
         snapshot: SnapshotId,
         /// What of it.
         selection: Selection,
+        /// What a person decided for it.
+        choices: Choices,
     },
     /// Rollback: stop `Apply` if it is not committed, and say where the host stands.
     Cancel,
@@ -66,6 +68,8 @@ pub enum Step {
         backup: SnapshotId,
         /// What of it: the same as was applied.
         selection: Selection,
+        /// The same as for what is taken back.
+        choices: Choices,
     },
 }
 
@@ -192,7 +196,11 @@ impl fmt::Display for Answer {
             }
             Self::Finished => f.write_str("done"),
             Self::Restored(restored) => match &restored.failure {
-                None => restored.standing.fmt(f),
+                None => {
+                    restored.standing.fmt(f)?;
+                    let lost = restored.lost().filter(|lost| !lost.is_empty());
+                    lost.map_or(Ok(()), |lost| write!(f, "; removed {lost}"))
+                }
                 Some(failure) => write!(f, "{}: {failure}", restored.standing),
             },
             Self::Refused(failure) => write!(f, "refused: {failure}"),
@@ -245,6 +253,67 @@ pub struct Restored {
     /// Which restore of the host it was: health that was measured before it ended says nothing of what is there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreNumber>,
+    /// What a person must know of it, if there is anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Box<Findings>>,
+}
+
+impl Restored {
+    /// What went, if the host is where it was to be.
+    pub fn lost(&self) -> Option<&Listed> {
+        let findings = self.findings.as_ref().filter(|_| self.standing == Standing::Target);
+        findings.map(|findings| &findings.lost)
+    }
+}
+
+/// What a person must know of a change of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Findings {
+    /// What existed and is not at the target: it goes, and the backup has it.
+    #[serde(skip_serializing_if = "Listed::is_empty")]
+    pub lost: Listed,
+    /// Of those, what came after the last plan that was shown.
+    #[serde(skip_serializing_if = "Listed::is_empty")]
+    pub appeared: Listed,
+    /// What was written after services were started; it is no difference.
+    #[serde(skip_serializing_if = "Listed::is_empty")]
+    pub written: Listed,
+    /// What was kept, left alone, absent, mounted or down, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Some paths of a host, of which the first are named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listed {
+    /// How many.
+    pub count: u64,
+    /// How long their content is, where that is known.
+    pub bytes: ByteCount,
+    /// The first of them.
+    pub first: Vec<String>,
+}
+
+impl Listed {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.count == 1 { "entry" } else { "entries" };
+        write!(f, "{} {noun} ({})", self.count, self.bytes)?;
+        let more = self.count.saturating_sub(self.first.len() as u64);
+        match (self.first.as_slice(), more) {
+            ([], _) => Ok(()),
+            (first, 0) => write!(f, ": {}", first.join(", ")),
+            (first, more) => write!(f, ": {} and {more} more", first.join(", ")),
+        }
+    }
 }
 
 /// A measured stretch of a host's restore.

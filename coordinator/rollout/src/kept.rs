@@ -7,7 +7,7 @@ use crate::operation::Operation;
 impl Operation {
     /// The version of the state: raised with every change of its shape, and of what an event makes of it. A state of another
     /// version is not read: the history is, from its beginning.
-    pub const STATE: u32 = 1;
+    pub const STATE: u32 = 2;
 
     /// The state as text.
     ///

@@ -49,7 +49,8 @@ mod shared;
 pub use command::{Command, Connected, Person, PersonAction, Refusal};
 pub use fleet::{Admission, FleetView, HostView, Presence, Reading};
 pub use host::{
-    Answer, Captured, Failure, GENERATIONS, HostCommand, PhaseTime, Report, Restored, Step, StepKind,
+    Answer, Captured, Failure, Findings, GENERATIONS, HostCommand, Listed, PhaseTime, Report, Restored, Step,
+    StepKind,
 };
 pub use hosts::Hosts;
 pub use names::some_names;
@@ -57,6 +58,6 @@ pub use operation::{Draft, Envelope, Event, Operation, ReplayError, Work};
 pub use outside::Outside;
 pub use plan::{Plan, PlanError, plan};
 pub use request::{
-    Amount, Budget, Canary, CheckpointKind, CheckpointRequest, GatePolicy, Label, OnFailure, OnUnreachable,
-    Order, Policy, RollbackRequest, Selection, Source, Strategy, Waves,
+    Amount, Budget, Canary, CheckpointKind, CheckpointRequest, Choices, GatePolicy, Label, OnFailure,
+    OnUnreachable, Order, Policy, RollbackRequest, Selection, Source, Strategy, Waves,
 };

@@ -18,6 +18,9 @@ pub struct RollbackRequest {
     /// What of each snapshot.
     #[serde(default)]
     pub selection: Selection,
+    /// What a person decided about what would be lost.
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub choices: Choices,
     /// All at once, or wave after wave.
     pub strategy: Strategy,
     /// How carefully.
@@ -57,6 +60,38 @@ pub struct Selection {
     /// Absolute paths within the chosen components; none means all. The host checks them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub paths: BTreeSet<String>,
+}
+
+/// What a person decided about what a restore would remove or meet. The host understands the patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Choices {
+    /// Patterns: of what the snapshot does not have, this stays.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keep: BTreeSet<String>,
+    /// Patterns of what may be lost, or met as it is now, although the host's configuration or the snapshot speaks against it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accept_loss: BTreeSet<String>,
+    /// A service whose command does not stop it is ended by ending its processes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force_stop: bool,
+}
+
+impl Choices {
+    /// These, and those of `other`.
+    #[must_use]
+    pub fn with(&self, other: Option<&Self>) -> Self {
+        let Some(other) = other else { return self.clone() };
+        Self {
+            keep: self.keep.union(&other.keep).cloned().collect(),
+            accept_loss: self.accept_loss.union(&other.accept_loss).cloned().collect(),
+            force_stop: self.force_stop || other.force_stop,
+        }
+    }
+
+    /// Whether nothing was decided.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the hosts are spread over time.

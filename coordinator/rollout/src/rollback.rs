@@ -45,6 +45,8 @@
 //!   acknowledges nothing. **Promote** acknowledges those and the changed hosts that are not known to be good at that
 //!   moment, resumes, and takes the gate as passed once no host of the wave is at work or untouched. A host that passes
 //!   after all counts again. A promotion that names its wave has no effect when it is repeated, and none on another wave.
+//! - **A host that refuses a loss** is as it was, and nothing is wrong with it. It is not at the target, so the gate counts it as
+//!   failed; the wave's failure says that it refused, and a retry may accept the loss for it.
 //! - **A skipped host** is fenced by the generations that the operation reserved when it took the host. When it is back
 //!   while the rollback runs, it gets its command as part of the running wave. A rollback does not wait for it at the end:
 //!   the outcome is PARTIAL and stays so, and the host is brought in line when it connects, unless another operation has

@@ -18,9 +18,10 @@ use rfs_rollout::checkpoint::{self, CheckpointEvent};
 use rfs_rollout::plan::{BudgetGroup, Wave, WaveIndex};
 use rfs_rollout::rollback::{self, Cause, PauseCause, RollbackEvent};
 use rfs_rollout::{
-    Admission, Amount, Answer, Budget, Canary, Captured, CheckpointKind, CheckpointRequest, Envelope, Event,
-    Failure, GatePolicy, OnFailure, OnUnreachable, Operation, Order, PhaseTime, Plan, Policy, Presence,
-    Restored, RollbackRequest, Selection, Source, StepKind, Strategy, Waves,
+    Admission, Amount, Answer, Budget, Canary, Captured, CheckpointKind, CheckpointRequest, Choices,
+    Envelope, Event, Failure, Findings, GatePolicy, Listed, OnFailure, OnUnreachable, Operation, Order,
+    PhaseTime, Plan, Policy, Presence, Restored, RollbackRequest, Selection, Source, StepKind, Strategy,
+    Waves,
 };
 use uuid::Uuid;
 
@@ -93,6 +94,7 @@ fn rollback_created() -> rollback::Created {
             components: BTreeSet::from(["site".parse::<ComponentName>().expect("a valid name")]),
             paths: BTreeSet::from(["/srv/site/index.html".to_owned()]),
         },
+        choices: Choices::default(),
         strategy: Strategy::Gradual(Waves {
             canary: Canary::Hosts(BTreeSet::from([host("web-1")])),
             sizes: vec![Amount::Count(2), Amount::Percent(50)],
@@ -166,7 +168,19 @@ fn samples() -> Vec<Event> {
         bytes: ByteCount(4096),
         failure: None,
         restore: Some(RestoreNumber(3)),
+        findings: None,
     };
+    let lost = Listed { count: 2, bytes: ByteCount(7), first: vec!["/srv/site/new.html".into()] };
+    let kept = "/srv/up/a is not in the snapshot and is kept".to_owned();
+    let findings = Some(Box::new(Findings { lost, notes: vec![kept], ..Findings::default() }));
+    let lossy = Restored { findings, ..restored.clone() };
+    let choices = Choices {
+        keep: BTreeSet::from(["up/**".to_owned()]),
+        accept_loss: BTreeSet::from(["/srv/site/old".to_owned()]),
+        force_stop: true,
+    };
+    let mut created = rollback_created();
+    created.request.choices = choices.clone();
     let back =
         Restored { standing: Standing::Before, backup: None, failure: Some(failure()), ..restored.clone() };
     let captured = Captured {
@@ -182,6 +196,7 @@ fn samples() -> Vec<Event> {
     let health = Health::Unknown;
     let rollback = vec![
         RollbackEvent::Created { at, created: Box::new(rollback_created()) },
+        RollbackEvent::Created { at, created: Box::new(created) },
         RollbackEvent::Listening { at, from: Timestamp(6) },
         RollbackEvent::HostConnected { at, host: web(), instance: None, accepted: None },
         RollbackEvent::HostConnected { at, host: web(), instance: Some(instance()), accepted: None },
@@ -213,6 +228,7 @@ fn samples() -> Vec<Event> {
         RollbackEvent::WaveStarted { at, wave },
         RollbackEvent::HostStarted { at, host: web(), generation, deadline },
         said(StepKind::Apply, Answer::Restored(restored)),
+        said(StepKind::Apply, Answer::Restored(lossy)),
         said(StepKind::Revert, Answer::Restored(back)),
         said(StepKind::Cancel, Answer::Finished),
         said(StepKind::Apply, Answer::Refused(failure())),
@@ -220,7 +236,8 @@ fn samples() -> Vec<Event> {
         RollbackEvent::HostFailed { at, host: web(), failure: failure() },
         RollbackEvent::HostLost { at, host: web() },
         RollbackEvent::HostSkipped { at, host: web(), generation },
-        RollbackEvent::Retried { at, by: by(), hosts: vec![web()] },
+        RollbackEvent::Retried { at, by: by(), hosts: vec![web()], choices: Choices::default() },
+        RollbackEvent::Retried { at, by: by(), hosts: vec![web()], choices },
         RollbackEvent::HostReturned { at, host: web() },
         RollbackEvent::HostGranted { at, host: web(), generation },
         RollbackEvent::Withdrawn { at, by: by(), hosts: None },

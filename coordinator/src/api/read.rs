@@ -9,8 +9,8 @@ use rfs_proto::bounds;
 use rfs_proto::convert::{self, FieldError, duration_or, parse, required};
 use rfs_proto::v1::{self, amount, checkpoint, rollback_spec};
 use rfs_rollout::{
-    Amount, Budget, Canary, CheckpointKind, CheckpointRequest, GatePolicy, Label, OnFailure, OnUnreachable,
-    Order, Policy, RollbackRequest, Selection, Source, Strategy, Waves,
+    Amount, Budget, Canary, CheckpointKind, CheckpointRequest, Choices, GatePolicy, Label, OnFailure,
+    OnUnreachable, Order, Policy, RollbackRequest, Selection, Source, Strategy, Waves,
 };
 use tonic::Request;
 
@@ -101,6 +101,7 @@ pub(super) fn rollback_request(
         source: Source::Checkpoint(convert::checkpoint_id("checkpoint", &spec.checkpoint)?),
         selector: convert::selector("selector", spec.selector.clone())?,
         selection: selection(spec.selection.clone().unwrap_or_default())?,
+        choices: choices(spec.choices.clone())?,
         strategy: strategy(&spec)?,
         policy: policy(spec, &Policy::default())?,
         reason,
@@ -109,7 +110,7 @@ pub(super) fn rollback_request(
 }
 
 /// Reads how the rollback `of` is to be undone: as carefully as it was done, but for what `spec` sets. Of what it changed, that
-/// goes back which `spec` selects.
+/// goes back which `spec` selects. What may be lost is decided anew: it is asked for one rollback.
 pub(super) fn undo_request(
     of: RollbackId,
     undone: &RollbackRequest,
@@ -120,6 +121,7 @@ pub(super) fn undo_request(
     let as_before = RollbackRequest { strategy: among(undone.strategy.clone(), changed), ..undone.clone() };
     let selector = spec.as_ref().and_then(|spec| spec.selector.clone());
     let selector = convert::selector("selector", selector)?;
+    let choices = choices(spec.as_ref().and_then(|spec| spec.choices.clone()))?;
     let (strategy, policy) = match spec {
         Some(spec) => {
             let spec = over(show::spec(&as_before), spec);
@@ -131,6 +133,7 @@ pub(super) fn undo_request(
         source: Source::Undo(of),
         selector,
         selection: undone.selection.clone(),
+        choices,
         strategy,
         policy,
         reason: format!("undo of {}", convert::rollback_name(of)),
@@ -218,6 +221,24 @@ pub(super) fn selection(wire: v1::Selection) -> Result<Selection, FieldError> {
     Ok(Selection {
         components: names("selection.components", &wire.components)?,
         paths: wire.paths.into_iter().collect(),
+    })
+}
+
+/// Reads what a person decided about what would be lost.
+pub(super) fn choices(wire: Option<v1::RestoreChoices>) -> Result<Choices, FieldError> {
+    let wire = wire.unwrap_or_default();
+    bounds::choices("choices", &wire)?;
+    let dots = |pattern: &String| pattern.split('/').any(|part| matches!(part, "." | ".."));
+    for (field, patterns) in [("keep", &wire.keep), ("accept_loss", &wire.accept_loss)] {
+        if let Some(place) = patterns.iter().position(dots) {
+            let problem = format!("{:?} has a . or .. in it; write the path without it", patterns[place]);
+            return Err(FieldError::new(format!("choices.{field}[{place}]"), problem));
+        }
+    }
+    Ok(Choices {
+        keep: wire.keep.into_iter().collect(),
+        accept_loss: wire.accept_loss.into_iter().collect(),
+        force_stop: wire.force_stop,
     })
 }
 
@@ -579,6 +600,18 @@ mod tests {
             |spec| spec.budgets.push(v1::Budget::default()),
             "budgets[0].max_unavailable: is required",
         );
+        let choices = |keep: &[&str]| {
+            let keep = keep.iter().map(|pattern| (*pattern).to_owned()).collect();
+            Some(v1::RestoreChoices { keep, ..Default::default() })
+        };
+        check_refused(
+            |spec| spec.choices = choices(&["up/**", ""]),
+            "choices.keep[1]: is empty; write a path, or a glob such as **/*.key",
+        );
+        check_refused(
+            |spec| spec.choices = choices(&["/srv/../etc"]),
+            "choices.keep[0]: \"/srv/../etc\" has a . or .. in it; write the path without it",
+        );
         let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
         check_refused(|spec| spec.max_rollback_time = negative, "max_rollback_time: must not be negative");
         check_refused(
@@ -602,6 +635,8 @@ mod tests {
         let undone = read(|spec| {
             spec.selector = Some(v1::Selector { hosts: vec!["web-1".into()], ..Default::default() });
             spec.selection = Some(v1::Selection { components: vec!["site".into()], ..Default::default() });
+            spec.choices =
+                Some(v1::RestoreChoices { accept_loss: vec!["/srv".into()], ..Default::default() });
             let canary_hosts = vec!["web-1".into(), "web-2".into()];
             spec.waves =
                 Some(v1::WavePolicy { canary_hosts, sizes: vec![percent(25)], ..Default::default() });
@@ -617,6 +652,7 @@ mod tests {
             "the hosts that it changed are the ones that have backups"
         );
         assert_eq!(undo.selection, undone.selection);
+        assert!(undo.choices.is_empty(), "what was accepted was accepted for one rollback");
         let Strategy::Gradual(waves) = undo.strategy else { panic!("not gradual") };
         assert_eq!(waves.sizes, [Amount::Percent(25)]);
         assert_eq!(waves.canary, Canary::Hosts(changed.clone()), "web-2 was not changed");

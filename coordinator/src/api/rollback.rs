@@ -141,7 +141,8 @@ impl Rollbacks {
         let ask = |(host, target): (&HostId, &rfs_model::SnapshotId)| {
             let (hub, host, target) = (self.hub.clone(), host.clone(), *target);
             async move {
-                let answer = hub.plan_restore(&host, target, &request.selection, PLANNING).await;
+                let answer =
+                    hub.plan_restore(&host, target, &request.selection, &request.choices, PLANNING).await;
                 told(&host, answer)
             }
         };
@@ -158,6 +159,7 @@ fn told(host: &HostId, answer: Result<v1::HostPlan, Failure>) -> v1::HostPlan {
         Ok(mut plan) => {
             plan.steps.truncate(TOLD);
             plan.losses.truncate(TOLD);
+            plan.notes.truncate(TOLD);
             plan
         }
         Err(failure) => v1::HostPlan {
@@ -357,7 +359,8 @@ impl RollbackService for Rollbacks {
         let who = read::requester(&request)?;
         let request = request.into_inner();
         let hosts = convert::hosts("hosts", &request.hosts).map_err(invalid)?;
-        self.steer(&request.name, who, PersonAction::Retry { hosts }).await
+        let choices = read::choices(request.choices).map_err(invalid)?;
+        self.steer(&request.name, who, PersonAction::Retry { hosts, choices }).await
     }
 
     async fn promote_rollback(

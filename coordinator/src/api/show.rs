@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rfs_model::{HostId, Reason, Timestamp};
+use rfs_model::{HostId, Reason, RollbackId, Timestamp};
 use rfs_proto::convert::{self, to_wire_duration, to_wire_time};
 use rfs_proto::v1::{
     self, amount, checkpoint as wire_checkpoint, host_progress, host_snapshot, rollback_spec,
@@ -15,9 +15,10 @@ use rfs_rollout::{
     RollbackRequest, Source, Strategy,
 };
 
+use super::findings::with_findings;
 use crate::driver::fleet::Progress;
 use crate::driver::{CheckpointHead, Head, Later, RollbackHead, Summary, dropped_snapshot};
-use crate::hub::wire_selection;
+use crate::hub::{wire_choices, wire_selection};
 use crate::store::StoredEvent;
 
 /// How far the hosts at work are, as they last said.
@@ -320,7 +321,7 @@ fn wave(rollback: &Rollback, index: WaveIndex, far: &Far, outside: &Outside) -> 
     let planned = &rollback.plan.waves[index.get()];
     let hosts = planned.hosts.iter().filter_map(|host| Some((host, rollback.hosts.get(host)?)));
     v1::Wave {
-        hosts: hosts.map(|(host, record)| progress(host, record, far.get(host))).collect(),
+        hosts: hosts.map(|(host, record)| progress(rollback.id, host, record, far.get(host))).collect(),
         ..wave_head(rollback, index, outside)
     }
 }
@@ -369,6 +370,7 @@ fn waits_for(rollback: &Rollback, index: WaveIndex, outside: &Outside) -> String
 
 /// A host of a rollback. What is equal is shown alike.
 pub(super) fn progress(
+    of: RollbackId,
     host: &HostId,
     record: &rollback::HostRecord,
     far: Option<&Progress>,
@@ -383,6 +385,7 @@ pub(super) fn progress(
         P::Applied { .. } => host_progress::State::Applied,
         P::Passed { .. } => host_progress::State::Passed,
         P::Unhealthy => host_progress::State::Unhealthy,
+        P::Unchanged if record.refuses() => host_progress::State::Refused,
         P::Unchanged => host_progress::State::Unchanged,
         P::Lost => host_progress::State::Lost,
         P::Cancelling { .. } | P::Reverting { .. } => host_progress::State::Reverting,
@@ -392,7 +395,7 @@ pub(super) fn progress(
     };
     let receipt = record.receipt.as_ref();
     let phase_times = receipt.into_iter().flat_map(|receipt| &receipt.phases);
-    v1::HostProgress {
+    let shown = v1::HostProgress {
         host: host.to_string(),
         state: state.into(),
         snapshot: record.target.to_string(),
@@ -413,10 +416,22 @@ pub(super) fn progress(
             .collect(),
         steps: receipt.map_or(0, |receipt| receipt.steps),
         bytes: receipt.map_or(0, |receipt| receipt.bytes.0),
-        failure: record.failure.as_ref().map(|told| failure_of(host, told)),
+        failure: record.failure.as_ref().map(|told| failure_in(of, host, told)),
         phase: far.filter(|_| record.phase.at_work()).map(|far| far.phase.clone()).unwrap_or_default(),
-    }
+        ..Default::default()
+    };
+    with_findings(shown, record)
 }
+
+/// A host's failure in a rollback: what it says is to be done there can be typed.
+fn failure_in(of: RollbackId, host: &HostId, told: &Failure) -> v1::Failure {
+    let shown = failure_of(host, told);
+    let next = shown.next.replace(RETRY, &format!("rfs rollback retry {of} --host {host}"));
+    v1::Failure { next, ..shown }
+}
+
+/// How an agent, which knows no rollback, says that a host is to be tried again.
+const RETRY: &str = "rfs rollback retry ID --host NAME";
 
 /// A failure, with the table's next step where the place that failed knew none.
 fn failure(failure: &Failure) -> v1::Failure {
@@ -501,6 +516,7 @@ pub(super) fn spec(request: &RollbackRequest) -> v1::RollbackSpec {
         max_duration: Some(to_wire_duration(policy.max_duration)),
         unreachable_after: Some(to_wire_duration(policy.unreachable_after)),
         max_pause: Some(to_wire_duration(policy.max_pause)),
+        choices: (!request.choices.is_empty()).then(|| wire_choices(&request.choices)),
     }
 }
 
@@ -553,6 +569,11 @@ mod tests {
                 ..Default::default()
             }),
             gate: Some(v1::GatePolicy { healthy: Some(size(90)), max_failed: Some(2), ..Default::default() }),
+            choices: Some(v1::RestoreChoices {
+                keep: vec!["up/**".into()],
+                accept_loss: vec!["/srv/old".into()],
+                force_stop: true,
+            }),
             on_failure: rollback_spec::FailureAction::Revert.into(),
             on_unreachable: rollback_spec::UnreachableAction::Skip.into(),
             budgets: vec![v1::Budget { group_by: "zone".into(), max_unavailable: Some(size(10)) }],

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod health;
+mod losses;
 mod outcome;
 mod remedy;
 mod rollback;
@@ -21,6 +22,7 @@ use crate::duration::show_duration;
 
 pub(super) use checkpoint::{checkpoint_state, note_lines, remedy_lines};
 pub(super) use health::counts;
+pub(super) use losses::entries;
 pub(super) use outcome::{After, fate_of_absent, outcome_lines};
 pub(super) use screen::Screen;
 pub(super) use standing::{Standing, names, standing_lines};

@@ -1,8 +1,10 @@
 //! `rfs rollback`: bring hosts back to a checkpoint, and steer it.
 
 mod care;
+mod choices;
 mod pacing;
 mod plan;
+mod question;
 mod show;
 mod spec;
 mod steer;
@@ -30,6 +32,7 @@ use super::output::Output;
 use super::watch::{Shown, watch};
 use super::words::{id, paint};
 use care::Care;
+use choices::Choices;
 pub(super) use plan::health_lines;
 use spec::Spec;
 use steer::steer;
@@ -83,6 +86,8 @@ pub(super) enum RollbackCommand {
         /// Only this host; may be given often [default: every host that failed, except INCONSISTENT ones].
         #[arg(long = "host", value_name = "NAME", value_delimiter = ',')]
         hosts: Vec<String>,
+        #[command(flatten)]
+        choices: Choices,
     },
     /// Take the present wave's gate as passed.
     Promote {
@@ -109,6 +114,8 @@ pub(super) enum RollbackCommand {
         hosts: Hosts,
         #[command(flatten)]
         starting: Starting,
+        #[command(flatten)]
+        choices: Choices,
         #[command(flatten)]
         care: Care,
     },
@@ -155,10 +162,13 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
             let spec = spec.resolve(&client).await?;
             start(&client, output, spec, &starting, reason).await
         }
-        RollbackCommand::Undo { which, hosts, starting, care, plan } => {
+        RollbackCommand::Undo { which, hosts, starting, choices, care, plan } => {
             let (selector, mut spec) = (hosts.selector()?, care.given()?);
             if selector != v1::Selector::default() {
                 spec.get_or_insert_default().selector = Some(selector);
+            }
+            if let Some(choices) = choices.given() {
+                spec.get_or_insert_default().choices = Some(choices);
             }
             if !plan {
                 let look = typed::plan_of_undo(arguments::typed().skip(1));
@@ -189,8 +199,9 @@ pub(super) async fn run(group: Grouped<RollbackCommand>, output: &mut Output) ->
         RollbackCommand::Resume(which) => {
             steer(&connection.open().await?, output, which, Steer::Resume).await
         }
-        RollbackCommand::Retry { which, hosts } => {
-            steer(&connection.open().await?, output, which, Steer::Retry { hosts }).await
+        RollbackCommand::Retry { which, hosts, choices } => {
+            let retry = Steer::Retry { hosts, choices: choices.given() };
+            steer(&connection.open().await?, output, which, retry).await
         }
         RollbackCommand::Promote { which, wave } => {
             steer(&connection.open().await?, output, which, Steer::Promote { wave }).await
@@ -245,7 +256,7 @@ async fn start(
         show_to_be_confirmed(output, &planned, starting.all_steps)?;
         // What is started is what was seen, although a newer checkpoint may come in meanwhile.
         spec.checkpoint = planned.spec.as_ref().map_or(spec.checkpoint, |spec| spec.checkpoint.clone());
-        starting.consent.ask(&plan::question(&planned))?;
+        starting.consent.ask(&question::question(&planned))?;
     }
     let request = v1::CreateRollbackRequest { spec: Some(spec), reason, request_id: starting.request_id() };
     let started = client.answer(client.rollbacks().create_rollback(soon(request)).await)?;
@@ -282,7 +293,7 @@ async fn absent(client: &Client, started: &v1::Rollback) -> Result<Option<String
     let hosts: Vec<&str> =
         started.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.host.as_str()).collect();
     let absent: Vec<&str> = hosts.iter().copied().filter(|host| gone.contains(*host)).collect();
-    Ok(plan::absent_words(&absent, hosts.len(), spec))
+    Ok(question::absent_words(&absent, hosts.len(), spec))
 }
 
 async fn follow_started(

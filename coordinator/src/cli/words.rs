@@ -124,7 +124,7 @@ pub(super) fn progress_state(state: host_progress::State) -> String {
         S::Untouched | S::Unspecified => paint::faint(word),
         S::Waiting | S::Applying | S::Applied | S::Reverting => paint::doubt(word),
         S::Passed | S::Reverted => paint::good(word),
-        S::Unchanged | S::Unhealthy | S::Skipped | S::Superseded | S::Lost | S::RevertFailed => {
+        S::Unchanged | S::Refused | S::Unhealthy | S::Skipped | S::Superseded | S::Lost | S::RevertFailed => {
             paint::bad(word)
         }
         S::Inconsistent => paint::alarm("INCONSISTENT"),

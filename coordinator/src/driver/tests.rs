@@ -289,6 +289,7 @@ fn rollback_request(source: Source) -> RollbackRequest {
         source,
         selector: Selector::default(),
         selection: Selection::default(),
+        choices: Default::default(),
         strategy: Strategy::Gradual(Waves {
             canary: Canary::Amount(Amount::Count(1)),
             sizes: vec![Amount::Count(2)],

@@ -9,24 +9,28 @@ use rfs_proto::convert::{
     FieldError, failure_reason, from_wire_duration, from_wire_time, optional_snapshot_id, parse, required,
     snapshot_id, standing, to_wire_duration,
 };
-use rfs_proto::notes::bounded;
+use rfs_proto::notes::{self, bounded};
 use rfs_proto::v1;
 use rfs_rollout::{
-    Answer, Captured, Failure, HostCommand, PhaseTime, Report, Restored, Selection, Step, StepKind,
+    Answer, Captured, Choices, Failure, Findings, HostCommand, Listed, PhaseTime, Report, Restored,
+    Selection, Step, StepKind,
 };
 
 /// Writes a command. Its deadline travels as the time that is left, since the clocks differ.
 pub(super) fn command(command: HostCommand, now: Timestamp) -> link::Command {
     let kind = command.step.kind();
-    let mut quiet = None;
+    let (mut quiet, mut decided) = (None, None);
     let (selection, snapshot) = match command.step {
         Step::Prepare { selection, quiesce_timeout } | Step::Cut { selection, quiesce_timeout } => {
             quiet = Some(to_wire_duration(quiesce_timeout));
             (Some(selection), None)
         }
         Step::Finish | Step::Abandon | Step::Cancel => (None, None),
-        Step::Apply { snapshot, selection } => (Some(selection), Some(snapshot)),
-        Step::Revert { backup, selection } => (Some(selection), Some(backup)),
+        Step::Apply { snapshot, selection, choices }
+        | Step::Revert { backup: snapshot, selection, choices } => {
+            decided = Some(wire_choices(&choices));
+            (Some(selection), Some(snapshot))
+        }
     };
     // Zero would say that nothing is said; a command that is past its time is still to be answered.
     let left = command.deadline.since(now).max(Duration::from_millis(1));
@@ -41,6 +45,16 @@ pub(super) fn command(command: HostCommand, now: Timestamp) -> link::Command {
         snapshot: snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default(),
         reason: command.reason,
         quiesce_timeout: quiet,
+        choices: decided,
+    }
+}
+
+/// Writes what a person decided for a restore.
+pub(crate) fn wire_choices(choices: &Choices) -> v1::RestoreChoices {
+    v1::RestoreChoices {
+        keep: choices.keep.iter().cloned().collect(),
+        accept_loss: choices.accept_loss.iter().cloned().collect(),
+        force_stop: choices.force_stop,
     }
 }
 
@@ -122,6 +136,12 @@ fn restored(wire: link::Restored) -> Result<Restored, FieldError> {
         let duration = from_wire_duration(&path, phase.duration.unwrap_or_default())?;
         Ok(PhaseTime { phase: phase.phase, duration })
     };
+    let findings = Findings {
+        lost: listed(wire.lost),
+        appeared: listed(wire.appeared),
+        written: listed(wire.written),
+        notes: bounded(&wire.notes),
+    };
     Ok(Restored {
         standing: standing("restored.standing", wire.standing)?,
         backup: optional_snapshot_id("restored.backup", &wire.backup)?,
@@ -131,7 +151,16 @@ fn restored(wire: link::Restored) -> Result<Restored, FieldError> {
         bytes: ByteCount(wire.bytes),
         failure: wire.failure.map(failure),
         restore: (wire.restore > 0).then_some(RestoreNumber(wire.restore)),
+        findings: (findings != Findings::default()).then(|| Box::new(findings)),
     })
+}
+
+/// Reads paths. A host's word is bounded, for it is stored for as long as the rollback is.
+fn listed(wire: Option<v1::ListedPaths>) -> Listed {
+    let wire = wire.unwrap_or_default();
+    let v1::ListedPaths { count, bytes, first } =
+        notes::listed(wire.count, wire.bytes, wire.first).unwrap_or_default();
+    Listed { count, bytes: ByteCount(bytes), first }
 }
 
 fn failure(wire: v1::Failure) -> Failure {
@@ -171,8 +200,10 @@ mod tests {
     fn a_command_travels_with_the_time_that_is_left() {
         let snapshot = SnapshotId(Digest::from_bytes([7; 32]));
         let selection = Selection { paths: ["/srv/site".to_owned()].into(), ..Selection::default() };
+        let choices = Choices { keep: ["up/**".to_owned()].into(), force_stop: true, ..Choices::default() };
         let wire = |deadline| {
-            let step = Step::Apply { snapshot, selection: selection.clone() };
+            let (selection, choices) = (selection.clone(), choices.clone());
+            let step = Step::Apply { snapshot, selection, choices };
             let (generation, reason) = (Generation(7), "bad release".to_owned());
             let deadline = Timestamp(deadline);
             command(
@@ -185,6 +216,8 @@ mod tests {
         assert_eq!(sent.timeout.map(|time| time.seconds), Some(60));
         assert_eq!(sent.snapshot, snapshot.to_string());
         assert_eq!(sent.selection.map(|selection| selection.paths), Some(vec!["/srv/site".to_owned()]));
+        let decided = sent.choices.expect("what was decided");
+        assert_eq!((decided.keep, decided.force_stop), (vec!["up/**".to_owned()], true));
         let late = wire(0).timeout.map(|time| (time.seconds, time.nanos));
         assert_eq!(late, Some((0, 1_000_000)), "past its time, but not without one");
     }
@@ -207,6 +240,24 @@ mod tests {
             }
             other => panic!("not captured: {other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_restore_removed_is_read_and_bounded() {
+        let listed = |count| Some(v1::ListedPaths { count, bytes: 7, first: vec!["/srv/a".into(); 1000] });
+        let wire = link::Restored {
+            standing: link::restored::Standing::Target.into(),
+            lost: listed(1000),
+            written: listed(0),
+            notes: vec!["n".repeat(10_000); 1000],
+            ..Default::default()
+        };
+        let findings = restored(wire).expect("a good report").findings.expect("something is told");
+        assert_eq!((findings.lost.count, findings.lost.bytes.0, findings.lost.first.len()), (1000, 7, 10));
+        assert!(findings.written.is_empty() && findings.appeared.is_empty());
+        assert_eq!(findings.notes.len(), 20);
+        let bare = link::Restored { standing: link::restored::Standing::Target.into(), ..Default::default() };
+        assert_eq!(restored(bare).expect("a good report").findings, None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rfs_proto::agentlink::v1::query_result::Answer;
 use rfs_proto::agentlink::v1::{PlanRestore, Query, QueryResult};
 use rfs_proto::convert::failure_reason;
 use rfs_proto::v1;
-use rfs_rollout::Selection;
+use rfs_rollout::{Choices, Selection};
 use tokio::sync::oneshot;
 
 use super::{Hub, convert};
@@ -66,6 +66,7 @@ impl Hub {
         host: &HostId,
         snapshot: SnapshotId,
         selection: &Selection,
+        choices: &Choices,
         patience: Duration,
     ) -> Result<v1::HostPlan, Failure> {
         let absent = || Failure::new(Reason::HostUnreachable, format!("{host} has no connection"));
@@ -73,8 +74,11 @@ impl Hub {
         let (query_id, answered) = session.questions.ask().ok_or_else(|| {
             Failure::new(Reason::Overloaded, format!("{host} has {WAITING} questions to answer already"))
         })?;
-        let selection = Some(convert::wire_selection(selection));
-        let question = Question::PlanRestore(PlanRestore { snapshot: snapshot.to_string(), selection });
+        let question = Question::PlanRestore(PlanRestore {
+            snapshot: snapshot.to_string(),
+            selection: Some(convert::wire_selection(selection)),
+            choices: Some(convert::wire_choices(choices)),
+        });
         let query = Query { query_id, question: Some(question) };
         session.send(Down::Query(query)).map_err(|error| match error {
             SendError::NotConnected => absent(),

@@ -74,6 +74,12 @@ pub struct State {
     pub generation: u64,
     /// The operation that it says it is at work on.
     pub in_flight: Option<String>,
+    /// Paths that no snapshot of the host has.
+    pub extras: Vec<String>,
+    /// It refuses to lose them, unless that is accepted by name.
+    pub refuses_loss: bool,
+    /// What a person decided for each restore that it was told.
+    pub decided: Vec<v1::RestoreChoices>,
     /// How often the host was restored.
     pub restores: u64,
     /// How well it was when that was looked at last, and since when.
@@ -107,6 +113,9 @@ impl FakeAgent {
             owner: String::new(),
             generation: 0,
             in_flight: None,
+            extras: Vec::new(),
+            refuses_loss: false,
+            decided: Vec::new(),
             restores: 0,
             well: (v1::Health::Unknown, Instant::now()),
             taken: Vec::new(),
@@ -292,6 +301,10 @@ impl Shared {
             });
             (plan.step_count, plan.bytes_to_write) = (1, 1);
         }
+        match self.lock().losses(&question.choices.unwrap_or_default()) {
+            Ok(lost) => (plan.loss_count, plan.losses) = (lost.len() as u64, lost),
+            Err(failure) => plan = v1::HostPlan { failure: Some(failure), ..Default::default() },
+        }
         link::QueryResult { query_id: query.query_id, answer: Some(link::query_result::Answer::Plan(plan)) }
     }
 
@@ -343,6 +356,19 @@ fn report_of(measured: Measured) -> link::HealthReport {
 }
 
 impl State {
+    /// What a restore would remove, or why it would not.
+    fn losses(&self, choices: &v1::RestoreChoices) -> Result<Vec<String>, v1::Failure> {
+        let lost = self.extras.iter().filter(|path| !choices.keep.contains(path));
+        let lost: Vec<String> = lost.cloned().collect();
+        match lost.iter().find(|path| self.refuses_loss && !choices.accept_loss.contains(path)) {
+            None => Ok(lost),
+            Some(path) => {
+                let next = "keep it: rfs rollback retry ID --host NAME --keep PATTERN";
+                Err(failure(Reason::LossNotAccepted, format!("value refuses the loss of {path}"), next))
+            }
+        }
+    }
+
     fn carry_out(&mut self, command: Command) {
         let key = command.key.clone().expect("a command has a key");
         let known = (key.operation_id.clone(), key.step);
@@ -388,6 +414,21 @@ impl State {
                 let target = u8::from_str_radix(&command.snapshot[..2], 16).expect("a digest");
                 let backup = self.value;
                 self.restores += 1;
+                let choices = command.choices.clone().unwrap_or_default();
+                self.decided.push(choices.clone());
+                let lost = match self.losses(&choices) {
+                    Ok(lost) => lost,
+                    Err(failure) => {
+                        return Outcome::Restored(link::Restored {
+                            standing: link::restored::Standing::Before.into(),
+                            failure: Some(failure),
+                            restore: self.restores,
+                            ..Default::default()
+                        });
+                    }
+                };
+                self.extras.retain(|path| !lost.contains(path));
+                let kept = |path: &String| format!("{path} is not in the snapshot and is kept");
                 // What was measured before says nothing of what is there now.
                 self.well.1 = Instant::now();
                 self.backups.insert(operation.to_owned(), backup);
@@ -400,6 +441,8 @@ impl State {
                     steps: 1,
                     bytes: 1,
                     restore: self.restores,
+                    lost: rfs_proto::notes::listed(lost.len() as u64, 7, &lost),
+                    notes: self.extras.iter().map(kept).collect(),
                     ..Default::default()
                 })
             }

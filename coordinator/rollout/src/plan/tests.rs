@@ -83,6 +83,7 @@ fn request(text: &str) -> RollbackRequest {
         source: Source::Checkpoint(CheckpointId::from_uuid(uuid())),
         selector,
         selection: Selection::default(),
+        choices: Default::default(),
         strategy: if immediate { Strategy::Immediate } else { Strategy::Gradual(waves) },
         policy,
         reason: String::new(),

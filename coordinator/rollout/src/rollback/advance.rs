@@ -97,7 +97,16 @@ impl<'d> Draft<'d> {
             Gate::TooManyFailed { failed, allowed } => {
                 let hosts = if failed == 1 { "host" } else { "hosts" };
                 let are = if allowed == 1 { "is" } else { "are" };
-                self.fail(wave, &format!("{failed} {hosts} failed, {allowed} {are} allowed to"));
+                let refuse = |host: &HostId| self.state.hosts.get(host).is_some_and(HostRecord::refuses);
+                let what = match self.state.evidence(wave).failed.iter().all(refuse) {
+                    true => {
+                        format!(
+                            "{failed} {hosts} refused a loss that was not accepted, and {allowed} may fail"
+                        )
+                    }
+                    false => format!("{failed} {hosts} failed, {allowed} {are} allowed to"),
+                };
+                self.fail(wave, &what);
             }
             Gate::TooFewHealthy { possible, needed } => {
                 self.fail(wave, &format!("{possible} can become healthy and {needed} must"));

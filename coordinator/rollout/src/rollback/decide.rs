@@ -301,10 +301,10 @@ impl Draft<'_> {
                 }
                 RollbackEvent::Withdrawn { at, by, hosts: hosts.clone() }
             }
-            (Phase::Finished { outcome: Outcome::Partial, .. }, PersonAction::Retry { hosts }) => {
+            (Phase::Finished { outcome: Outcome::Partial, .. }, PersonAction::Retry { hosts, choices }) => {
                 match self.to_be_retried(hosts)? {
                     none if none.is_empty() => return Ok(()),
-                    hosts => RollbackEvent::Retried { at, by, hosts },
+                    hosts => RollbackEvent::Retried { at, by, hosts, choices: choices.clone() },
                 }
             }
             (Phase::Finished { outcome, .. }, _) => {
@@ -323,11 +323,11 @@ impl Draft<'_> {
             }
             (
                 Phase::Running { direction } | Phase::Paused { direction, .. },
-                PersonAction::Retry { hosts },
+                PersonAction::Retry { hosts, choices },
             ) => match direction {
                 Direction::Forward => match self.to_be_retried(hosts)? {
                     none if none.is_empty() => return Ok(()),
-                    hosts => RollbackEvent::Retried { at, by, hosts },
+                    hosts => RollbackEvent::Retried { at, by, hosts, choices: choices.clone() },
                 },
                 Direction::Back(_) => return wrong("hosts go back to their backups"),
             },

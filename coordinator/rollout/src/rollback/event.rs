@@ -11,7 +11,7 @@ use crate::fleet::Admission;
 use crate::host::{Answer, Failure, StepKind};
 use crate::names::some_names;
 use crate::plan::{Plan, WaveIndex};
-use crate::request::RollbackRequest;
+use crate::request::{Choices, RollbackRequest};
 
 /// How a rollback begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +86,14 @@ pub enum RollbackEvent {
     /// A host is left out for now; commands below `generation` cannot take effect on it any more.
     HostSkipped { at: Timestamp, host: HostId, generation: Generation },
     /// Hosts are to be tried again.
-    Retried { at: Timestamp, by: String, hosts: Vec<HostId> },
+    Retried {
+        at: Timestamp,
+        by: String,
+        hosts: Vec<HostId>,
+        /// What holds for them beside what holds for the whole rollback.
+        #[serde(default, skip_serializing_if = "Choices::is_empty")]
+        choices: Choices,
+    },
     /// A host that was left out is back, and it is its turn.
     HostReturned { at: Timestamp, host: HostId },
     /// Generations were reserved for another attempt on a host.

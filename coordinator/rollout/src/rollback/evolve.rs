@@ -64,6 +64,7 @@ impl Rollback {
                 elsewhere: BTreeMap::new(),
                 receipt: None,
                 failure: None,
+                choices: None,
             };
             Some((name.clone(), record))
         });
@@ -257,7 +258,7 @@ impl Rollback {
                     host.phase = HostPhase::Skipped;
                 });
             }
-            RollbackEvent::Retried { hosts, .. } => {
+            RollbackEvent::Retried { hosts, choices, .. } => {
                 self.resume(at);
                 self.bounded_from = at;
                 for host in hosts {
@@ -267,7 +268,10 @@ impl Rollback {
                         self.waves[host.wave.get()].failed_at = None;
                     }
                     let late = self.outcome().is_some();
-                    self.host(at, host, |host| host.try_again(at, late));
+                    self.host(at, host, |host| {
+                        host.try_again(at, late);
+                        host.choices = (!choices.is_empty()).then(|| Box::new(choices.clone()));
+                    });
                 }
             }
             RollbackEvent::HostReturned { host, .. } => {

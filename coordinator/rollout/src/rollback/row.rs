@@ -18,10 +18,10 @@ use rfs_model::{
 use serde::{Deserialize, Serialize};
 
 use super::state::{Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord, Phase, Rollback, WaveRecord};
-use crate::host::{Failure, PhaseTime, Restored};
+use crate::host::{Failure, Findings, PhaseTime, Restored};
 use crate::hosts::Hosts;
 use crate::plan::{BudgetGroup, GroupIndex, Plan, Wave, WaveIndex};
-use crate::request::RollbackRequest;
+use crate::request::{Choices, RollbackRequest};
 
 /// A rollback.
 #[derive(Clone, Serialize, Deserialize)]
@@ -322,6 +322,7 @@ row! {
         elsewhere: BTreeMap<InstanceId, Elsewhere>,
         receipt: Perhaps<ReceiptRow>,
         failure: Option<Failure>,
+        choices: Option<Box<Choices>>,
     }
 }
 
@@ -349,6 +350,7 @@ row! {
         bytes: ByteCount,
         failure: Option<Failure>,
         restore: Option<RestoreNumber>,
+        findings: Option<Box<Findings>>,
     }
 }
 

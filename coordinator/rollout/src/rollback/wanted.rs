@@ -45,11 +45,16 @@ impl Rollback {
     pub(crate) fn command(&self, host: &HostId) -> Option<HostCommand> {
         let host = self.hosts.get(host)?;
         let (kind, deadline) = step_of(host)?;
-        let selection = || self.request.selection.clone();
+        let (selection, choices) =
+            (|| self.request.selection.clone(), || self.request.choices.with(host.choices.as_deref()));
         let step = match kind {
-            StepKind::Apply => Step::Apply { snapshot: host.target, selection: selection() },
+            StepKind::Apply => {
+                Step::Apply { snapshot: host.target, selection: selection(), choices: choices() }
+            }
             StepKind::Cancel => Step::Cancel,
-            StepKind::Revert => Step::Revert { backup: host.backup?, selection: selection() },
+            StepKind::Revert => {
+                Step::Revert { backup: host.backup?, selection: selection(), choices: choices() }
+            }
             StepKind::Prepare | StepKind::Cut | StepKind::Finish | StepKind::Abandon => return None,
         };
         Some(HostCommand {

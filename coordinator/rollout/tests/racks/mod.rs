@@ -47,6 +47,7 @@ pub(crate) fn begin(
         source: Source::Undo(id),
         selector: Selector::default(),
         selection: Selection::default(),
+        choices: Default::default(),
         strategy: Strategy::Immediate,
         policy: Policy { budgets: most.map(budget).into_iter().collect(), ..Policy::default() },
         reason: String::new(),
@@ -75,6 +76,7 @@ pub(crate) fn report(operation: &Operation, host: &HostId, standing: Standing) -
         bytes: Default::default(),
         failure: None,
         restore: None,
+        findings: None,
     };
     Some(Command::Report(Report {
         host: host.clone(),

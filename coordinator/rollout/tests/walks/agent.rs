@@ -350,6 +350,7 @@ impl Agent {
             bytes: ByteCount(1),
             failure,
             restore: Some(RestoreNumber(self.restores)),
+            findings: None,
         };
         self.answer(&work.command, Answer::Restored(restored));
     }

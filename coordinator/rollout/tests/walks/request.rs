@@ -55,6 +55,7 @@ pub(crate) fn request(dice: &mut Dice, fleet: &FleetView) -> RollbackRequest {
             components: dice.percent(10).then(|| "site".parse().expect("a valid name")).into_iter().collect(),
             ..Selection::default()
         },
+        choices: Default::default(),
         strategy: if dice.percent(20) { Strategy::Immediate } else { Strategy::Gradual(waves) },
         policy: Policy {
             gate: GatePolicy {

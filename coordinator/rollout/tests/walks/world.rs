@@ -14,8 +14,8 @@ use rfs_model::{
 use rfs_rollout::fleet::Admission;
 use rfs_rollout::rollback::{Created, Outcome, Phase, Rollback, RollbackEvent};
 use rfs_rollout::{
-    Command, Event, FleetView, GENERATIONS, HostCommand, HostView, Operation, Outside, Person, PersonAction,
-    Presence, Report, plan,
+    Choices, Command, Event, FleetView, GENERATIONS, HostCommand, HostView, Operation, Outside, Person,
+    PersonAction, Presence, Report, plan,
 };
 use uuid::Uuid;
 
@@ -336,7 +336,7 @@ impl World {
     fn person(&mut self) {
         if self.rollback().outcome().is_some() {
             if self.dice.percent(30) {
-                let action = PersonAction::Retry { hosts: BTreeSet::new() };
+                let action = PersonAction::Retry { hosts: BTreeSet::new(), choices: Choices::default() };
                 self.decide(vec![Command::Person(Person { who: "operator/alice".into(), action })]);
             } else if self.dice.percent(30) {
                 let by = rfs_model::RollbackId::from_uuid(Uuid::from_u128(8));
@@ -348,7 +348,7 @@ impl World {
             PersonAction::Pause,
             PersonAction::Resume,
             PersonAction::Resume,
-            PersonAction::Retry { hosts: BTreeSet::new() },
+            PersonAction::Retry { hosts: BTreeSet::new(), choices: Choices::default() },
             PersonAction::Promote { wave: None },
             PersonAction::Abort,
         ]);

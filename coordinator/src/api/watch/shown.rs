@@ -89,7 +89,7 @@ impl Shown for v1::Rollback {
         // Much of what is kept of a host is not shown.
         let shown = |rollback: &Rollback, view: &View, host: &HostId| {
             let record = rollback.hosts.get(host)?;
-            Some(show::progress(host, record, view.progress.get(host)))
+            Some(show::progress(rollback.id, host, record, view.progress.get(host)))
         };
         changed.retain(|host| shown(was, before, host) != shown(is, after, host));
         Some(changed)
@@ -104,9 +104,9 @@ impl Shown for v1::Rollback {
     }
 
     fn add_host(&mut self, view: &View, host: &HostId) -> usize {
-        let record = view.rollback().and_then(|rollback| rollback.hosts.get(host));
-        let (Some(record), Some(wave)) = (record, self.waves.last_mut()) else { return 0 };
-        let shown = show::progress(host, record, view.progress.get(host));
+        let (Some(rollback), Some(wave)) = (view.rollback(), self.waves.last_mut()) else { return 0 };
+        let Some(record) = rollback.hosts.get(host) else { return 0 };
+        let shown = show::progress(rollback.id, host, record, view.progress.get(host));
         let bytes = shown.encoded_len();
         wave.hosts.push(shown);
         bytes

@@ -3,6 +3,7 @@
 use rfs_model::Reason;
 use rfs_proto::v1::{self, host_progress, rollback, rollback_spec};
 
+use super::losses::loss_lines;
 use super::remedy::{Remedies, next_of};
 use super::rollback::{hosts, paused_by_person};
 use super::standing::{Standing, is_left_behind, names, standing_lines};
@@ -52,6 +53,9 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback, after: After) -> Ve
     {
         lines.push(format!("cause: {}", cause.message));
     }
+    if after == After::Record || rollback.state() == rollback::State::Finished {
+        lines.extend(loss_lines(rollback, after));
+    }
     if let Some(next) = next {
         lines.extend(standing_lines(rollback));
         lines.extend(hosts(rollback).find(|host| is_contested(host)).map(|host| {
@@ -74,7 +78,9 @@ fn is_contested(host: &v1::HostProgress) -> bool {
 fn remedies(rollback: &v1::Rollback) -> Remedies<'_> {
     use host_progress::State as S;
     let failed = |host: &&v1::HostProgress| match host.state() {
-        S::Unchanged | S::Unhealthy | S::Lost | S::RevertFailed | S::Inconsistent => !is_contested(host),
+        S::Unchanged | S::Refused | S::Unhealthy | S::Lost | S::RevertFailed | S::Inconsistent => {
+            !is_contested(host)
+        }
         // On the way forward the line for hosts that were left out says it.
         S::Skipped | S::Waiting => is_left_behind(rollback, host),
         S::Untouched
@@ -110,8 +116,10 @@ fn after_a_failure(rollback: &v1::Rollback, after: After) -> Vec<String> {
     let mut lines = remedy_lines(rollback);
     let retry = format!("rfs rollback retry {}", id(&rollback.name));
     let names_retry = remedies(rollback).sentences().any(|sentence| sentence.contains(&retry));
+    let refused = &Standing::of(rollback).refused;
+    let names_retry = names_retry && refused.is_empty();
     let failed = !Standing::of(rollback).failed.is_empty();
-    let retry = (failed && !names_retry).then_some(Steer::Retry { hosts: Vec::new() });
+    let retry = (failed && !names_retry).then_some(Steer::Retry { hosts: Vec::new(), choices: None });
     let steers = [Steer::Resume, Steer::Promote { wave: None }, Steer::Abort];
     let steers: Vec<Steer> = retry.into_iter().chain(steers).collect();
     lines.extend(choices(rollback, &steers, !lines.is_empty()));

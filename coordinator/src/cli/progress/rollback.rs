@@ -57,6 +57,7 @@ impl Watched for v1::Rollback {
         match self.state() {
             rollback::State::Finished => Some(match self.outcome() {
                 rollback::Outcome::Succeeded => Exit::Done,
+                _ if is_refused(self) => Exit::Refused,
                 rollback::Outcome::Partial | rollback::Outcome::Aborted | rollback::Outcome::Reverted => {
                     Exit::Failed
                 }
@@ -65,6 +66,7 @@ impl Watched for v1::Rollback {
                 | rollback::Outcome::Unspecified => Exit::Person,
             }),
             // Who paused it will go on; a failure waits for somebody.
+            rollback::State::Paused if is_refused(self) => Some(Exit::Refused),
             rollback::State::Paused if !paused_by_person(self) => Some(Exit::Person),
             rollback::State::Paused
             | rollback::State::Running
@@ -81,6 +83,14 @@ impl Watched for v1::Rollback {
 
 pub(super) fn paused_by_person(rollback: &v1::Rollback) -> bool {
     rollback.cause.as_ref().is_none_or(|cause| cause.reason == Reason::Cancelled.as_str())
+}
+
+/// Whether it stands where it stands because hosts refuse a loss that was not accepted, and none of them was changed.
+fn is_refused(rollback: &v1::Rollback) -> bool {
+    use host_progress::State as S;
+    let refuses =
+        rollback.cause.as_ref().is_some_and(|cause| cause.reason == Reason::LossNotAccepted.as_str());
+    refuses && hosts(rollback).all(|host| matches!(host.state(), S::Refused | S::Untouched | S::Unchanged))
 }
 
 /// Where the hosts go.
@@ -154,7 +164,7 @@ fn host_time(host: &v1::HostProgress, wave: &v1::Wave) -> Option<prost_types::Ti
     use host_progress::State as S;
     match host.state() {
         S::Applying => host.start_time,
-        S::Applied | S::Unchanged | S::Reverted | S::Inconsistent => host.finish_time,
+        S::Applied | S::Unchanged | S::Refused | S::Reverted | S::Inconsistent => host.finish_time,
         S::Passed => wave.verdict_time,
         // One that does not answer on the way back has the time of its change alone.
         S::RevertFailed
@@ -174,7 +184,9 @@ fn host_change(host: &v1::HostProgress, before: Option<&v1::HostProgress>) -> Op
     let was = before.map_or(S::Untouched, v1::HostProgress::state);
     if host.state() != was {
         let known = before.and_then(|before| before.downtime);
-        let down = host.downtime.filter(|down| known != Some(*down) && !matches!(host.state(), S::Unchanged));
+        let down = host
+            .downtime
+            .filter(|down| known != Some(*down) && !matches!(host.state(), S::Unchanged | S::Refused));
         let down = down.map(|down| format!(", services were down {}", show_wire(down))).unwrap_or_default();
         let why = host.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
         return Some(format!("{} {}{down}{why}", host.host, words::progress_state(host.state())));
@@ -353,5 +365,10 @@ mod tests {
         assert_eq!(paused.verdict(), None);
         paused.cause = Some(rfs_proto::convert::failure(Reason::Unhealthy, "a is not healthy", ""));
         assert_eq!(paused.verdict(), Some(Exit::Person));
+        let mut refused = rollback(rollback::State::Paused, &["FAILED a:REFUSED b:UNTOUCHED"]);
+        refused.cause = Some(rfs_proto::convert::failure(Reason::LossNotAccepted, "a refuses", ""));
+        assert_eq!(refused.verdict(), Some(Exit::Refused), "nothing is wrong, and nothing was changed");
+        refused.waves[0].hosts[1].state = host_progress::State::Passed.into();
+        assert_eq!(refused.verdict(), Some(Exit::Person));
     }
 }

@@ -22,6 +22,8 @@ pub(in crate::cli) struct Standing<'r> {
     pub untouched: Vec<&'r str>,
     /// As they were: they went back, or could not be changed.
     pub as_before: Vec<&'r str>,
+    /// As they were: they refuse a loss that was not accepted.
+    pub refused: Vec<&'r str>,
     /// To be tried again.
     pub waiting: Vec<&'r str>,
     /// At the target, as far as anybody knows, because they were out of reach when they were to go back; they go back once they
@@ -47,7 +49,7 @@ impl<'r> Standing<'r> {
         let mut hosts: Vec<_> = rollback.waves.iter().flat_map(|wave| &wave.hosts).collect();
         hosts.sort_by_cached_key(|host| natural(&host.host));
         for host in hosts {
-            if matches!(host.state(), S::Unhealthy | S::Unchanged | S::Lost) {
+            if matches!(host.state(), S::Unhealthy | S::Unchanged | S::Refused | S::Lost) {
                 standing.failed.push(&host.host);
             }
             let place = match host.state() {
@@ -58,6 +60,7 @@ impl<'r> Standing<'r> {
                 S::Reverting => &mut standing.going_back,
                 S::Untouched | S::Unspecified => &mut standing.untouched,
                 S::Unchanged | S::Reverted => &mut standing.as_before,
+                S::Refused => &mut standing.refused,
                 S::Waiting => &mut standing.waiting,
                 S::Skipped => &mut standing.left_out,
                 S::Superseded => &mut standing.superseded,
@@ -115,6 +118,7 @@ pub(in crate::cli) fn standing_lines(rollback: &v1::Rollback) -> Vec<String> {
     row(paint::doubt("at work"), &standing.at_work);
     row(paint::doubt("going back"), &standing.going_back);
     row("as before".to_owned(), &standing.as_before);
+    row(paint::bad("as before, and refused"), &standing.refused);
     row("not started".to_owned(), &standing.untouched);
     row(paint::doubt("to be tried again"), &standing.waiting);
     row(paint::doubt("left out"), &standing.left_out);
@@ -137,6 +141,7 @@ mod tests {
             ("a", S::Unhealthy),
             ("b", S::Untouched),
             ("c", S::Reverted),
+            ("f", S::Refused),
             ("d", S::Lost),
             ("e", S::Inconsistent),
         ];
@@ -155,6 +160,7 @@ mod tests {
                 "  at the checkpoint              web-2, web-10",
                 "  at the checkpoint, and failed  a",
                 "  as before                      c",
+                "  as before, and refused         f",
                 "  not started                    b",
                 "  not known where                d",
                 "  INCONSISTENT                   e",

@@ -177,6 +177,7 @@ pub(super) fn rank(state: host_progress::State) -> Rank {
         | S::RevertFailed
         | S::Unhealthy
         | S::Unchanged
+        | S::Refused
         | S::Skipped
         | S::Superseded => Rank::Wrong,
         S::Applying | S::Applied | S::Reverting => Rank::AtWork,

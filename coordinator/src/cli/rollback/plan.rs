@@ -2,15 +2,16 @@
 
 use rfs_link::Exit;
 use rfs_model::time::SystemClock;
-use rfs_model::{ByteCount, Clock as _, Reason, Timestamp};
+use rfs_model::{ByteCount, Clock as _, Timestamp};
 use rfs_proto::convert::from_wire_time;
 use rfs_proto::v1::{self, host_snapshot};
 use rfs_rollout::plan::natural;
 
+use super::choices::decided;
 use super::pacing::pacing;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::cli::progress::{counts, fate_of_absent, names};
+use crate::cli::progress::{counts, entries};
 use crate::cli::words::{self, count, id, paint};
 use crate::duration::show_duration;
 
@@ -49,59 +50,6 @@ pub(super) fn print(
     lines(plan, all_steps, SystemClock.now()).iter().try_for_each(|line| output.line(line))
 }
 
-/// Which hosts of how many have no connection, and what becomes of them; nothing if all have one.
-pub(super) fn absent_words(absent: &[&str], of: usize, spec: &v1::RollbackSpec) -> Option<String> {
-    let has = if absent.len() == 1 { "has" } else { "have" };
-    let of = count(of, "host");
-    let fate = fate_of_absent(spec, absent.len());
-    (!absent.is_empty())
-        .then(|| format!("{} of {of} {has} no connection ({}): {fate}", absent.len(), names(absent)))
-}
-
-/// What makes it doubtful that every host of a plan can comply.
-fn cannot_words(plan: &v1::PlanRollbackResponse) -> Option<String> {
-    let cannot = plan.hosts.iter().filter_map(|host| Some((host.host.as_str(), host.failure.as_ref()?)));
-    let mut cannot: Vec<(&str, &v1::Failure)> = cannot.collect();
-    cannot.sort_by_cached_key(|(host, _)| natural(host));
-    let (absent, others): (Vec<_>, Vec<_>) =
-        cannot.into_iter().partition(|(_, failure)| failure.reason == Reason::HostUnreachable.as_str());
-    let absent: Vec<&str> = absent.into_iter().map(|(host, _)| host).collect();
-    let others: Vec<&str> = others.into_iter().map(|(host, _)| host).collect();
-    let all: usize = plan.waves.iter().map(|wave| wave.hosts.len()).sum();
-    let absent = absent_words(&absent, all, plan.spec.as_ref().unwrap_or(&v1::RollbackSpec::default()));
-    let others = (!others.is_empty())
-        .then(|| format!("{} of {} cannot comply ({})", others.len(), count(all, "host"), names(&others)));
-    let words: Vec<String> = absent.into_iter().chain(others).collect();
-    (!words.is_empty()).then(|| words.join("; "))
-}
-
-/// What is asked before it starts: the target, how many hosts, and what makes it doubtful.
-pub(super) fn question(plan: &v1::PlanRollbackResponse) -> String {
-    let hosts = count(plan.waves.iter().map(|wave| wave.hosts.len()).sum(), "host");
-    let target = match &plan.checkpoint {
-        Some(checkpoint) => format!("{}, taken {}", checkpoint.name, words::time(checkpoint.create_time)),
-        None => format!("what they were before {}", plan.undo_of),
-    };
-    let sick = plan.checkpoint.as_ref().map(sick).filter(|sick| !sick.is_empty());
-    let sick =
-        sick.map(|sick| format!("; {} ill when it was taken", count(sick.len(), "host") + &was(sick.len())));
-    let without = match plan.left_out.len() {
-        0 => String::new(),
-        many => format!("; {} left out", count(many, "host")),
-    };
-    let later: Vec<&str> = plan.later.iter().map(|later| later.rollback.as_str()).collect();
-    let later = match later.as_slice() {
-        [] => String::new(),
-        later => format!(", and take away what {} did after that", later.join(", ")),
-    };
-    let cannot = cannot_words(plan).map(|words| format!("{words}; ")).unwrap_or_default();
-    format!("{cannot}roll {hosts} back to {target}{}{without}{later}?", sick.unwrap_or_default())
-}
-
-fn was(many: usize) -> String {
-    if many == 1 { " was".to_owned() } else { " were".to_owned() }
-}
-
 fn lines(plan: &v1::PlanRollbackResponse, all_steps: bool, now: Timestamp) -> Vec<String> {
     let most = if all_steps { usize::MAX } else { FIRST_STEPS };
     let mut lines = match &plan.checkpoint {
@@ -112,6 +60,8 @@ fn lines(plan: &v1::PlanRollbackResponse, all_steps: bool, now: Timestamp) -> Ve
         None => Vec::new(),
     };
     lines.extend(plan.spec.iter().map(|spec| format!("{} {}", paint::label("how"), pacing(spec))));
+    let decided = decided(plan.spec.as_ref().and_then(|spec| spec.choices.as_ref()));
+    lines.extend(decided.map(|decided| format!("{} {decided}", paint::label("decided"))));
     lines.extend(wave_lines(&plan.waves));
     for alike in alike(plan) {
         lines.extend(host_lines(&alike, most));
@@ -198,7 +148,7 @@ pub(in crate::cli) fn health_lines(checkpoint: &v1::Checkpoint) -> Vec<String> {
     lines
 }
 
-fn sick(checkpoint: &v1::Checkpoint) -> Vec<&v1::HostSnapshot> {
+pub(super) fn sick(checkpoint: &v1::Checkpoint) -> Vec<&v1::HostSnapshot> {
     checkpoint.snapshots.iter().filter(|host| host.health() == v1::Health::Bad).collect()
 }
 
@@ -287,11 +237,25 @@ fn host_lines(alike: &Alike<'_>, most: usize) -> Vec<String> {
     let mut lines =
         vec![format!("{who}  {same}{steps}, {} to write{services}", ByteCount(plan.bytes_to_write))];
     lines.extend(plan.steps.iter().take(most).map(|step| format!("  {}", step.description)));
-    lines.extend(rest(plan.step_count, plan.steps.len().min(most), "step", "--all-steps prints them"));
+    let how = |told: usize| {
+        // What the host has not told is asked of the host.
+        if told > most {
+            "--all-steps prints them"
+        } else {
+            "on the host: rfs-agent restore SNAPSHOT --plan --all"
+        }
+    };
+    lines.extend(rest(plan.step_count, plan.steps.len().min(most), "step", how(plan.steps.len())));
     for loss in plan.losses.iter().take(most) {
         lines.push(format!("  {} {loss}", paint::bad("would be lost:")));
     }
-    lines.extend(rest(plan.loss_count, plan.losses.len().min(most), "loss", "--all-steps prints them"));
+    lines.extend(rest(plan.loss_count, plan.losses.len().min(most), "loss", how(plan.losses.len())));
+    if plan.loss_count > 0 {
+        let (what, bytes) = (entries(plan.loss_count), ByteCount(plan.loss_bytes));
+        lines.push(format!(
+            "  {what} ({bytes}) that the target does not have; the host's backup keeps them, at least until its next restore, and rfs-agent restore BACKUP --path PATH brings one back there; to leave some in place: --keep PATTERN"
+        ));
+    }
     lines.extend(notes(plan));
     lines
 }
@@ -315,6 +279,7 @@ fn rest(all: u64, shown: usize, noun: &str, how: &str) -> Option<String> {
 mod tests {
     use rfs_proto::v1::rollback_spec;
 
+    use super::super::question::question;
     use super::*;
 
     fn wave(index: u32, canary: bool, hosts: &[&str]) -> v1::Wave {
@@ -362,6 +327,7 @@ mod tests {
                     services: vec!["app".into()],
                     losses: (1..=11).map(|n| format!("/srv/site/{n}.html")).collect(),
                     loss_count: 12,
+                    loss_bytes: 2048,
                     notes: vec!["/srv/site/data (xfs) is a mount and is left alone".into()],
                     ..Default::default()
                 },
@@ -416,6 +382,7 @@ mod tests {
             [
                 "  would be lost: /srv/site/10.html",
                 "  … and 2 losses more; --all-steps prints them",
+                "  12 entries (2.0 KiB) that the target does not have; the host's backup keeps them, at least until its next restore, and rfs-agent restore BACKUP --path PATH brings one back there; to leave some in place: --keep PATTERN",
                 "  note: /srv/site/data (xfs) is a mount and is left alone",
                 "web-2  is at the target already",
                 "web-3  not connected",
@@ -428,7 +395,7 @@ mod tests {
         );
         assert_eq!(
             question(&plan),
-            "1 of 3 hosts has no connection (web-3): it fails at its turn, unless it is back by then; roll 3 hosts back to checkpoints/c, taken 2025-11-24T16:00:00Z; 1 host was ill when it was taken; 2 hosts left out?"
+            "1 of 3 hosts has no connection (web-3): it fails at its turn, unless it is back by then; roll 3 hosts back to checkpoints/c, taken 2025-11-24T16:00:00Z; 1 host was ill when it was taken; 2 hosts left out; 12 entries that the target does not have (2.0 KiB) go from 1 host, such as /srv/site/1.html on web-1; backups on the hosts keep them?"
         );
     }
 
@@ -486,7 +453,7 @@ mod tests {
                 "  write /srv/a (1 B)",
                 "web-2 … web-500 (499 hosts)  each the same 206 steps, 1 B to write",
                 "  write /srv/a (1 B)",
-                "  … and 205 steps more; --all-steps prints them",
+                "  … and 205 steps more; on the host: rfs-agent restore SNAPSHOT --plan --all",
                 "in all: 102795 steps, 500 B to write",
             ]
         );

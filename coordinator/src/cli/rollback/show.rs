@@ -3,6 +3,7 @@
 use rfs_link::Exit;
 use rfs_proto::v1::{self, host_progress, rollback};
 
+use super::choices::decided;
 use crate::cli::connect::{Client, soon};
 use crate::cli::error::CliError;
 use crate::cli::names;
@@ -89,6 +90,7 @@ pub(super) async fn show(client: &Client, output: &mut Output, name: String) -> 
         row("strategy", words::lower(spec.strategy().as_str_name()));
         row("on failure", words::lower(spec.on_failure().as_str_name()));
         row("hosts", words::selector(spec.selector.as_ref()));
+        row("decided", decided(spec.choices.as_ref()).unwrap_or_default());
     }
     output.table(&table)?;
     output.line("")?;

@@ -5,6 +5,7 @@ use rfs_link::Failure;
 use rfs_proto::v1;
 
 use super::care::Care;
+use super::choices::Choices;
 use crate::cli::connect::Client;
 use crate::cli::host::Hosts;
 use crate::cli::names;
@@ -23,6 +24,8 @@ pub(in crate::cli) struct Spec {
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<String>,
     #[command(flatten)]
+    choices: Choices,
+    #[command(flatten)]
     care: Care,
 }
 
@@ -36,6 +39,7 @@ impl Spec {
             checkpoint: self.checkpoint,
             selector: Some(self.hosts.selector()?),
             selection: Some(v1::Selection { components: self.components, paths: self.paths }),
+            choices: self.choices.given(),
             ..Default::default()
         };
         self.care.with(spec).map(Checked)
@@ -83,7 +87,8 @@ mod tests {
         let line = "--canary web-1,web-2 --wave 1,25%,50% --order role=db,role=app,role=web --budget zone=1 --budget 10% \
                     --min-healthy 10s --max-failed 2 --on-failure revert --on-unreachable skip --max-time 2m \
                     --max-duration 2h --unreachable-after 90s --max-pause 3h \
-                    --host web-1 --selector role=web --component site --path /srv/site --healthy 90%";
+                    --host web-1 --selector role=web --component site --path /srv/site --healthy 90% \
+                    --keep up/** --keep /srv/site/a --accept-loss /srv/site/b --force-stop";
         let spec = parse(line).expect("a good line");
         let waves = spec.waves.expect("gradual");
         assert_eq!(waves.canary_hosts, ["web-1", "web-2"]);
@@ -98,6 +103,9 @@ mod tests {
         assert_eq!(spec.max_duration.map(|time| time.seconds), Some(7200));
         assert_eq!(spec.unreachable_after.map(|time| time.seconds), Some(90));
         assert_eq!(spec.max_pause.map(|time| time.seconds), Some(10_800));
+        let choices = spec.choices.expect("something was decided");
+        assert_eq!(choices.keep, ["up/**", "/srv/site/a"]);
+        assert_eq!((choices.accept_loss, choices.force_stop), (vec!["/srv/site/b".to_owned()], true));
         assert_eq!(spec.on_failure, i32::from(rollback_spec::FailureAction::Revert));
         let gate = spec.gate.expect("a gate");
         assert_eq!((gate.max_failed, gate.min_healthy_time.map(|time| time.seconds)), (Some(2), Some(10)));
@@ -111,6 +119,7 @@ mod tests {
             Line::try_parse_from(words).expect("a good line").spec.care.given().expect("no contradiction")
         };
         assert_eq!(given(&["--host", "web-1"]), None);
+        assert_eq!(parse("").expect("a good line").choices, None);
         assert!(
             given(&["--ignore-health"])
                 .and_then(|spec| spec.gate)

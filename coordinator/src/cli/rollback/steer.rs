@@ -5,6 +5,7 @@ use rfs_model::Reason;
 use rfs_proto::v1::{self, host_progress, rollback, wave};
 
 use super::Which;
+use super::choices::decided;
 use crate::cli::connect::{Client, soon};
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -17,9 +18,10 @@ use crate::duration::show_wire;
 pub(in crate::cli) enum Steer {
     Pause,
     Resume,
-    /// These hosts; none for all that failed.
+    /// These hosts, none for all that failed; and what holds for them in this attempt.
     Retry {
         hosts: Vec<String>,
+        choices: Option<v1::RestoreChoices>,
     },
     /// The wave, counted from 1; none for the present one.
     Promote {
@@ -59,9 +61,9 @@ pub(super) async fn steer(
             let wave = wave.or_else(|| present(&before).map(|wave| wave.index));
             rollbacks.promote_rollback(soon(v1::PromoteRollbackRequest { name, wave })).await
         }
-        Steer::Retry { hosts } => {
-            let hosts = hosts.clone();
-            rollbacks.retry_rollback(soon(v1::RetryRollbackRequest { name, hosts })).await
+        Steer::Retry { hosts, choices } => {
+            let (hosts, choices) = (hosts.clone(), choices.clone());
+            rollbacks.retry_rollback(soon(v1::RetryRollbackRequest { name, hosts, choices })).await
         }
         Steer::Abort => rollbacks.abort_rollback(soon(v1::AbortRollbackRequest { name })).await,
     };
@@ -106,10 +108,12 @@ pub(in crate::cli) fn effect(rollback: &v1::Rollback, steer: &Steer) -> String {
                 part("changes", &standing.untouched, " in their waves"),
             ]
         }
-        Steer::Retry { hosts } => {
+        Steer::Retry { hosts, choices } => {
+            let decided = decided(choices.as_ref()).map(|decided| format!("decided for them: {decided}"));
             let named: Vec<&str> = hosts.iter().map(String::as_str).collect();
             let hosts = if named.is_empty() { &standing.failed } else { &named };
-            vec![part("tries", hosts, " again"), part("changes", &standing.untouched, " in their waves")]
+            let changes = part("changes", &standing.untouched, " in their waves");
+            vec![part("tries", hosts, " again"), decided, changes]
         }
         Steer::Promote { wave } => {
             let meant = wave.and_then(|number| rollback.waves.iter().find(|wave| wave.index == number));
@@ -145,14 +149,17 @@ fn name(host: &v1::HostProgress) -> &str {
 fn failed(rollback: &v1::Rollback) -> impl Iterator<Item = &str> {
     use host_progress::State as S;
     let failed = |host: &&v1::HostProgress| {
-        matches!(host.state(), S::Unchanged | S::Unhealthy | S::Lost | S::Inconsistent | S::RevertFailed)
+        matches!(
+            host.state(),
+            S::Unchanged | S::Refused | S::Unhealthy | S::Lost | S::Inconsistent | S::RevertFailed
+        )
     };
     rollback.waves.iter().flat_map(|wave| &wave.hosts).filter(failed).map(name)
 }
 
 fn unproven(host: &v1::HostProgress) -> bool {
     use host_progress::State as S;
-    matches!(host.state(), S::Applied | S::Unhealthy | S::Unchanged | S::Lost)
+    matches!(host.state(), S::Applied | S::Unhealthy | S::Unchanged | S::Refused | S::Lost)
 }
 
 /// How it stands after the decision, and what to type next.
@@ -272,7 +279,7 @@ mod tests {
             "promote: takes wave 2's gate as passed; accepts as they stand: b; changes d, e next"
         );
         assert_eq!(
-            said(Steer::Retry { hosts: Vec::new() }),
+            said(Steer::Retry { hosts: Vec::new(), choices: None }),
             "retry: tries b again; changes d, e in their waves"
         );
         assert_eq!(said(Steer::Abort), "abort: brings c back; does not start d, e; leaves a, b changed");

@@ -7,7 +7,7 @@ use rfs_model::Reason;
 use rfs_proto::v1::{self, rollback};
 use rfs_rollout::plan::natural;
 
-use super::{Starting, Which, ask_plan, follow_started, plan, show_to_be_confirmed, steer};
+use super::{Starting, Which, ask_plan, follow_started, plan, question, show_to_be_confirmed, steer};
 use crate::cli::connect::{Client, soon, within};
 use crate::cli::error::CliError;
 use crate::cli::names;
@@ -50,7 +50,7 @@ pub(super) async fn undo(
             Some(planned) => {
                 show_to_be_confirmed(output, planned, starting.all_steps)?;
                 over_later = !planned.later.is_empty();
-                plan::question(planned)
+                question::question(planned)
             }
             None => format!("end {} so that it changes no host?", undone.name),
         };

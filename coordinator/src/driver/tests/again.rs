@@ -13,7 +13,7 @@ impl Bed {
 }
 
 fn every_host_that_failed() -> PersonAction {
-    PersonAction::Retry { hosts: Default::default() }
+    PersonAction::Retry { hosts: Default::default(), choices: Default::default() }
 }
 
 #[tokio::test]

@@ -485,5 +485,6 @@ fn restored(
         bytes: ByteCount(1),
         failure,
         restore: Some(restore),
+        findings: None,
     }
 }

@@ -63,7 +63,10 @@ async fn a_host_that_is_tried_again_after_the_outcome_is_known_as_it_is_now() {
         bed.agents.behaves(&host(name), agents::Manner::Well);
         bed.agents.tries_again(&host(name));
     }
-    coordinator.person(id, PersonAction::Retry { hosts: Default::default() }).await.expect("they failed");
+    coordinator
+        .person(id, PersonAction::Retry { hosts: Default::default(), choices: Default::default() })
+        .await
+        .expect("they failed");
     bed.pass(&coordinator, id, 10).await;
     bed.check(&coordinator, id, "a2 skipped | b1 passed | c2 skipped | PARTIAL").await;
 }

@@ -259,6 +259,7 @@ impl SimHost {
             bytes: 1,
             failure,
             restore: self.restores,
+            ..Default::default()
         })
     }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rfs_model::{Generation, Health, InstanceId, RestoreNumber, SnapshotId, Timestamp};
+use rfs_model::{Generation, Health, InstanceId, Reason, RestoreNumber, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Failure, Restored};
 use crate::plan::{GroupIndex, WaveIndex};
+use crate::request::Choices;
 
 /// What became of a host. Each decision reads the first fields of every host; `repr(C)` keeps them next to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub struct HostRecord {
     pub receipt: Option<Box<Restored>>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// What a person decided for its present attempt, beside what holds for the whole rollback.
+    pub choices: Option<Box<Choices>>,
 }
 
 /// What is known of a machine that spoke for a host before another one did.
@@ -226,6 +229,12 @@ impl HostPhase {
 }
 
 impl HostRecord {
+    /// Whether it is as it was because it would lose what was not accepted: nothing is wrong with it.
+    pub fn refuses(&self) -> bool {
+        let reason = self.failure.as_ref().map(|failure| failure.reason);
+        self.phase == HostPhase::Unchanged && reason == Some(Reason::LossNotAccepted)
+    }
+
     /// Whether a budget counts it.
     pub(in crate::rollback) fn is_in_budget(&self) -> bool {
         !self.groups.is_empty()

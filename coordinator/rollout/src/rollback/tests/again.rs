@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{Outcome, WaveState};
 use super::play::{Play, check, host, snapshot};
 use crate::plan::WaveIndex;
+use crate::request::Choices;
 
 #[test]
 fn a_skipped_host_is_brought_in_line_when_it_is_back() {
@@ -53,6 +54,22 @@ fn an_undo_of_some_hosts_withdraws_only_those() {
     check(&format!("{left}; undo b"), &format!("a passed, b superseded, c skipped | {partial}"));
     check(&format!("{left}; undo b; on b c"), &format!("a passed, b superseded, c applying | {partial}"));
     check(&format!("{left}; undo"), &format!("a passed, b superseded, c superseded | {partial}"));
+}
+
+#[test]
+fn a_host_that_refuses_a_loss_is_told_what_was_accepted_for_it() {
+    let paused = "a b; declines a; wait 5";
+    let why =
+        "paused: wave 1: 1 host refused a loss that was not accepted, and 0 may fail: a: would lose rows";
+    check(paused, &format!("a unchanged, b untouched | {why}"));
+    check(&format!("{paused}; retry; declines a"), &format!("a unchanged, b untouched | {why}"));
+    let accepted = Play::run(&format!("{paused}; accept a"));
+    let rows = |choices: Choices| choices.accept_loss.into_iter().eq(["rows".to_owned()]);
+    assert!(accepted.decided("a").is_some_and(rows), "it is told");
+    let next = Play::run(&format!("{paused}; accept a; ok a; wait 10"));
+    assert_eq!(next.decided("b"), Some(Choices::default()), "it holds for that host alone");
+    let again = Play::run(&format!("{paused}; accept a; declines a; retry"));
+    assert_eq!(again.decided("a"), Some(Choices::default()), "and for that attempt alone");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::host::{Answer, Failure, GENERATIONS, Report, Restored, Step, StepKind
 use crate::operation::{Event, Operation, Work};
 use crate::plan::{WaveIndex, plan};
 use crate::request::{
-    Amount, Budget, Canary, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest, Selection,
-    Source, Strategy, Waves,
+    Amount, Budget, Canary, Choices, GatePolicy, OnFailure, OnUnreachable, Order, Policy, RollbackRequest,
+    Selection, Source, Strategy, Waves,
 };
 use crate::{Command, Connected, Person, PersonAction};
 
@@ -97,6 +97,7 @@ impl Play {
             source: Source::Checkpoint(Uuid::nil().to_string().parse().expect("an id")),
             selector: Selector::default(),
             selection: Selection::default(),
+            choices: Default::default(),
             strategy: Strategy::Gradual(waves),
             policy,
             reason: "bad release".into(),
@@ -187,7 +188,15 @@ impl Play {
                 person(PersonAction::Promote { wave })
             }
             "abort" => person(PersonAction::Abort),
-            "retry" => person(PersonAction::Retry { hosts: what.split_whitespace().map(host).collect() }),
+            "retry" => person(PersonAction::Retry {
+                hosts: what.split_whitespace().map(host).collect(),
+                choices: Default::default(),
+            }),
+            // Tried again with the loss of `rows` accepted.
+            "accept" => person(PersonAction::Retry {
+                hosts: what.split_whitespace().map(host).collect(),
+                choices: Choices { accept_loss: BTreeSet::from(["rows".to_owned()]), ..Choices::default() },
+            }),
             "rewound" => Command::StoreRewound("the store was put back".into()),
             // The coordinator was started again: no host has a session.
             "restart" => Command::Listening { from: self.now },
@@ -237,7 +246,7 @@ impl Play {
         if let Some((health, evidence)) = said {
             self.health.insert(host.clone(), (health, evidence.to_owned()));
         }
-        let ends = ["ok", "done", "noop", "back", "torn", "undone", "stuck"].contains(&verb);
+        let ends = ["ok", "done", "noop", "back", "declines", "torn", "undone", "stuck"].contains(&verb);
         *self.restores.entry(host.clone()).or_default() += u64::from(ends);
         let command = self.of_host(verb, host.clone());
         self.take(&command);
@@ -300,6 +309,7 @@ impl Play {
                 bytes: Default::default(),
                 failure: failure.map(|text| Failure::new(Reason::CommandFailed, text)),
                 restore: Some(RestoreNumber(restores)),
+                findings: None,
             })
         };
         match verb {
@@ -346,6 +356,11 @@ impl Play {
                 report(StepKind::Apply, Answer::Restored(Restored { backup: None, ..restored }))
             }
             "back" => report(StepKind::Apply, restored(Standing::Before, Some("start failed"))),
+            "declines" => {
+                let Answer::Restored(restored) = restored(Standing::Before, None) else { panic!("restored") };
+                let failure = Some(Failure::new(Reason::LossNotAccepted, "would lose rows"));
+                report(StepKind::Apply, Answer::Restored(Restored { backup: None, failure, ..restored }))
+            }
             "torn" => report(StepKind::Apply, restored(Standing::Inconsistent, Some("disk gone"))),
             "refuses" => {
                 report(StepKind::Apply, Answer::Refused(Failure::new(Reason::StaleGeneration, "too old")))
@@ -420,6 +435,14 @@ impl Play {
 }
 
 impl Play {
+    /// What was decided for the command that a host should be at.
+    pub(super) fn decided(&self, name: &str) -> Option<Choices> {
+        match self.operation.wanted().commands.remove(&host(name))?.step {
+            Step::Apply { choices, .. } | Step::Revert { choices, .. } => Some(choices),
+            _ => None,
+        }
+    }
+
     pub(super) fn run(script: &str) -> Self {
         let (setup, steps) = script.split_once(';').unwrap_or((script, ""));
         let mut play = Self::begin(setup);
