@@ -94,16 +94,14 @@ pub enum JournalError {
 impl Journal {
     /// Opens the journal in the store's folder, and makes it if there is none. The caller holds the store's lock.
     ///
-    /// On a full disk the kept space is given up first; where there is none any more, no file is made beside the journal.
+    /// On a full disk the kept space is given up first, and no file but the log is made beside the journal.
     pub fn open(store: &Path) -> Result<Self, JournalError> {
         match Self::open_shared(store, true).map_err(|error| unmade(store, error)) {
             Err(JournalError::NoSpace(_)) => {
                 tracing::warn!("the disk is full; the journal uses the space that was kept for it");
                 crate::space::give_back(store);
-                match Self::open_shared(store, true).map_err(|error| unmade(store, error)) {
-                    Err(JournalError::NoSpace(_)) => Self::open_shared(store, false),
-                    opened => opened,
-                }
+                // The index of the log is one file less beside it; the agent's socket needs one too.
+                Self::open_shared(store, false)
             }
             opened => opened,
         }
