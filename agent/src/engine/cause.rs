@@ -106,7 +106,7 @@ impl Cause {
                 "repair its command, or have the service's processes ended: rfs rollback retry ID --host NAME --force-stop"
             }
             _ if reason == Reason::LossNotAccepted && commanded => {
-                "keep it, or accept its loss, and try again: rfs rollback retry ID --host NAME --keep PATTERN, or with --accept-loss PATTERN"
+                "do what the message says; then: rfs rollback retry ID --host NAME, with --keep PATTERN or --accept-loss PATTERN where it is about a loss"
             }
             Self::Differs { .. } => {
                 "if a service writes there when it starts, exclude these paths from the component, capture again, and retry"

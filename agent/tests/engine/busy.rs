@@ -23,7 +23,7 @@ fn beside<T>(work: impl Fn(u64) + Sync, meanwhile: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn a_log_that_grows_all_the_time_stops_neither_a_capture_nor_a_restore_of_the_rest() {
+fn beside_a_log_that_grows_all_the_time_a_restore_succeeds_or_names_the_log() {
     let bed = Bed::new();
     bed.write("site/busy.log", "");
     let log = File::options().append(true).open(bed.path("site/busy.log")).expect("there");

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rfs_model::{CheckpointId, ComponentName, DeploymentId, HostId, Labels, RollbackId, Selector};
 use serde::{Deserialize, Serialize};
 
+use crate::names::some_names;
+
 /// Asks for a rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackRequest {
@@ -91,6 +93,22 @@ impl Choices {
     /// Whether nothing was decided.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// What follows "tries 2 hosts again"; nothing if nothing was decided.
+impl fmt::Display for Choices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.keep.is_empty() {
+            write!(f, "; keeps {}", some_names(self.keep.iter().map(String::as_str)))?;
+        }
+        if !self.accept_loss.is_empty() {
+            write!(f, "; accepts the loss of {}", some_names(self.accept_loss.iter().map(String::as_str)))?;
+        }
+        if self.force_stop {
+            f.write_str("; ends the processes of services that do not stop")?;
+        }
+        Ok(())
     }
 }
 

@@ -331,7 +331,7 @@ impl Roster {
         let hosts = self.read();
         let Some(entry) = hosts.get(host) else { return Sighting::absent(now) };
         let session = entry.heard_session();
-        session.inspect(|session| session.is_looked_at(now));
+        session.inspect(|session| session.mark_watched(now));
         let mut reading = entry.reading.clone();
         reading.heard_at = session.map_or(reading.heard_at, |session| session.read_up_to());
         Sighting {

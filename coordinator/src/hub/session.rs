@@ -69,9 +69,9 @@ pub(super) struct Session {
     /// When the newest ping went out that is answered.
     read_up_to: AtomicI64,
     /// When a ping last went out, answered or not.
-    asked: AtomicI64,
-    /// When somebody last looked at the host whose decisions depend on what it says.
-    looked_at: AtomicI64,
+    last_ping: AtomicI64,
+    /// When a driver last read the host's state.
+    last_watched: AtomicI64,
     /// Nothing was heard for so long that the host counts as not connected.
     silent: AtomicBool,
     /// Nothing is read from the agent before something else is done: what it says is not heard, and that is not its fault.
@@ -114,8 +114,8 @@ impl Session {
             queue,
             last_heard: AtomicI64::new(now.0),
             read_up_to: AtomicI64::new(now.0),
-            asked: AtomicI64::new(now.0),
-            looked_at: AtomicI64::new(0),
+            last_ping: AtomicI64::new(now.0),
+            last_watched: AtomicI64::new(0),
             silent: AtomicBool::new(false),
             held_up: AtomicBool::new(false),
             holdings: Mutex::default(),
@@ -152,24 +152,24 @@ impl Session {
         self.commanded.load(Ordering::SeqCst)
     }
 
-    /// Somebody looks at the host whose decisions depend on what it says.
-    pub(super) fn is_looked_at(&self, now: Timestamp) {
-        self.looked_at.store(now.0, Ordering::SeqCst);
+    /// Records that a driver has just read the host's state to decide something.
+    pub(super) fn mark_watched(&self, now: Timestamp) {
+        self.last_watched.store(now.0, Ordering::SeqCst);
     }
 
-    /// For how long nobody has looked at it.
-    pub(super) fn unseen(&self, now: Timestamp) -> Duration {
-        now.since(Timestamp(self.looked_at.load(Ordering::SeqCst)))
+    /// For how long no driver has read it.
+    pub(super) fn unwatched_for(&self, now: Timestamp) -> Duration {
+        now.since(Timestamp(self.last_watched.load(Ordering::SeqCst)))
     }
 
     /// For how long it was not asked for a sign of life.
-    pub(super) fn unasked(&self, now: Timestamp) -> Duration {
-        now.since(Timestamp(self.asked.load(Ordering::SeqCst)))
+    pub(super) fn since_ping(&self, now: Timestamp) -> Duration {
+        now.since(Timestamp(self.last_ping.load(Ordering::SeqCst)))
     }
 
     /// Asks for a sign of life and the agent's time.
     pub(super) fn ping(&self, nonce: u64, now: Timestamp) {
-        self.asked.store(now.0, Ordering::SeqCst);
+        self.last_ping.store(now.0, Ordering::SeqCst);
         self.offset().asked(nonce, now);
         // Without a session there is nobody to ask.
         let _ = self.send(Down::Ping(link::Ping { nonce }));

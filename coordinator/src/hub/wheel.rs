@@ -13,15 +13,15 @@ use crate::driver::fleet::FleetEvent;
 
 /// How often the wheel turns by one place.
 const TURN: Duration = Duration::from_secs(1);
-/// How many places it has: each session stands at one. When the wheel comes there, one that is looked at is pinged.
+/// How many places it has: each session stands at one. When the wheel comes there, one that is watched is pinged.
 const PLACES: u64 = 4;
-/// For so long after somebody has looked at a host, it is looked at.
-const LOOKED_AT: Duration = Duration::from_secs(60);
-/// An agent that nobody looks at is pinged when it says nothing by itself for so long. Less often than it tells its health, so
-/// that a fleet at rest costs little; with so much time left until it would count as silent that a slow answer is no alarm.
-const QUIET: Duration = Duration::from_secs(5);
-/// One that is pinged for being quiet is not pinged again before so much time has passed.
-const AGAIN: Duration = Duration::from_secs(4);
+/// For so long after a driver has read a host's state, the host is watched.
+const WATCHED_FOR: Duration = Duration::from_secs(60);
+/// An agent that nobody watches is pinged after so much silence. It tells its health every 10 s, so that this is about one ping
+/// for each of these, and a slow answer still comes before it counts as silent.
+const PING_AFTER: Duration = Duration::from_secs(5);
+/// One that was pinged for its silence is not pinged again before so much time has passed.
+const PING_AGAIN_AFTER: Duration = Duration::from_secs(4);
 /// How often an agent is asked for its time at least: its clock may be set.
 const CLOCK: Duration = Duration::from_secs(60);
 /// An agent that says nothing for so long, not even an answer to a ping, counts as not connected until it is heard again.
@@ -95,8 +95,9 @@ impl Wheel {
     /// Whether a session is to be pinged at this turn.
     fn is_due(&self, session: &Session, now: Timestamp) -> bool {
         let is_in_place = session.number.0 % PLACES == self.number % PLACES;
-        (is_in_place && (session.unseen(now) < LOOKED_AT || session.unasked(now) >= CLOCK))
-            || (session.silence(now, self.listening) >= QUIET && session.unasked(now) >= AGAIN)
+        (is_in_place && (session.unwatched_for(now) < WATCHED_FOR || session.since_ping(now) >= CLOCK))
+            || (session.silence(now, self.listening) >= PING_AFTER
+                && session.since_ping(now) >= PING_AGAIN_AFTER)
     }
 }
 
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_somebody_looks_at_is_pinged_every_four_seconds_and_another_when_it_is_quiet() {
+    async fn an_agent_that_is_watched_is_pinged_every_four_seconds_and_another_when_it_is_quiet() {
         let mut bed = Bed::new().await;
         assert!(pings(&mut bed, 120, true).await >= 30);
         assert!(pings(&mut bed, 56, false).await >= 14, "its rollback may look at it at any moment");

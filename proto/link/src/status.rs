@@ -195,7 +195,7 @@ pub const fn row(reason: Reason) -> Row {
         Reason::LossNotAccepted => row(
             Code::FailedPrecondition,
             Refused,
-            "read what would be lost with --plan; then accept it explicitly",
+            "leave it in place with --keep PATTERN, or accept its loss with --accept-loss PATTERN; the message names the path",
         ),
         Reason::Unreachable => row(
             Code::Unavailable,

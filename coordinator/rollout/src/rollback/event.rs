@@ -260,8 +260,8 @@ impl fmt::Display for RollbackEvent {
             Self::HostSkipped { host, generation, .. } => {
                 write!(f, "{host}: not reachable, left out (fenced below generation {generation})")
             }
-            Self::Retried { by, hosts, .. } => {
-                write!(f, "{by} tries {} host{} again", hosts.len(), plural(hosts.len()))
+            Self::Retried { by, hosts, choices, .. } => {
+                write!(f, "{by} tries {} host{} again{choices}", hosts.len(), plural(hosts.len()))
             }
             Self::HostReturned { host, .. } => write!(f, "{host}: is back, and is brought in line"),
             Self::HostGranted { host, generation, .. } => {

@@ -116,9 +116,9 @@ fn after_a_failure(rollback: &v1::Rollback, after: After) -> Vec<String> {
     let mut lines = remedy_lines(rollback);
     let retry = format!("rfs rollback retry {}", id(&rollback.name));
     let names_retry = remedies(rollback).sentences().any(|sentence| sentence.contains(&retry));
-    let refused = &Standing::of(rollback).refused;
-    let names_retry = names_retry && refused.is_empty();
-    let failed = !Standing::of(rollback).failed.is_empty();
+    let standing = Standing::of(rollback);
+    // A host that refused says itself with what it is to be tried again; without that it refuses again.
+    let failed = standing.failed.iter().any(|host| !standing.refused.contains(host));
     let retry = (failed && !names_retry).then_some(Steer::Retry { hosts: Vec::new(), choices: None });
     let steers = [Steer::Resume, Steer::Promote { wave: None }, Steer::Abort];
     let steers: Vec<Steer> = retry.into_iter().chain(steers).collect();
@@ -144,9 +144,15 @@ fn after_the_end(rollback: &v1::Rollback, after: After) -> Vec<String> {
     }
     match rollback.outcome() {
         rollback::Outcome::Partial if !standing.failed.is_empty() => {
-            let again = format!("try {} again: rfs rollback retry {short}", names(&standing.failed));
-            let back = changed.map(|hosts| format!("; or bring {hosts} back: rfs rollback undo {short}"));
-            steps.push(format!("{again}{}", back.unwrap_or_default()));
+            let failed = standing.failed.iter().filter(|host| !standing.refused.contains(host));
+            let failed: Vec<_> = failed.copied().collect();
+            let again = (!failed.is_empty())
+                .then(|| format!("try {} again: rfs rollback retry {short}", names(&failed)));
+            let back = changed.map(|hosts| format!("bring {hosts} back: rfs rollback undo {short}"));
+            let both: Vec<String> = again.into_iter().chain(back).collect();
+            if !both.is_empty() {
+                steps.push(both.join("; or "));
+            }
         }
         rollback::Outcome::NeedsOperator if standing.between.is_empty() => {
             steps.push(format!("roll back again, or undo it: rfs rollback undo {short}"));

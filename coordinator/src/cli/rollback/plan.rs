@@ -237,19 +237,21 @@ fn host_lines(alike: &Alike<'_>, most: usize) -> Vec<String> {
     let mut lines =
         vec![format!("{who}  {same}{steps}, {} to write{services}", ByteCount(plan.bytes_to_write))];
     lines.extend(plan.steps.iter().take(most).map(|step| format!("  {}", step.description)));
-    let how = |told: usize| {
+    let how = |all: u64, told: usize| {
         // What the host has not told is asked of the host.
-        if told > most {
+        if u64::try_from(told).is_ok_and(|told| told >= all) {
             "--all-steps prints them"
         } else {
             "on the host: rfs-agent restore SNAPSHOT --plan --all"
         }
     };
-    lines.extend(rest(plan.step_count, plan.steps.len().min(most), "step", how(plan.steps.len())));
+    let told = plan.steps.len();
+    lines.extend(rest(plan.step_count, told.min(most), "step", how(plan.step_count, told)));
     for loss in plan.losses.iter().take(most) {
         lines.push(format!("  {} {loss}", paint::bad("would be lost:")));
     }
-    lines.extend(rest(plan.loss_count, plan.losses.len().min(most), "loss", how(plan.losses.len())));
+    let told = plan.losses.len();
+    lines.extend(rest(plan.loss_count, told.min(most), "loss", how(plan.loss_count, told)));
     if plan.loss_count > 0 {
         let (what, bytes) = (entries(plan.loss_count), ByteCount(plan.loss_bytes));
         lines.push(format!(
