@@ -252,10 +252,11 @@ impl ComponentError {
             Self::Plan { source, .. } => match source {
                 PlanError::Outside { .. } | PlanError::Roots { .. } => Reason::PathOutsideComponent,
                 PlanError::Malformed { .. } => Reason::StoreDamaged,
-                PlanError::Device { .. } | PlanError::Held { .. } => Reason::LossNotAccepted,
-                PlanError::NotFound { .. } | PlanError::Overlap { .. } | PlanError::Blocked { .. } => {
-                    Reason::InvalidArgument
-                }
+                PlanError::Device { .. } => Reason::LossNotAccepted,
+                PlanError::NotFound { .. }
+                | PlanError::Overlap { .. }
+                | PlanError::Blocked { .. }
+                | PlanError::Held { .. } => Reason::InvalidArgument,
             },
             Self::Selection { .. } => Reason::InvalidArgument,
             Self::NothingInCommon { .. } => Reason::PathOutsideComponent,

@@ -166,8 +166,8 @@ impl Service {
     }
 
     fn mark(&self) -> processes::Mark<'_> {
-        let commands = [&self.config.start, &self.config.stop, &self.config.status];
-        let units = units::named(commands.map(|hook| &hook.program));
+        // What starts it may name what it needs, too; what stops it names the service alone.
+        let units = units::named([&self.config.stop.program]);
         processes::Mark { environment: self.environment(), roots: &self.roots, units }
     }
 

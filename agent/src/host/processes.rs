@@ -116,10 +116,16 @@ fn is_marked(id: u32, mark: &Mark<'_>) -> bool {
         .is_some_and(|script| inside(Path::new(script)))
 }
 
-/// Whether the lines of `/proc/ID/cgroup` name the group of a unit, or one within it.
+/// Whether the lines of `/proc/ID/cgroup` name the group of a unit, or one within it. Above a unit of the host are slices
+/// alone; one of the same name in a container, or of a user, is below something else.
 fn is_in_group(groups: &str, units: &[String]) -> bool {
     let path = |line: &str| line.splitn(3, ':').nth(2).unwrap_or_default().to_owned();
-    groups.lines().any(|line| path(line).split('/').any(|part| units.iter().any(|unit| unit == part)))
+    let is_slice = |part: &&str| part.is_empty() || part.ends_with(".slice");
+    groups.lines().any(|line| {
+        let path = path(line);
+        let first = path.split('/').find(|part| !is_slice(part));
+        first.is_some_and(|first| units.iter().any(|unit| unit == first))
+    })
 }
 
 /// Whether a program in this tree is one of the service that uses the tree.
@@ -204,7 +210,12 @@ mod tests {
         let is = |groups: &str| is_in_group(groups, &units);
         assert!(is("0::/system.slice/app.service\n"));
         assert!(is("3:cpu:/\n1:name=systemd:/system.slice/app.service/worker\n"));
+        assert!(is("0::/system.slice/system-app.slice/app.service\n"));
         assert!(!is("0::/system.slice/my-app.service\n"));
+        // Another's unit of the same name: a container's, and a user's.
+        assert!(!is("0::/lxc.payload.c1/system.slice/app.service\n"));
+        assert!(!is("0::/machine.slice/c1.scope/payload/system.slice/app.service\n"));
+        assert!(!is("0::/user.slice/user-1000.slice/user@1000.service/app.slice/app.service\n"));
         assert!(!is("0::/user.slice/user-0.slice/session-1.scope\n"));
         assert!(!is_in_group("0::/system.slice/app.service\n", &[]));
     }

@@ -69,7 +69,7 @@ async fn what_is_not_accepted_is_refused_before_anything_changes_and_what_a_pers
     assert_eq!((told.failure, told.loss_count, told.loss_bytes), (None, 1, 4));
     let done = apply(&mut session, 11, &taken, decided).await;
     assert_eq!((done.standing(), real.read("site/release").as_str()), (TARGET, "v1"), "{done:?}");
-    let lost = done.lost.expect("something went");
+    let lost = done.lost.clone().expect("something went");
     assert_eq!((lost.count, lost.bytes), (1, 4));
     assert!(lost.first[0].ends_with("/site/rows.db") && !real.path("site/rows.db").exists(), "{lost:?}");
     assert_eq!(done.appeared, None, "it is what was planned");

@@ -11,7 +11,7 @@ use std::process::Command;
 use rfs_tests::bed::{Said, run};
 use rfs_tests::wait::until;
 
-use crate::ground::{Ground, Told, installed, text};
+use crate::ground::{Ground, Told, installed};
 use crate::load::Load;
 use crate::operator::{Commands, Operator};
 use crate::tree::{Aside, chmod, put, put_program};

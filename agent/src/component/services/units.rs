@@ -2,7 +2,7 @@
 
 use crate::config::Program;
 
-/// The units that commands start, stop or ask after, as their control groups are called.
+/// The units that commands name, as their control groups are called.
 pub(super) fn named<'p>(programs: impl IntoIterator<Item = &'p Program>) -> Vec<String> {
     let mut units: Vec<String> = programs.into_iter().flat_map(in_program).collect();
     units.sort();

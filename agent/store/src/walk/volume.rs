@@ -5,9 +5,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// Where a kind of file system has its mark, and where its name.
 struct Layout {
@@ -30,8 +33,21 @@ pub(super) fn uuid(source: &[u8]) -> Option<String> {
         return None;
     }
     let device = Path::new(OsStr::from_bytes(source));
-    let on_disk = File::open(device).ok().and_then(|device| read(&device));
+    let on_disk = open(device).ok().and_then(|device| read(&device));
     on_disk.or_else(|| linked(device))
+}
+
+/// Opens a disk. What a mount calls its source is any text, and a user may have chosen it: nothing but a block device is opened,
+/// for to open a pipe may last for ever, and to open a watchdog may restart the machine.
+fn open(device: &Path) -> io::Result<File> {
+    let flags = |flags: OFlags| i32::try_from(flags.bits()).unwrap_or_default();
+    let found = File::options().read(true).custom_flags(flags(OFlags::PATH)).open(device)?;
+    if !found.metadata()?.file_type().is_block_device() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // The same file, whatever has its name by now.
+    let same = format!("/proc/self/fd/{}", found.as_raw_fd());
+    File::options().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(same)
 }
 
 fn read(device: &File) -> Option<String> {
@@ -75,6 +91,18 @@ mod tests {
             disk.write_all_at(layout.mark, layout.mark_at).expect("writable");
             disk.write_all_at(&uuid, layout.uuid_at).expect("writable");
             assert_eq!(read(&disk).as_deref(), Some("01020304-0506-0708-090a-0b0c0d0e0f10"));
+        }
+    }
+
+    /// Nobody writes to the pipe, so that to open it would last for ever.
+    #[test]
+    fn nothing_but_a_disk_is_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pipe, file) = (folder.path().join("pipe"), folder.path().join("file"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).expect("a pipe");
+        fs::write(&file, "").expect("writable");
+        for path in [&pipe, &file, Path::new("/dev/null")] {
+            assert_eq!(open(path).expect_err("no disk").kind(), io::ErrorKind::InvalidInput, "{path:?}");
         }
     }
 

@@ -12,9 +12,14 @@ use super::timers::is_confirmed;
 use crate::command::{Command, Connected, Person, PersonAction, Refusal};
 use crate::fleet::Reading;
 use crate::host::{Failure, Report};
+use crate::request::Choices;
 
 /// By how much "since when" may differ between two readings of one stretch of health: the ways of messages differ.
 const SAME_STRETCH: Duration = Duration::from_secs(1);
+
+/// What is decided of a host that is tried again holds for the whole attempt.
+const OTHER_CHOICES: &str =
+    "it is already being tried again, by what was decided then; decide anew once that has ended, or abort it";
 
 impl HostRecord {
     /// Whether nothing depends on what it says of itself when it comes back: it was not lost, is not to go back, and is one
@@ -217,7 +222,11 @@ impl Draft<'_> {
     }
 
     /// The hosts that are to be tried again.
-    fn to_be_retried(&self, named: &BTreeSet<HostId>) -> Result<Vec<HostId>, Refusal> {
+    fn to_be_retried(&self, named: &BTreeSet<HostId>, choices: &Choices) -> Result<Vec<HostId>, Refusal> {
+        // Whoever repeats a retry without a word changes nothing of what was decided.
+        let is_other = |host: &HostRecord| {
+            !choices.is_empty() && host.choices.as_deref().unwrap_or(&Choices::default()) != choices
+        };
         if named.is_empty() {
             let failed = |name: &HostId, host: &HostRecord| {
                 let undone = self.state.undone.contains_key(name);
@@ -225,8 +234,17 @@ impl Draft<'_> {
             };
             let failed = self.state.hosts.iter().filter(|(name, host)| failed(name, host));
             let hosts: Vec<HostId> = failed.map(|(name, _)| name.clone()).collect();
-            let repeated = self.state.hosts.values().any(HostRecord::is_tried_again);
-            return if hosts.is_empty() && !repeated { Err(Refusal::NothingToRetry) } else { Ok(hosts) };
+            let mut repeated = self.state.hosts.iter().filter(|(_, host)| host.is_tried_again()).peekable();
+            if !hosts.is_empty() {
+                return Ok(hosts);
+            }
+            if repeated.peek().is_none() {
+                return Err(Refusal::NothingToRetry);
+            }
+            return match repeated.find(|(_, host)| is_other(host)) {
+                Some((name, _)) => Err(Refusal::NotToBeRetried { host: name.clone(), why: OTHER_CHOICES }),
+                None => Ok(hosts),
+            };
         }
         let check = |name: &HostId| {
             let refuse = |why| Err(Refusal::NotToBeRetried { host: name.clone(), why });
@@ -236,6 +254,7 @@ impl Draft<'_> {
                     refuse("another rollback undoes this one there")
                 }
                 Some(host) if host.phase.failed() || host.phase == HostPhase::Superseded => Ok(name.clone()),
+                Some(host) if host.is_tried_again() && is_other(host) => refuse(OTHER_CHOICES),
                 // A repetition.
                 Some(host) if host.is_tried_again() => Ok(name.clone()),
                 Some(_) => refuse("it has not failed"),
@@ -302,7 +321,7 @@ impl Draft<'_> {
                 RollbackEvent::Withdrawn { at, by, hosts: hosts.clone() }
             }
             (Phase::Finished { outcome: Outcome::Partial, .. }, PersonAction::Retry { hosts, choices }) => {
-                match self.to_be_retried(hosts)? {
+                match self.to_be_retried(hosts, choices)? {
                     none if none.is_empty() => return Ok(()),
                     hosts => RollbackEvent::Retried { at, by, hosts, choices: choices.clone() },
                 }
@@ -325,7 +344,7 @@ impl Draft<'_> {
                 Phase::Running { direction } | Phase::Paused { direction, .. },
                 PersonAction::Retry { hosts, choices },
             ) => match direction {
-                Direction::Forward => match self.to_be_retried(hosts)? {
+                Direction::Forward => match self.to_be_retried(hosts, choices)? {
                     none if none.is_empty() => return Ok(()),
                     hosts => RollbackEvent::Retried { at, by, hosts, choices: choices.clone() },
                 },

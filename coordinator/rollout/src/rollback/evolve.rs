@@ -270,7 +270,7 @@ impl Rollback {
                     let late = self.outcome().is_some();
                     self.host(at, host, |host| {
                         host.try_again(at, late);
-                        host.choices = (!choices.is_empty()).then(|| Box::new(choices.clone()));
+                        host.decide(choices);
                     });
                 }
             }

@@ -69,8 +69,10 @@ pub(super) fn question(plan: &v1::PlanRollbackResponse) -> String {
 fn lost_words(plan: &v1::PlanRollbackResponse) -> Option<String> {
     let losing: Vec<&v1::HostPlan> = plan.hosts.iter().filter(|host| host.loss_count > 0).collect();
     let first = losing.iter().min_by_key(|host| natural(&host.host))?;
-    let all: u64 = losing.iter().map(|host| host.loss_count).sum();
-    let bytes = losing.iter().map(|host| host.loss_bytes).sum();
+    // A host says what it likes.
+    let add = |sum: u64, more: u64| sum.saturating_add(more);
+    let all = losing.iter().map(|host| host.loss_count).fold(0, add);
+    let bytes = losing.iter().map(|host| host.loss_bytes).fold(0, add);
     let example = first.losses.first().map(|path| format!(", such as {path} on {}", first.host));
     Some(format!(
         "{} that the target does not have ({}) {} from {}{}; backups on the hosts keep them",

@@ -3,6 +3,7 @@
 use rfs_model::{Generation, Health, InstanceId, Reason, Standing, Timestamp};
 
 use crate::host::{Answer, Failure, StepKind};
+use crate::request::Choices;
 use crate::rollback::state::{Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord};
 
 impl HostRecord {
@@ -96,6 +97,14 @@ impl HostRecord {
         self.receipt = None;
         self.restore = None;
         self.heard_late = None;
+    }
+
+    /// What holds for it beside what holds for the whole rollback. A loss is accepted for one attempt; but where nothing is
+    /// decided anew, what an earlier attempt kept does not go with a later one.
+    pub(super) fn decide(&mut self, choices: &Choices) {
+        let kept = self.choices.take().map(|before| Choices { keep: before.keep, ..Choices::default() });
+        let decided = if choices.is_empty() { kept } else { Some(choices.clone()) };
+        self.choices = decided.filter(|choices| !choices.is_empty()).map(Box::new);
     }
 
     /// Where it stood before its present attempt: an earlier one may have brought it to the target.

@@ -70,6 +70,15 @@ fn a_host_that_refuses_a_loss_is_told_what_was_accepted_for_it() {
     assert_eq!(next.decided("b"), Some(Choices::default()), "it holds for that host alone");
     let again = Play::run(&format!("{paused}; accept a; declines a; retry"));
     assert_eq!(again.decided("a"), Some(Choices::default()), "and for that attempt alone");
+    let kept = |choices: Choices| choices.keep.into_iter().eq(["up".to_owned()]);
+    let again = Play::run(&format!("{paused}; keeps a; back a; retry"));
+    assert!(again.decided("a").is_some_and(kept), "what was kept does not go with the next attempt");
+    // Nobody is told that it is decided, where the attempt goes on as it was decided before.
+    check(
+        &format!("{paused}; accept a; keeps a"),
+        "a applying, b untouched | running (cannot retry a: it is already being tried again, by what was decided then; decide anew once that has ended, or abort it)",
+    );
+    check(&format!("{paused}; accept a; accept a"), "a applying, b untouched | running");
 }
 
 #[test]

@@ -197,6 +197,11 @@ impl Play {
                 hosts: what.split_whitespace().map(host).collect(),
                 choices: Choices { accept_loss: BTreeSet::from(["rows".to_owned()]), ..Choices::default() },
             }),
+            // Tried again with `up` left in place.
+            "keeps" => person(PersonAction::Retry {
+                hosts: what.split_whitespace().map(host).collect(),
+                choices: Choices { keep: BTreeSet::from(["up".to_owned()]), ..Choices::default() },
+            }),
             "rewound" => Command::StoreRewound("the store was put back".into()),
             // The coordinator was started again: no host has a session.
             "restart" => Command::Listening { from: self.now },
