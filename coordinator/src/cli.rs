@@ -96,7 +96,7 @@ fn run(command: Command, output: &mut Output) -> Result<Exit, CliError> {
         Command::Pki(command) => pki::run(command, output),
         Command::Host(command) => block_on(host::run(command, output)),
         Command::Checkpoint(command) => block_on(checkpoint::run(command, output)),
-        Command::Rollback(command) => block_on(rollback::run(command, output)),
+        Command::Rollback(command) => block_on(rollback::run(*command, output)),
         Command::Completions { shell } => {
             // Written to memory first: a reader that has enough must not make a panic of it.
             let mut script = Vec::new();

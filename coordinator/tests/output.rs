@@ -8,7 +8,6 @@ use std::process::{Command, Output, Stdio};
 use support::{Fleet, until};
 
 /// `rfs` as alice types it.
-#[expect(clippy::disallowed_methods, reason = "a test runs the program that it tests")]
 fn typed(arguments: &str, fleet: &Fleet) -> Command {
     let credentials = fleet.issue("operator/alice", &[]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_rfs"));

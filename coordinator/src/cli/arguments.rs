@@ -53,7 +53,7 @@ pub(super) enum Command {
     /// Take and see checkpoints.
     Checkpoint(Grouped<CheckpointCommand>),
     /// Bring hosts back to a checkpoint, and steer it.
-    Rollback(Grouped<RollbackCommand>),
+    Rollback(Box<Grouped<RollbackCommand>>),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
