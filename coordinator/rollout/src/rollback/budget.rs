@@ -135,7 +135,9 @@ fn groups<'r>(rollback: &'r Rollback, outside: &'r Outside) -> Groups<'r> {
             if at_work {
                 group.at_work += counts(&|own| own.phase.at_work());
             }
-            if taken.place.is_some() {
+            // One that this rollback does not watch any more fell ill since: what it knows itself is older.
+            let keeps = ill && own.is_some_and(|own| rollback.is_changed(name, own));
+            if taken.place.is_some() || keeps {
                 group.unproven += counts(&|own| own.phase.at_work() || rollback.unproven(name, own));
             }
             if at_work || ill {
@@ -173,9 +175,13 @@ impl Rollback {
     /// since, and nobody has accepted it as it is. One that is well for a moment must not let the next one fall. Where nobody
     /// judges it any more, it keeps its place until it is healthy.
     pub fn unproven(&self, name: &HostId, host: &HostRecord) -> bool {
+        self.is_changed(name, host) && (self.judges(host) || not_good(host.health.health))
+    }
+
+    /// Whether its change is done, and neither its health nor a person has said that it is well.
+    fn is_changed(&self, name: &HostId, host: &HostRecord) -> bool {
         let watched = !self.request.policy.gate.ignore_health;
-        let changed = matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name);
-        watched && changed && (self.judges(host) || not_good(host.health.health))
+        watched && matches!(host.phase, HostPhase::Applied { .. }) && !self.acknowledged.contains(name)
     }
 
     /// Whether a budget counts the host: it is at work, has no connection, or is not known to be healthy.
