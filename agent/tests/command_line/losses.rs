@@ -39,7 +39,7 @@ fn a_plan_of_any_size_is_printed_whole_with_the_agent_running_and_without() {
         let said = host.run(&["restore", &id, "--plan", "--all"]);
         let lines = |text: &str| said.out.lines().filter(|line| line.contains(text)).count();
         assert_eq!((said.code, lines("delete "), lines("/site/upload-")), (Some(0), MANY, 2 * MANY));
-        assert!(said.out.contains("2500 entries that the snapshot does not have"), "{said:?}");
+        assert!(said.out.contains("2,500 entries that the snapshot does not have"), "{said:?}");
         let document = host.json(&["restore", &id, "--plan", "--all"]);
         let count = |field: &str| document[field].as_array().map(Vec::len);
         assert_eq!((count("losses"), &document["loss_count"]), (Some(MANY), &MANY.into()));
