@@ -29,16 +29,6 @@ fn bed(site_keys: &str) -> Bed {
     bed
 }
 
-/// A host that is held while it is being made quiet: what its service was is asked before that.
-fn held_when_quiet() -> Bed {
-    let mut bed = Bed::new();
-    bed.site_keys =
-        "quiesce = \"echo quiet >> ROOT/log; touch ROOT/held; until test -e ROOT/go; do sleep 0.02; done\"\n\
-        resume = \"echo resumed >> ROOT/log\""
-            .into();
-    bed
-}
-
 fn hold(bed: &Bed) {
     bed.write("hold", "");
 }
@@ -231,7 +221,7 @@ fn captures(bed: &Bed, engine: &Arc<Engine>) -> JoinHandle<Result<Captured, Refu
 
 #[test]
 fn a_capture_by_hand_is_let_end_and_nothing_resumes_under_it() {
-    let bed = held_when_quiet();
+    let bed = bed(QUIET);
     let engine = bed.engine();
     let captures = captures(&bed, &engine);
     let closing = closing(&engine, LONG);
@@ -245,7 +235,7 @@ fn a_capture_by_hand_is_let_end_and_nothing_resumes_under_it() {
 
 #[test]
 fn a_capture_by_hand_that_does_not_end_in_time_is_stopped_and_everything_resumes() {
-    let bed = held_when_quiet();
+    let bed = bed(QUIET);
     let engine = bed.engine();
     let captures = captures(&bed, &engine);
     ends(closing(&engine, Duration::ZERO));

@@ -383,7 +383,7 @@ mod tests {
             lines[20..],
             [
                 "  would be lost: /srv/site/10.html",
-                "  … and 2 losses more; --all-steps prints them",
+                "  … and 2 losses more; on the host: rfs-agent restore SNAPSHOT --plan --all",
                 "  12 entries (2.0 KiB) that the target does not have; the host's backup keeps them, at least until its next restore, and rfs-agent restore BACKUP --path PATH brings one back there; to leave some in place: --keep PATTERN",
                 "  note: /srv/site/data (xfs) is a mount and is left alone",
                 "web-2  is at the target already",
