@@ -86,7 +86,7 @@ pub struct State {
     well: (v1::Health, Instant),
     taken: Vec<Command>,
     reports: BTreeMap<u64, Report>,
-    answered: BTreeMap<(String, i32), u64>,
+    answered: BTreeMap<(String, i32, u64), u64>,
     backups: BTreeMap<String, u8>,
 }
 
@@ -371,7 +371,7 @@ impl State {
 
     fn carry_out(&mut self, command: Command) {
         let key = command.key.clone().expect("a command has a key");
-        let known = (key.operation_id.clone(), key.step);
+        let known = (key.operation_id.clone(), key.step, key.generation);
         if let Some(sequence) = self.answered.get(&known).copied() {
             // A repetition is answered from the journal; what is acknowledged is said again.
             if let Some(report) = self.reports.get(&sequence).cloned() {
