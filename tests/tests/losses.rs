@@ -79,7 +79,7 @@ fn nothing_is_lost_without_a_word() {
     assert_says(
         &watched,
         0,
-        &["SUCCEEDED", "removed on web-1: ", "at least until the next restore of the host", "is kept"],
+        &["SUCCEEDED", "removed on web-1: ", "at least until the next restore of the host", "are kept"],
     );
     assert_eq!((photo(0).as_str(), photo(1).as_str()), ("", "a photo"));
 
