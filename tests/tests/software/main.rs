@@ -2,7 +2,8 @@
 //!
 //! Each test is the story of one program and of the operator who types: a capture under load, a bad release, the plan, the
 //! restore, the one file that is brought back with the command that the restore printed, the undo, and the restore again. A story
-//! is told on every file system that this machine can mount, and clients count each answer by its kind.
+//! is told on the machine's own file system, with `RFS_LONG` on every one that it can mount, and clients count each answer by its
+//! kind.
 //!
 //! Invariants
 //! - Clients see no error that is not the program's own: it refuses connections while it is down, once for each stop, and the bad
