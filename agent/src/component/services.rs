@@ -12,6 +12,7 @@ mod ways;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rfs_model::{ByteCount, ComponentKind, ComponentName};
@@ -38,6 +39,8 @@ pub struct Service {
     roots: Vec<PathBuf>,
     /// The store of this agent, which tells its services from another agent's.
     store: String,
+    /// Whether it ran before components were made quiet, which may have stopped it.
+    before_quiet: Arc<Mutex<Option<bool>>>,
 }
 
 /// Whether a service runs; what a snapshot holds of it.
@@ -55,7 +58,7 @@ impl Service {
     /// The service of that name.
     pub fn new(name: ComponentName, config: &ServicesConfig, store: &Path, roots: Vec<PathBuf>) -> Self {
         let (lead, store) = (Lead::of(store), store.to_string_lossy().into_owned());
-        Self { name, config: config.clone(), lead, roots, store }
+        Self { name, config: config.clone(), lead, roots, store, before_quiet: Arc::default() }
     }
 
     /// Whether a change of any of these components concerns it.
@@ -64,6 +67,18 @@ impl Service {
             None => !changed.is_empty(),
             Some(uses) => !uses.is_disjoint(changed),
         }
+    }
+
+    /// Asks whether it runs, and takes it for that at a capture until [`Service::forget`].
+    pub fn remember(&self, cancel: &Cancel) -> Result<(), ComponentError> {
+        let running = self.is_running(cancel)?;
+        *self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        Ok(())
+    }
+
+    /// Forgets what it was.
+    pub fn forget(&self) {
+        *self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Asks whether it runs.
@@ -240,7 +255,9 @@ impl Component for Service {
     }
 
     fn capture(&self, capture: &Capture, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
-        self.capture_as(self.is_running(cancel)?, capture)
+        let before_quiet = *self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = before_quiet.map_or_else(|| self.is_running(cancel), Ok)?;
+        self.capture_as(running, capture)
     }
 
     fn observe(&self, _store: &Store, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {

@@ -3,6 +3,7 @@
 //! Invariants
 //! - A component is in the journal as quiet before its hook runs, and leaves it only after its resume hook has succeeded, so that
 //!   no crash leaves a host quiet.
+//! - A snapshot says of a service what it was before the first hook, which may well be what stops it.
 //! - No hook runs beside another: the one that resumes a component waits for the one that makes it quiet.
 
 use std::sync::PoisonError;
@@ -46,6 +47,11 @@ impl Engine {
         let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         let until = self.clock.now().plus(quiet);
         let hooks = chosen.iter().filter_map(|component| Some((component, component.hooks().quiesce?)));
+        if hooks.clone().next().is_some() {
+            for service in chosen.iter().filter_map(|component| component.service()) {
+                service.remember(cancel).map_err(|error| Cause::from(error).refusal())?;
+            }
+        }
         for (place, (component, hook)) in hooks.enumerate() {
             // Whoever lets everything resume has called it off before, and waits for its turn here.
             cancel.check().map_err(|stopped| Cause::from(stopped).refusal())?;
@@ -73,6 +79,7 @@ impl Engine {
     pub(super) fn resume(&self, operation: OperationId) -> Result<(), Refusal> {
         let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         self.bound.disarm(operation);
+        self.forget_services();
         let quiet = self.journal.all_quiet().map_err(|error| Cause::Journal(error).refusal())?;
         let mut result = Ok(());
         for quiet in quiet.into_iter().rev().filter(|quiet| quiet.operation == operation) {
@@ -84,9 +91,17 @@ impl Engine {
         result
     }
 
+    /// From here on a service is as it is asked about.
+    fn forget_services(&self) {
+        for service in self.components.iter().filter_map(|component| component.service()) {
+            service.forget();
+        }
+    }
+
     /// Lets everything resume; what does not is logged, stays in the journal, and is tried again later.
     pub(super) fn resume_all(&self) {
         let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget_services();
         match self.journal.all_quiet() {
             Ok(quiet) => {
                 for quiet in quiet.into_iter().rev() {

@@ -251,3 +251,18 @@ fn a_service_that_is_down_is_started_although_its_pid_file_comes_back() {
     assert_eq!(bed.told(), ["start"], "it was down, and is brought up");
     assert_eq!(bed.read("served"), "v1");
 }
+
+#[test]
+fn a_service_that_a_hook_stops_for_a_capture_runs_in_the_snapshot() {
+    let mut bed = Bed::new();
+    bed.site_keys = "quiesce = \"echo quiet >> ROOT/log; rm -f ROOT/up\"\nresume = \"touch ROOT/up\"".into();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    assert!(bed.path("up").exists(), "it has resumed");
+    bed.deploy("v2");
+    let (_, notes) = plan_notes(&engine, good);
+    assert!(!notes.contains("not running"), "{notes}");
+    reached(&restore(&engine, good));
+    assert_eq!(bed.told(), ["quiet", "stop", "start"]);
+    assert!(bed.path("up").exists(), "it runs as it did before the capture");
+}
