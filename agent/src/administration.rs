@@ -49,7 +49,11 @@ impl Administrator {
     /// The snapshot as a list shows it.
     fn look(&self, id: SnapshotId) -> Result<SnapshotView, Refusal> {
         let gone = || refuse_snapshot(&StoreError::UnknownSnapshot { id: id.to_string() });
-        self.snapshots()?.into_iter().find(|view| view.id == id).ok_or_else(gone)
+        let refuse = |error: StoreError| refuse_snapshot(&error);
+        let infos = self.0.store().snapshots().map_err(refuse)?;
+        let info = infos.iter().find(|info| info.id == id).ok_or_else(gone)?;
+        let stays = stays(self.0.store(), self.0.config()).map_err(refuse)?;
+        Ok(view(info, &infos, &stays, ByteCount(0)))
     }
 
     fn show(&self, step: StepKind, progress: Option<Progress>) {

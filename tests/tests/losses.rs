@@ -58,7 +58,7 @@ fn nothing_is_lost_without_a_word() {
     let said = bed.rfs(["rollback", "start", "--yes"].iter().chain(&to));
     let rollback = bed.rollback();
     let id = rollback["name"].as_str().and_then(|name| name.strip_prefix("rollbacks/")).expect("a name");
-    let retry = format!("rfs rollback retry {id} --host web-2, with --keep PATTERN");
+    let retry = format!("rfs rollback retry {id} --host web-2 --keep PATTERN");
     assert_says(&said, 5, &["1 host refused a loss that was not accepted", &retry]);
     assert_eq!(state_of(&rollback, "web-2"), "REFUSED", "{}", brief(&rollback));
     let photo = |index: usize| {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rfs_link::Exit;
+use rfs_link::{Exit, plain};
 use rfs_model::{Reason, Standing};
 use rfs_store::text::decode;
 use serde_json::{Value, json};
@@ -62,7 +62,11 @@ pub(super) fn run(config: &Config, arguments: &arguments::Restore, output: &Outp
     if let Door::Here(here) = &door {
         interrupt::ends_work(here.engine.clone());
     }
-    let restored = door.administration().restore(&order, &|progress| output.progress(progress))?;
+    let mut restored = door.administration().restore(&order, &|progress| output.progress(progress))?;
+    if matches!(door, Door::Here(_)) && restored.standing == Standing::Target && !config.health.is_empty() {
+        let note = "health was not checked, for no agent runs here; start it, then type: rfs-agent status";
+        restored.notes.push(note.to_owned());
+    }
     show(config, &arguments.snapshot, &restored, output);
     Ok(match restored.standing {
         Standing::Target => Exit::Done,
@@ -155,7 +159,7 @@ fn show_lost(restored: &RestoreView, output: &Output) {
     if let (Some(backup), Some(first)) = (restored.backup, lost.first.first()) {
         let backup = backup.0.short();
         output.field("kept", format_args!("in backup {backup}, at least until the next restore"));
-        let path = quoted(first);
+        let path = plain::word(first);
         output.field("bring back", format_args!("rfs-agent restore {backup} --path {path}"));
     }
 }
@@ -164,15 +168,6 @@ fn named(listed: &Listed) -> String {
     let more = listed.count.saturating_sub(listed.first.len() as u64);
     let names = listed.first.join(", ");
     if more > 0 { format!("{names} and {} more", Count(more)) } else { names }
-}
-
-/// A word for a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+%@:,=".contains(c);
-    match text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 fn listed(listed: &Listed) -> Value {

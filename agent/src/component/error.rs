@@ -308,6 +308,11 @@ impl ComponentError {
         matches!(self, Self::Stopped(_) | Self::Command { source: RunError::Stopped { .. }, .. })
     }
 
+    /// Whether something would be lost that can be kept instead.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::Loss { .. } | Self::NotKept { .. })
+    }
+
     /// Whether a service could not be asked or stopped by its own commands.
     pub(crate) fn is_not_obeyed(&self) -> bool {
         match self {

@@ -295,6 +295,18 @@ struct Difference {
     notes: Vec<String>,
 }
 
+/// How many sockets and devices that no backup keeps are named.
+const NAMED_UNKEPT: usize = 5;
+
+impl Difference {
+    /// What goes and a backup keeps: the path, and how long its content is. Of the rest, a note tells.
+    fn lost(&self) -> impl Iterator<Item = (Vec<u8>, u64)> {
+        let roots: Vec<&[u8]> = self.plan.roots().collect();
+        let lost = self.plan.lost().filter(|(_, entry)| !restore::is_unkept(entry, self.spec.devices));
+        lost.map(move |(root, entry)| (join(roots[root], &entry.path), length(entry)))
+    }
+}
+
 impl Planned for Difference {
     fn step_count(&self) -> u64 {
         // Putting right the times of folders alone is a step too: the plan is not empty.
@@ -318,27 +330,32 @@ impl Planned for Difference {
     }
 
     fn losses(&self, limit: usize) -> Losses {
-        let roots: Vec<&[u8]> = self.plan.roots().collect();
         let mut losses = Losses::default();
-        for (root, entry) in self.plan.lost() {
+        for (path, bytes) in self.lost() {
             losses.count += 1;
-            losses.bytes.0 += length(entry);
+            losses.bytes.0 += bytes;
             if losses.first.len() < limit {
-                losses.first.push(encode(&join(roots[root], &entry.path)).into_owned());
+                losses.first.push(encode(&path).into_owned());
             }
         }
         losses
     }
 
     fn each_loss(&self, see: &mut dyn FnMut(&str, u64)) {
-        let roots: Vec<&[u8]> = self.plan.roots().collect();
-        for (root, entry) in self.plan.lost() {
-            see(&encode(&join(roots[root], &entry.path)), length(entry));
-        }
+        self.lost().for_each(|(path, bytes)| see(&encode(&path), bytes));
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+        let mut unkept = self.plan.unkept(self.spec.devices).map(|(_, path)| path);
+        let first: Vec<Vec<u8>> = unkept.by_ref().take(NAMED_UNKEPT).collect();
+        let count = first.len() + unkept.count();
+        let names: Vec<_> = first.iter().map(|path| encode(path)).collect();
+        let unkept = (count > 0).then(|| {
+            let (names, more) = (names.join(", "), count - names.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("no backup keeps these sockets or devices, which the target does not have: {names}{more}")
+        });
+        self.notes.iter().cloned().chain(unkept).collect()
     }
 
     fn left(&self, staged: Option<&dyn Staged>, since: Moment) -> Result<Left, ComponentError> {

@@ -5,17 +5,18 @@
 //!
 //! A release may have broken these commands. Then there are further ways: see [`ways`].
 //!
-//! Invariant: a service is only said to run, or to be down, when its status command has said so after the last command.
+//! Invariant: a service is only said to run, or to be down, when its status command has said so after the last command. A snapshot
+//! says of a service what that was before the host was made quiet.
 
 mod units;
 mod ways;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rfs_model::{ByteCount, ComponentKind, ComponentName};
+use rfs_model::{ByteCount, ComponentKind, ComponentName, OperationId};
 use rfs_store::restore::Moment;
 use rfs_store::{Cancel, Capture, Snapshot, Store};
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,8 @@ pub struct Service {
     roots: Vec<PathBuf>,
     /// The store of this agent, which tells its services from another agent's.
     store: String,
-    /// Whether it ran before components were made quiet, which may have stopped it.
-    before_quiet: Arc<Mutex<Option<bool>>>,
+    /// Whether it ran before an operation made components quiet, which may have stopped it.
+    before_quiet: Arc<Mutex<BTreeMap<OperationId, bool>>>,
 }
 
 /// Whether a service runs; what a snapshot holds of it.
@@ -69,16 +70,26 @@ impl Service {
         }
     }
 
-    /// Asks whether it runs, and takes it for that at a capture until [`Service::forget`].
-    pub fn remember(&self, cancel: &Cancel) -> Result<(), ComponentError> {
-        let running = self.is_running(cancel)?;
-        *self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+    /// Asks whether it runs, before anything is made quiet for the operation. That is what captures say of it until
+    /// [`Service::forget`]. What is quiet for another operation may have changed that: then it is what it was before that one.
+    pub fn remember(&self, operation: OperationId, cancel: &Cancel) -> Result<(), ComponentError> {
+        let before = self.ran_before_quiet();
+        let running = before.map_or_else(|| self.is_running(cancel), Ok)?;
+        self.before_quiet().insert(operation, running);
         Ok(())
     }
 
-    /// Forgets what it was.
-    pub fn forget(&self) {
-        *self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn ran_before_quiet(&self) -> Option<bool> {
+        self.before_quiet().values().next().copied()
+    }
+
+    /// All that was quiet for the operation has resumed.
+    pub fn forget(&self, operation: OperationId) {
+        self.before_quiet().remove(&operation);
+    }
+
+    fn before_quiet(&self) -> MutexGuard<'_, BTreeMap<OperationId, bool>> {
+        self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks whether it runs.
@@ -167,7 +178,7 @@ impl Service {
 
     fn mark(&self) -> processes::Mark<'_> {
         // What starts it may name what it needs, too; what stops it names the service alone.
-        let units = units::named([&self.config.stop.program]);
+        let units = units::named(&self.config.stop.program);
         processes::Mark { environment: self.environment(), roots: &self.roots, units }
     }
 
@@ -255,9 +266,13 @@ impl Component for Service {
     }
 
     fn capture(&self, capture: &Capture, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {
-        let before_quiet = *self.before_quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = before_quiet.map_or_else(|| self.is_running(cancel), Ok)?;
-        self.capture_as(running, capture)
+        let before = self.ran_before_quiet();
+        let running = before == Some(true) || self.is_running(cancel)?;
+        let present = self.capture_as(before.unwrap_or(running), capture)?;
+        if before == Some(false) && running {
+            capture.note(&self.name, format!("{} was started while the host was quiet", self.name));
+        }
+        Ok(present)
     }
 
     fn observe(&self, _store: &Store, cancel: &Cancel) -> Result<Box<dyn Present>, ComponentError> {

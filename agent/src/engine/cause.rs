@@ -1,5 +1,6 @@
 //! Why a restore ended other than at its target, and what a person does next.
 
+use rfs_link::status::RETRY;
 use rfs_link::{Chain, status};
 use rfs_model::{ComponentName, Reason};
 use rfs_store::journal::JournalError;
@@ -101,12 +102,25 @@ impl Cause {
     /// administrator on the host.
     pub(super) fn failure(&self, phase: Phase, commanded: bool) -> Failure {
         let reason = self.reason();
+        let again;
         let next = match self {
             Self::Component(error) if error.is_not_obeyed() && commanded => {
-                "repair its command, or have the service's processes ended: rfs rollback retry ID --host NAME --force-stop"
+                again = format!(
+                    "repair its command, or have the service's processes ended: {RETRY} --force-stop"
+                );
+                &again
+            }
+            Self::Component(error) if error.is_loss() && commanded => {
+                again = format!(
+                    "keep it, or accept its loss, and try again: {RETRY} --keep PATTERN, or with --accept-loss PATTERN"
+                );
+                &again
             }
             _ if reason == Reason::LossNotAccepted && commanded => {
-                "do what the message says; then: rfs rollback retry ID --host NAME, with --keep PATTERN or --accept-loss PATTERN where it is about a loss"
+                again = format!(
+                    "put it right as the message says, and try again: {RETRY}; or accept it, with --accept-loss PATH"
+                );
+                &again
             }
             Self::Differs { .. } => {
                 "if a service writes there when it starts, exclude these paths from the component, capture again, and retry"

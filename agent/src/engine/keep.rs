@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! finish of a checkpoint ─▶ held: newest complete checkpoint     ─▶ until a newer one holds all of it
-//! backup of a restore    ─▶ held: the way back of the restore    ─▶ until it went back, or a later restore's backup
-//!                                                                   holds all of it
+//! backup of a restore    ─▶ held: the way back of the restore    ─▶ until it went back, or backups of later operations
+//!                                                                   hold all of it
 //! what the fleet needs    ─▶ held: newest complete checkpoint,    ─▶ until the coordinator says that it is needed no more
 //!                               target of a rollback
 //! target of a restore    ─▶ held: the target of the restore      ─▶ until the restore has ended
@@ -13,7 +13,7 @@
 //! Invariant: a hold is released only while nothing is restored, and never on an inconsistent host: whatever leads out of
 //! that stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use rfs_link::Chain;
@@ -66,7 +66,7 @@ impl Engine {
             return Ok(());
         }
         let receipts: Vec<Receipt> = self.journal.receipts(RECEIPTS)?;
-        let mut covered = BTreeSet::new();
+        let mut covered = BTreeMap::new();
         for info in self.store.snapshots()?.iter().rev() {
             for holder in info.marks.in_use.keys() {
                 let is_over = match Self::backed_up(info, holder) {
@@ -102,13 +102,14 @@ impl Engine {
         (label::read(&info.label).0 == SnapshotKind::Backup).then_some(operation)
     }
 
-    /// Whether a backup is needed no more. Called for the newest first; `covered` is what newer ones hold.
+    /// Whether a backup is needed no more. Called for the newest first; `covered` is what newer ones hold, and whose they are.
+    /// Those of one operation stay together: one that is tried again goes back to its first.
     fn is_superseded(
         &self,
         info: &SnapshotInfo,
         operation: OperationId,
         receipts: &[Receipt],
-        covered: &mut BTreeSet<ComponentName>,
+        covered: &mut BTreeMap<ComponentName, OperationId>,
     ) -> Result<bool, Cause> {
         match receipts.iter().find(|receipt| receipt.backup == Some(info.id)).map(|receipt| receipt.standing)
         {
@@ -120,10 +121,12 @@ impl Engine {
             None => {}
         }
         let wanted = self.configured();
-        let names = info.components.iter().map(|component| component.name.clone());
-        let before = covered.len();
-        covered.extend(names.filter(|name| wanted.contains(name)));
-        Ok(covered.len() == before)
+        let mut is_superseded = true;
+        for component in info.components.iter().filter(|component| wanted.contains(&component.name)) {
+            let newest = *covered.entry(component.name.clone()).or_insert(operation);
+            is_superseded &= newest != operation;
+        }
+        Ok(is_superseded)
     }
 
     /// Holds the snapshot that the operation cut as the newest complete checkpoint.

@@ -6,6 +6,7 @@
 //! - A snapshot says of a service what it was before the first hook, which may well be what stops it.
 //! - No hook runs beside another: the one that resumes a component waits for the one that makes it quiet.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Engine {
         let hooks = chosen.iter().filter_map(|component| Some((component, component.hooks().quiesce?)));
         if hooks.clone().next().is_some() {
             for service in chosen.iter().filter_map(|component| component.service()) {
-                service.remember(cancel).map_err(|error| Cause::from(error).refusal())?;
+                service.remember(operation, cancel).map_err(|error| Cause::from(error).refusal())?;
             }
         }
         for (place, (component, hook)) in hooks.enumerate() {
@@ -79,35 +80,38 @@ impl Engine {
     pub(super) fn resume(&self, operation: OperationId) -> Result<(), Refusal> {
         let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         self.bound.disarm(operation);
-        self.forget_services();
         let quiet = self.journal.all_quiet().map_err(|error| Cause::Journal(error).refusal())?;
         let mut result = Ok(());
         for quiet in quiet.into_iter().rev().filter(|quiet| quiet.operation == operation) {
             result = result.and(self.resume_one(&quiet));
         }
-        if result.is_err() {
-            self.bound.arm(operation, after(RESUME_AGAIN));
+        match result {
+            Ok(()) => self.forget_services(operation),
+            Err(_) => self.bound.arm(operation, after(RESUME_AGAIN)),
         }
         result
     }
 
-    /// From here on a service is as it is asked about.
-    fn forget_services(&self) {
+    fn forget_services(&self, operation: OperationId) {
         for service in self.components.iter().filter_map(|component| component.service()) {
-            service.forget();
+            service.forget(operation);
         }
     }
 
     /// Lets everything resume; what does not is logged, stays in the journal, and is tried again later.
     pub(super) fn resume_all(&self) {
         let _hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
-        self.forget_services();
         match self.journal.all_quiet() {
             Ok(quiet) => {
+                let mut resumed: BTreeMap<OperationId, bool> = BTreeMap::new();
                 for quiet in quiet.into_iter().rev() {
                     // It has been logged.
-                    if self.resume_one(&quiet).is_err() {
-                        self.bound.arm(quiet.operation, after(RESUME_AGAIN));
+                    *resumed.entry(quiet.operation).or_insert(true) &= self.resume_one(&quiet).is_ok();
+                }
+                for (operation, resumed) in resumed {
+                    match resumed {
+                        true => self.forget_services(operation),
+                        false => self.bound.arm(operation, after(RESUME_AGAIN)),
                     }
                 }
             }

@@ -221,7 +221,8 @@ impl<'e> Run<'e> {
             }
             (Standing::Before | Standing::Target | Standing::Inconsistent, _) => {}
         }
-        for earlier in &self.superseded {
+        // Whatever may lead out of an inconsistent host stays.
+        for earlier in self.superseded.iter().filter(|_| receipt.standing != Standing::Inconsistent) {
             done = done.and(store.forget(*earlier));
         }
         if let Err(error) = done {

@@ -17,7 +17,7 @@ use crate::component::choices::Choices;
 /// How many plans are remembered.
 const PLANS: usize = 8;
 /// How many losses of one; each takes 8 bytes.
-const LOSSES: u64 = 250_000;
+const LOSSES: usize = 250_000;
 
 /// The plans that were shown last.
 #[derive(Default)]
@@ -43,14 +43,18 @@ struct Shown {
 impl ShownPlans {
     /// A plan is shown to somebody.
     pub(super) fn remember(&self, key: Key, plan: &Plan<'_>) {
+        let mut losses = Vec::new();
+        plan.each_loss(&mut |path, _| {
+            if losses.len() <= LOSSES {
+                losses.push(self.hasher.hash_one(path));
+            }
+        });
+        losses.sort_unstable();
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans.retain(|shown| shown.key != key);
-        if plan.losses(0).count > LOSSES {
+        if losses.len() > LOSSES {
             return;
         }
-        let mut losses = Vec::new();
-        plan.each_loss(&mut |path, _| losses.push(self.hasher.hash_one(path)));
-        losses.sort_unstable();
         plans.push_back(Shown { key, losses });
         if plans.len() > PLANS {
             plans.pop_front();

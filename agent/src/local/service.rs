@@ -84,10 +84,13 @@ impl LocalServer {
         };
         // A full disk must not keep an agent from being asked: what the store keeps for that is given back.
         let gives_way = || path.parent().is_some_and(rfs_store::give_back);
-        let bound = match bind() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && gives_way() => bind(),
-            bound => bound,
+        let is_full = |bound: &io::Result<LocalSocket>| {
+            bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
         };
+        let mut bound = bind();
+        while is_full(&bound) && gives_way() {
+            bound = bind();
+        }
         let socket = bound.map_err(|source| LocalError::Bind { path: path.to_owned(), source })?;
         Ok(Self { socket })
     }

@@ -96,15 +96,18 @@ impl Journal {
     ///
     /// On a full disk the kept space is given up first, and no file but the log is made beside the journal.
     pub fn open(store: &Path) -> Result<Self, JournalError> {
-        match Self::open_shared(store, true).map_err(|error| unmade(store, error)) {
-            Err(JournalError::NoSpace(_)) => {
-                tracing::warn!("the disk is full; the journal uses the space that was kept for it");
-                crate::space::give_back(store);
-                // The index of the log is one file less beside it; the agent's socket needs one too.
-                Self::open_shared(store, false)
-            }
-            opened => opened,
+        let open = |is_shared| Self::open_shared(store, is_shared).map_err(|error| unmade(store, error));
+        let is_full = |opened: &Result<_, _>| matches!(opened, Err(JournalError::NoSpace(_)));
+        let mut opened = open(true);
+        if is_full(&opened) {
+            tracing::warn!("the disk is full; the journal uses the space that was kept for it");
+            // The index of the log is one file less beside it; the agent's socket needs one too.
+            opened = open(false);
         }
+        while is_full(&opened) && crate::space::give_back(store) {
+            opened = open(false);
+        }
+        opened
     }
 
     fn open_shared(store: &Path, is_shared: bool) -> Result<Self, JournalError> {

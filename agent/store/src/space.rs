@@ -147,13 +147,14 @@ pub(crate) fn is_full(path: &Path) -> bool {
     is_out_of_inodes(path) || available(path).is_ok_and(|available| available < HARDLY_ANY)
 }
 
-/// Gives back what the store in that folder keeps for a full disk, and what it can do without: each file is an inode too.
-/// Says whether there was anything.
+/// Gives back what the store in that folder can do without, and once there is none, what its journal keeps for a full disk: each
+/// file is an inode too. Says whether there was anything, so that the caller may try again, and come back.
 pub fn give_back(store: &Path) -> bool {
     let caches = std::fs::read_dir(store.join(crate::layout::CACHE)).into_iter().flatten().flatten();
     let caches: Vec<PathBuf> = caches.map(|cache| cache.path()).collect();
-    let kept = [store.join(crate::journal::BALLAST)].into_iter().chain(caches);
-    kept.filter(|path| std::fs::remove_file(path).is_ok()).count() > 0
+    let has_gone = |path: &PathBuf| std::fs::remove_file(path).is_ok();
+    caches.iter().filter(|cache| has_gone(cache)).count() > 0
+        || has_gone(&store.join(crate::journal::BALLAST))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use rfs_store::Cancel;
 
 use crate::bed::{Bed, capture, everything, restore};
 use crate::mounted::notes_of;
-use crate::space::{Mount, shell};
+use crate::space::{Mount, shell, skip};
 use crate::taken::reached;
 
 /// A mark on a path, taken away when it is dropped, so that the folder can be removed.
@@ -18,7 +18,7 @@ impl Marked {
     fn new(mark: &'static str, path: &std::path::Path) -> Option<Self> {
         let path = path.display().to_string();
         if !shell(&format!("chattr +{mark} {path}")) {
-            eprintln!("skipped: chattr +{mark} does not work here");
+            skip(&format!("chattr +{mark} does not work here"));
             return None;
         }
         Some(Self(path, mark))
@@ -87,7 +87,7 @@ fn an_encrypted_folder_is_named_at_the_capture_and_restored_within_its_key() {
         disk.display()
     );
     if !shell(&encrypts) {
-        return eprintln!("skipped: no folder can be encrypted here");
+        return skip("no folder can be encrypted here");
     }
     fs::create_dir(bed.path("site/assets")).expect("writable");
     bed.deploy("v1");

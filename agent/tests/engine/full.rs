@@ -68,8 +68,9 @@ fn fill(store: &Path) {
                 break;
             }
         }
-        assert!(shell("sync"));
+        assert!(shell(&format!("sync -f {}", folder.display())));
     }
+    assert!(fs::write(folder.join("last"), [1u8; 4096]).is_err(), "the disk is not full");
 }
 
 #[test]

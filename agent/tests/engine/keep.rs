@@ -141,6 +141,23 @@ fn the_way_back_of_the_last_restore_stays_and_that_of_an_earlier_one_goes() {
 }
 
 #[test]
+fn an_operation_that_is_tried_again_keeps_its_first_way_back_until_another_one_changes_the_host() {
+    let bed = bed(KEEP_ONE);
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    let restored = |number: u128, text: &str| {
+        bed.write("site/n", text);
+        let order = Order { operation: operation(number), ..order(good, everything()) };
+        try_restore(&engine, order).expect("begins").backup.expect("a backup")
+    };
+    let (first, again) = (restored(1, "bad"), restored(1, "written since"));
+    collect(&engine);
+    assert_eq!((held(&engine, first).len(), held(&engine, again).len()), (1, 1));
+    let other = restored(2, "another");
+    assert_eq!([first, again, other].map(|backup| held(&engine, backup).len()), [0, 0, 1]);
+}
+
+#[test]
 fn a_restore_of_one_component_leaves_the_way_back_of_another() {
     let mut bed = Bed::new();
     bed.more =

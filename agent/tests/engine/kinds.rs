@@ -11,7 +11,7 @@ use rfs_store::Cancel;
 
 use crate::bed::{Bed, capture, everything, restore, try_restore};
 use crate::mounted::assert_refused;
-use crate::space::shell;
+use crate::space::{shell, skip};
 use crate::taken::{notes_of_plan, reached, with};
 
 fn accept(pattern: &str) -> Choices {
@@ -100,7 +100,7 @@ fn a_device_file_goes_only_where_it_can_come_back_or_is_given_up_by_name() {
     let is_device = || fs::symlink_metadata(&device).is_ok_and(|found| found.file_type().is_char_device());
     let good = capture(&bed.engine()).info.id;
     if !shell(&format!("mknod {} c 1 3", device.display())) {
-        return eprintln!("skipped: this user may not make device files");
+        return skip("this user may not make device files");
     }
     {
         let engine = bed.engine();
@@ -109,6 +109,14 @@ fn a_device_file_goes_only_where_it_can_come_back_or_is_given_up_by_name() {
         let receipt = try_restore(&engine, with(accept("null"), good)).expect("begins");
         reached(&receipt);
         assert!(!is_device());
+        assert!(
+            receipt
+                .notes
+                .iter()
+                .any(|note| note.starts_with("no backup keeps") && note.ends_with("site/null")),
+            "{receipt:?}"
+        );
+        assert_eq!(receipt.lost.count, 0, "what is lost, the backup keeps: {receipt:?}");
         // The backup has it, and cannot make it; all else can be undone.
         bed.write("site/index.html", "v3");
         let backup = receipt.backup.expect("a backup");

@@ -10,7 +10,7 @@ use rfs_agent::host::{self, Exit};
 use rfs_model::{Reason, Standing};
 use rfs_store::Cancel;
 
-use crate::bed::{Bed, capture, everything, order, restore, try_restore};
+use crate::bed::{Bed, capture, everything, operation, order, restore, try_restore};
 
 fn reached(receipt: &Receipt) {
     assert_eq!(receipt.standing, Standing::Target, "{receipt:#?}");
@@ -265,4 +265,30 @@ fn a_service_that_a_hook_stops_for_a_capture_runs_in_the_snapshot() {
     reached(&restore(&engine, good));
     assert_eq!(bed.told(), ["quiet", "stop", "start"]);
     assert!(bed.path("up").exists(), "it runs as it did before the capture");
+}
+
+#[test]
+fn a_service_that_a_hook_starts_for_a_capture_is_down_in_the_snapshot() {
+    let mut bed = Bed::new();
+    bed.site_keys = "quiesce = \"touch ROOT/up\"\nresume = \"rm -f ROOT/up\"".into();
+    let engine = bed.engine();
+    std::fs::remove_file(bed.path("up")).expect("it runs");
+    let info = capture(&engine).info;
+    let notes: Vec<&String> = info.components.iter().flat_map(|part| &part.notes).collect();
+    assert_eq!(notes, ["app is not running", "app was started while the host was quiet"]);
+}
+
+#[test]
+fn a_service_that_has_not_resumed_yet_is_in_the_next_snapshot_what_it_was_before() {
+    let mut bed = Bed::new();
+    bed.site_keys = "quiesce = \"rm -f ROOT/up\"\nresume = \"test -e ROOT/well && touch ROOT/up\"".into();
+    let engine = bed.engine();
+    let take = |number| engine.capture(&Default::default(), "test", operation(number), &Cancel::new());
+    take(1).expect_err("it does not resume");
+    assert!(!bed.path("up").exists());
+    bed.write("well", "");
+    let good = take(2).expect("captured").info.id;
+    assert!(bed.path("up").exists(), "it has resumed");
+    let (_, notes) = plan_notes(&engine, good);
+    assert!(!notes.contains("not running"), "{notes}");
 }

@@ -1,5 +1,6 @@
 //! Full disks: small file systems in memory, mounted where the user may.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ impl Mount {
         let options = format!("size={size},mode=0755");
         let mounted = shell(&format!("mount -t tmpfs -o {options} rfs-test {}", path.display()));
         if !mounted {
-            eprintln!("skipped: this user may not mount a tmpfs");
+            skip("this user may not mount a tmpfs");
             return None;
         }
         Some(Self(path.to_owned()))
@@ -38,7 +39,7 @@ impl Mount {
         );
         let made = shell(&line);
         if !made {
-            eprintln!("skipped: there is no {kind} here, or this user may not mount it");
+            skip(&format!("there is no {kind} here, or this user may not mount it"));
         }
         made.then(|| Self(path.to_owned()))
     }
@@ -47,7 +48,7 @@ impl Mount {
     pub(crate) fn bind(from: &Path, path: &Path) -> Option<Self> {
         let made = shell(&format!("mount --bind {} {}", from.display(), path.display()));
         if !made {
-            eprintln!("skipped: this user may not bind");
+            skip("this user may not bind");
         }
         made.then(|| Self(path.to_owned()))
     }
@@ -62,7 +63,7 @@ impl Mount {
         ));
         let mounted = Self(path.to_owned());
         if !made {
-            eprintln!("skipped: there is no btrfs here, or this user may not mount it");
+            skip("there is no btrfs here, or this user may not mount it");
         }
         made.then_some(mounted)
     }
@@ -72,6 +73,15 @@ impl Drop for Mount {
     fn drop(&mut self) {
         shell(&format!("umount -l {}", self.0.display()));
     }
+}
+
+/// Says that a test, or a part of it, did not run, on the screen and in the file that `RFS_SKIPS` names.
+pub(crate) fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("skipped: {test}: {why}");
+    let Some(path) = std::env::var_os("RFS_SKIPS") else { return };
+    let list = std::fs::File::options().append(true).create(true).open(path);
+    let _ = list.and_then(|mut list| writeln!(list, "{test}: {why}"));
 }
 
 pub(crate) fn shell(line: &str) -> bool {

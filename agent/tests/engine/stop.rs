@@ -18,14 +18,16 @@ use crate::bed::{Bed, capture, operation, order, until};
 /// Longer than any test may take: a stop that waits for nothing does not end.
 const LONG: Duration = Duration::from_secs(3600);
 
-const QUIET: &str = "quiesce = \"echo quiet >> ROOT/log\"\nresume = \"echo resumed >> ROOT/log\"";
+const QUIET: &str = "quiesce = \"echo quiet >> ROOT/log; test ! -e ROOT/hold-when-quiet || touch ROOT/hold\"\n\
+    resume = \"echo resumed >> ROOT/log\"";
 
-/// A host whose service is asked for its status at each capture, which takes until `go` is there once `hold` is.
+/// A host whose service is down, and so is asked for its status at each capture, which takes until `go` is there once `hold` is.
 fn bed(site_keys: &str) -> Bed {
     let mut bed = Bed::new();
     bed.site_keys = site_keys.into();
     bed.status =
         "if test -e hold; then touch held; until test -e go; do sleep 0.02; done; fi; test -f up".into();
+    std::fs::remove_file(bed.path("up")).expect("it ran");
     bed
 }
 
@@ -211,7 +213,8 @@ fn a_cut_that_does_not_end_in_time_is_no_snapshot_and_everything_resumes() {
 
 /// A capture by hand that is held in its middle, everything being quiet.
 fn captures(bed: &Bed, engine: &Arc<Engine>) -> JoinHandle<Result<Captured, Refusal>> {
-    hold(bed);
+    // A service is asked for its status before everything is made quiet, too, and is not to be held there.
+    bed.write("hold-when-quiet", "");
     let works = engine.clone();
     let captures =
         thread::spawn(move || works.capture(&Default::default(), "test", operation(9), &Cancel::new()));

@@ -62,7 +62,7 @@ async fn what_is_not_accepted_is_refused_before_anything_changes_and_what_a_pers
     let failure = refused.failure.expect("it says why");
     assert_eq!(failure.reason, "LOSS_NOT_ACCEPTED", "{failure:?}");
     assert!(failure.message.contains("refuses the loss of 2 entries"), "{failure:?}");
-    assert!(failure.next.contains("rfs rollback retry ID --host NAME, with --keep PATTERN"), "{failure:?}");
+    assert!(failure.next.contains("rfs rollback retry ID --host NAME --keep PATTERN"), "{failure:?}");
 
     let decided = choices(&["photo"], &["*.db"]);
     let told = plan(&mut session, &taken, decided.clone()).await;

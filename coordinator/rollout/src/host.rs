@@ -284,6 +284,15 @@ pub struct Findings {
     pub notes: Vec<String>,
 }
 
+/// What one restore of a host removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// What went.
+    pub lost: Listed,
+    /// The snapshot of the host that has it.
+    pub backup: SnapshotId,
+}
+
 /// Some paths of a host, of which the first are named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -49,8 +49,8 @@ mod shared;
 pub use command::{Command, Connected, Person, PersonAction, Refusal};
 pub use fleet::{Admission, FleetView, HostView, Presence, Reading};
 pub use host::{
-    Answer, Captured, Failure, Findings, GENERATIONS, HostCommand, Listed, PhaseTime, Report, Restored, Step,
-    StepKind,
+    Answer, Captured, Failure, Findings, GENERATIONS, HostCommand, Listed, PhaseTime, Removed, Report,
+    Restored, Step, StepKind,
 };
 pub use hosts::Hosts;
 pub use names::some_names;

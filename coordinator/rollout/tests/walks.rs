@@ -67,13 +67,25 @@ fn no_walk_breaks_an_invariant() {
     }
 }
 
-/// Found among millions, and few of them among the first 20,000. They say nothing once walks are chosen otherwise.
+/// Found among millions, and few of them among the first 20,000. One that takes another number of steps is another walk: then
+/// the walk of the fault is to be found again.
 #[test]
 fn walks_that_once_broke_an_invariant_break_none() {
-    for seed in
-        [14_292, 97_619, 131_792, 188_069, 252_462, 286_231, 287_571, 455_381, 606_601, 1_025_641, 1_736_658]
-    {
-        World::walk(seed, None);
+    let found = [
+        (14_292, 168),
+        (97_619, 135),
+        (131_792, 160),
+        (188_069, 151),
+        (252_462, 114),
+        (286_231, 144),
+        (287_571, 135),
+        (455_381, 132),
+        (606_601, 123),
+        (1_025_641, 141),
+        (1_736_658, 87),
+    ];
+    for (seed, steps) in found {
+        assert_eq!(World::walk(seed, None).steps, steps, "seed {seed} is another walk now");
     }
 }
 

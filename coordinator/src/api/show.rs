@@ -426,12 +426,9 @@ pub(super) fn progress(
 /// A host's failure in a rollback: what it says is to be done there can be typed.
 fn failure_in(of: RollbackId, host: &HostId, told: &Failure) -> v1::Failure {
     let shown = failure_of(host, told);
-    let next = shown.next.replace(RETRY, &format!("rfs rollback retry {of} --host {host}"));
+    let next = shown.next.replace(rfs_link::status::RETRY, &format!("rfs rollback retry {of} --host {host}"));
     v1::Failure { next, ..shown }
 }
-
-/// How an agent, which knows no rollback, says that a host is to be tried again.
-const RETRY: &str = "rfs rollback retry ID --host NAME";
 
 /// A failure, with the table's next step where the place that failed knew none.
 fn failure(failure: &Failure) -> v1::Failure {

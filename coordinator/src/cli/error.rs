@@ -43,11 +43,9 @@ impl CliError {
             }
             // A closed pipe too: whoever waits for the result must not take a part of it for the whole.
             Self::Output(error) => {
-                tell(format_args!("{}: cannot write to standard output: {error}", paint::error("error")));
-                tell(format_args!(
-                    "{} what was begun goes on; see: rfs rollback list, rfs checkpoint list",
-                    paint::label("next:")
-                ));
+                let failure = Failure::new(Reason::Io, format!("cannot write to standard output: {error}"));
+                let next = "what was begun goes on; see: rfs rollback list, rfs checkpoint list";
+                show_failure(&failure.next(next), output.format());
                 Exit::Failed.into()
             }
             Self::Interrupted { next } => {

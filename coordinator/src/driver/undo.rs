@@ -81,10 +81,10 @@ impl Operations {
 
     /// Refuses where an operation other than `of` owns a host of the plan: the undo could not begin.
     async fn are_free_of_others(&self, of: RollbackId, plan: &Plan) -> Result<(), OperationError> {
-        let hosts = self.shared.store.hosts().await?.into_iter();
+        let hosts: Vec<HostId> = plan.targets.keys().cloned().collect();
+        let rows = self.shared.store.hosts_of(&hosts).await?;
         let owned = |row: HostRow| Some((row.host, row.owner.filter(|owner| *owner != of.into())?));
-        let mut owned = hosts.filter(|row| plan.targets.contains_key(&row.host)).filter_map(owned);
-        let Some((host, owner)) = owned.next() else { return Ok(()) };
+        let Some((host, owner)) = rows.into_iter().find_map(owned) else { return Ok(()) };
         let kind = self.shared.store.operation(owner).await?.map(|row| row.kind);
         Err(OperationError::HostBusy { host, owner, kind })
     }

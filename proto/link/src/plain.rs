@@ -40,6 +40,15 @@ pub fn lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n  ")
 }
 
+/// A word as a shell reads it.
+pub fn word(text: &str) -> Cow<'_, str> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,%+@".contains(letter);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 /// JSON text whose strings say nothing to a terminal either: what JSON itself does not escape.
 pub fn json(text: &str) -> Cow<'_, str> {
     let told = |c: char| is_told(c) && !matches!(c, '\n');
@@ -100,6 +109,19 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn a_word_is_one_word_of_a_shell() {
+        for (text, expected) in [
+            ("/srv/a%20b", "/srv/a%20b"),
+            ("", "''"),
+            ("/srv/a b", "'/srv/a b'"),
+            ("/it's", r"'/it'\''s'"),
+            ("/$(x)", "'/$(x)'"),
+        ] {
+            assert_eq!(word(text), expected);
+        }
+    }
 
     #[test]
     fn what_a_terminal_would_act_on_is_written_out() {

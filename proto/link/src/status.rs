@@ -7,6 +7,9 @@ use std::fmt;
 use rfs_model::Reason;
 use tonic::Code;
 
+/// How an agent, which knows no rollback, names the command that tries its host again. The coordinator fills in both words.
+pub const RETRY: &str = "rfs rollback retry ID --host NAME";
+
 /// How a command line ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exit {

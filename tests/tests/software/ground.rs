@@ -70,7 +70,7 @@ fn succeeds(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Tells a story on the machine's own file system, and with `RFS_LONG` on each other one that can be had, if its programs are installed; says what is left out, and why.
+/// Tells a story on the machine's own file system; with `RFS_LONG` on ext4, XFS and btrfs, too. Says what is left out, and why.
 pub(crate) fn on_each(what: &str, programs: &[&str], story: fn(&Ground) -> Told) {
     if let Some(missing) = programs.iter().find(|program| tools::judge(program).is_none()) {
         return skip(what, &format!("{missing} is not installed"));

@@ -44,7 +44,6 @@ fn the_volume_of_a_container() {
 }
 
 #[test]
-#[ignore = "a snapshot says that a service was down which its own quiesce hook stopped, and a restore leaves it down"]
 fn a_git_checkout_with_hooks_in_which_commits_go_on() {
     on_each("a git checkout", &["git"], git::story);
 }

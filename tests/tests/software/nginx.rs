@@ -124,7 +124,7 @@ impl Nginx {
         for folder in ["logs", "run", "cache", "temp"] {
             fs::create_dir_all(tree.join(folder)).expect("the ground can be written to");
         }
-        // Whoever nginx serves as may write there.
+        // nginx's worker user may write there.
         for folder in ["cache", "temp"] {
             chmod(&tree.join(folder), 0o777);
         }

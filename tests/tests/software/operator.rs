@@ -78,7 +78,7 @@ status = {status:?}
         operator
     }
 
-    /// The lines of a health check that asks this address twice in a second.
+    /// The lines of a health check that asks this address five times a second.
     pub(crate) fn health(url: &str) -> String {
         format!(
             "[[health]]\nname = \"http\"\nkind = \"http\"\nurl = \"{url}\"\ninterval = \"200ms\"\ntimeout = \"2s\"\nhealthy_after = 1\nunhealthy_after = 1"
@@ -179,14 +179,21 @@ status = {status:?}
     #[track_caller]
     pub(crate) fn service(&self, what: &str) {
         let line = if what == "start" { &self.commands.start } else { &self.commands.stop };
-        let said = run(Command::new("sh").args(["-c", line]).current_dir("/"));
+        let said = run(shell(line).current_dir("/"));
         assert_eq!(said.code, 0, "{line}: {said:?}");
     }
 
     /// Whether the service says that it runs.
     pub(crate) fn is_running(&self) -> bool {
-        run(Command::new("sh").args(["-c", &self.commands.status])).code == 0
+        run(&mut shell(&self.commands.status)).code == 0
     }
+}
+
+/// A command of a service, which ends in any case.
+fn shell(line: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "120", "sh", "-c", line]);
+    command
 }
 
 impl Restored {
@@ -225,7 +232,7 @@ impl Drop for Operator {
         // The agent first: it may be about to start the service.
         drop(self.agent.take());
         if self.is_running() {
-            let _ = run(Command::new("sh").args(["-c", &self.commands.stop]));
+            let _ = run(&mut shell(&self.commands.stop));
         }
     }
 }

@@ -2,15 +2,8 @@
 
 use crate::config::Program;
 
-/// The units that commands name, as their control groups are called.
-pub(super) fn named<'p>(programs: impl IntoIterator<Item = &'p Program>) -> Vec<String> {
-    let mut units: Vec<String> = programs.into_iter().flat_map(in_program).collect();
-    units.sort();
-    units.dedup();
-    units
-}
-
-fn in_program(program: &Program) -> Vec<String> {
+/// The units that a command names, as their control groups are called.
+pub(super) fn named(program: &Program) -> Vec<String> {
     match program.argv() {
         // A line for a shell is several commands.
         [shell, option, line] if option == "-c" && shell.ends_with("sh") => {
@@ -57,10 +50,10 @@ mod tests {
     use super::*;
 
     fn check(line: &str, units: &[&str]) {
-        assert_eq!(named([&Program::from_shell(line)]), units, "{line}");
+        assert_eq!(named(&Program::from_shell(line)), units, "{line}");
         let argv = line.split(' ').map(str::to_owned).collect();
         if !line.contains(';') {
-            assert_eq!(named([&Program::from_argv(argv).expect("words")]), units, "{line}");
+            assert_eq!(named(&Program::from_argv(argv).expect("words")), units, "{line}");
         }
     }
 

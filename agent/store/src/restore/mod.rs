@@ -101,7 +101,7 @@ pub use flip::{begin, flip, flip_watched, standing};
 #[cfg(feature = "fuzzing")]
 pub(crate) use journalled::yards_are_read;
 pub use pattern::{PathSet, PatternError, Selection};
-pub use plan::{Adjustment, Change, Counts, FilesPlan, FolderTime, New, Place, Step};
+pub use plan::{Adjustment, Change, Counts, FilesPlan, FolderTime, New, Place, Step, is_unkept};
 pub use since::{Left, Moment, left_since};
 pub use stage::stage;
 pub use staged::{FilesStanding, Staged, StagingName, StagingNameError, Unflipped};

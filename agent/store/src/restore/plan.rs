@@ -245,17 +245,12 @@ impl FilesPlan {
 
     /// The absolute paths of what goes and no snapshot brings back: sockets, and device files where none may be made.
     pub fn unkept(&self, devices: bool) -> impl Iterator<Item = (usize, Vec<u8>)> {
-        let is_unkept = move |entry: &Entry| match entry.kind {
-            EntryKind::Socket => true,
-            EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => !devices,
-            EntryKind::Directory | EntryKind::File { .. } | EntryKind::Symlink(_) | EntryKind::Fifo => false,
-        };
         self.steps.iter().flat_map(move |step| {
             let gone = match &step.change {
                 Change::Delete { old } | Change::Replace { old, .. } => &old[..],
                 Change::Create(_) | Change::Adjust(_) => &[],
             };
-            let gone = gone.iter().filter(move |&entry| is_unkept(entry));
+            let gone = gone.iter().filter(move |&entry| is_unkept(entry, devices));
             gone.map(move |entry| (step.at.root, pattern::absolute(&self.roots[step.at.root].0, &entry.path)))
         })
     }
@@ -319,4 +314,13 @@ fn stored_bytes(extent: &Extent) -> u64 {
 /// The modification time: seconds and nanoseconds.
 pub(super) fn mtime(meta: &Meta) -> (i64, u32) {
     (meta.mtime_seconds, meta.mtime_nanos)
+}
+
+/// Whether no snapshot brings such an entry back: a socket, and a device file where none may be made.
+pub fn is_unkept(entry: &Entry, devices: bool) -> bool {
+    match entry.kind {
+        EntryKind::Socket => true,
+        EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => !devices,
+        EntryKind::Directory | EntryKind::File { .. } | EntryKind::Symlink(_) | EntryKind::Fifo => false,
+    }
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::Scan;
-use crate::content::{self, ContentError};
+use crate::content::{self, ContentError, NameOnly};
 use crate::error::CaptureError;
 use crate::tree::Extent;
 use crate::walk::Live;
@@ -73,9 +73,10 @@ impl Open<'_> {
     /// Reads a file that grows while it is read. `None`: more than that happens to it.
     ///
     /// ```text
-    /// read to its end ─▶ look: it is no longer ─▶ read and keep ─▶ read: all is the same
+    /// hash to its end ─▶ look: it is no longer ─▶ read and keep ─▶ hash: the same ─▶ read: the same
     /// ```
-    /// What read the same before and after the look was there at the look, which also says that there was no more.
+    /// What hashed the same before and after the look was there at the look, which also says that there was no more. What was
+    /// kept is that, as it read the same before and after the second hash.
     pub(super) fn read_growing(
         &self,
         scan: &Scan<'_>,
@@ -104,8 +105,12 @@ impl Open<'_> {
         let read = content::read(self.file, length, held, sink, buffer, cancel);
         let Some(extents) = read.map_err(|error| self.unreadable(error))? else { return Ok(None) };
         let mut again = blake3::Hasher::new();
-        let is_same = hash(&mut again, 0, length, buffer)? && again.finalize() == first.finalize();
-        Ok(is_same.then_some((live, extents)))
+        if !hash(&mut again, 0, length, buffer)? || again.finalize() != first.finalize() {
+            return Ok(None);
+        }
+        let read = content::read(self.file, length, &extents, &NameOnly, buffer, cancel);
+        let is_kept = read.map_err(|error| self.unreadable(error))?.as_ref() == Some(&extents);
+        Ok(is_kept.then_some((live, extents)))
     }
 
     fn unreadable(&self, error: ContentError) -> CaptureError {

@@ -382,7 +382,8 @@ impl Pool<'_> {
                 }
                 other => last = other.map(|content| content.extents),
             }
-            if kept.is_none() && attempt >= ATTEMPTS / 2 {
+            // One that is written in place would be read again and again for nothing.
+            if kept.is_none() && attempt >= ATTEMPTS / 2 && examine()?.size > seen.live.size {
                 kept = open.read_growing(self.scan, seen.held, buffer)?;
             }
             let Some((live, extents)) = kept else { continue };

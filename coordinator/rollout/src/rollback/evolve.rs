@@ -63,6 +63,7 @@ impl Rollback {
                 backup: None,
                 elsewhere: BTreeMap::new(),
                 receipt: None,
+                removed: Vec::new(),
                 failure: None,
                 choices: None,
             };

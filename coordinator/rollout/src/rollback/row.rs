@@ -18,7 +18,7 @@ use rfs_model::{
 use serde::{Deserialize, Serialize};
 
 use super::state::{Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord, Phase, Rollback, WaveRecord};
-use crate::host::{Failure, Findings, PhaseTime, Restored};
+use crate::host::{Failure, Findings, PhaseTime, Removed, Restored};
 use crate::hosts::Hosts;
 use crate::plan::{BudgetGroup, GroupIndex, Plan, Wave, WaveIndex};
 use crate::request::{Choices, RollbackRequest};
@@ -321,6 +321,7 @@ row! {
         backup: Perhaps<Named>,
         elsewhere: BTreeMap<InstanceId, Elsewhere>,
         receipt: Perhaps<ReceiptRow>,
+        removed: Vec<Removed>,
         failure: Option<Failure>,
         choices: Option<Box<Choices>>,
     }

@@ -35,7 +35,8 @@ struct Alike<'r> {
 
 fn alike(rollback: &v1::Rollback) -> Vec<Alike<'_>> {
     let told = |host: &&v1::HostProgress| {
-        host.lost.is_some() || host.written.is_some() || host.appeared.is_some() || !host.notes.is_empty()
+        let now = host.lost.is_some() || host.written.is_some() || host.appeared.is_some();
+        now || !host.notes.is_empty() || !host.removed_before.is_empty()
     };
     let mut told: Vec<&v1::HostProgress> = hosts(rollback).filter(told).collect();
     told.sort_by_cached_key(|host| natural(&host.host));
@@ -51,7 +52,12 @@ fn alike(rollback: &v1::Rollback) -> Vec<Alike<'_>> {
 }
 
 fn says_the_same(a: &v1::HostProgress, b: &v1::HostProgress) -> bool {
-    (&a.lost, &a.appeared, &a.written, &a.notes) == (&b.lost, &b.appeared, &b.written, &b.notes)
+    // Backups have names of their own on each host.
+    let before = |host: &v1::HostProgress| -> Vec<_> {
+        host.removed_before.iter().map(|removed| (removed.lost.clone(), removed.instance.clone())).collect()
+    };
+    (&a.lost, &a.appeared, &a.written, &a.notes, before(a))
+        == (&b.lost, &b.appeared, &b.written, &b.notes, before(b))
 }
 
 impl Alike<'_> {
@@ -60,29 +66,25 @@ impl Alike<'_> {
         let who: Vec<&str> = self.hosts.iter().map(|host| host.host.as_str()).collect();
         let who = names(&who);
         let mut lines = Vec::new();
-        if let Some(lost) = &first.lost {
-            let entries = entries(lost.count);
-            lines.push(format!(
-                "{} {who}: {entries} that the target does not have ({}): {}",
-                paint::doubt("removed on"),
-                ByteCount(lost.bytes),
-                named(lost)
-            ));
+        for before in &first.removed_before {
+            let Some(lost) = &before.lost else { continue };
+            let (when, place) = match before.instance.as_str() {
+                "" => (" before its last change".to_owned(), ""),
+                machine => {
+                    (format!(" while another machine spoke for it (instance {machine})"), "that machine")
+                }
+            };
+            lines.push(removed_line(&who, &when, lost));
+            let until = ", unless a collection has removed it since";
+            lines.push(self.kept(lost, &before.backup, until, &before.bring_back, place));
         }
+        lines.extend(first.lost.iter().map(|lost| removed_line(&who, "", lost)));
         if let Some(appeared) = &first.appeared {
             lines.push(format!("  came after the plan: {}", named(appeared)));
         }
-        if first.lost.is_some() {
-            let short = |digest: &str| digest.chars().take(12).collect::<String>();
-            let kept = match self.hosts.as_slice() {
-                [one] => format!("backup {} has it", short(&one.loss_backup)),
-                _ => "each host's backup has it".to_owned(),
-            };
-            let back = match first.bring_back.as_str() {
-                "" => String::new(),
-                command => format!("; bring one back, on {}: {command}", first.host),
-            };
-            lines.push(format!("  {kept}, at least until the next restore of the host{back}"));
+        if let Some(lost) = &first.lost {
+            let until = ", at least until the next restore of the host";
+            lines.push(self.kept(lost, &first.loss_backup, until, &first.bring_back, ""));
         }
         if let Some(written) = &first.written {
             let paths = if written.count == 1 { "path" } else { "paths" };
@@ -96,6 +98,35 @@ impl Alike<'_> {
         lines.extend(first.notes.iter().map(|note| format!("{} {who}: {note}", paint::label("note of"))));
         lines
     }
+
+    /// Which snapshot has what was removed, and what brings one back: at that place, else on the first of the hosts.
+    fn kept(
+        &self,
+        lost: &v1::ListedPaths,
+        backup: &str,
+        until: &str,
+        bring_back: &str,
+        place: &str,
+    ) -> String {
+        let backup = match self.hosts.as_slice() {
+            [_] => format!("backup {}", backup.chars().take(12).collect::<String>()),
+            _ => "a backup on each host".to_owned(),
+        };
+        let them = if lost.count == 1 { "it" } else { "them" };
+        let back = match bring_back {
+            "" => String::new(),
+            command => {
+                let place = if place.is_empty() { &self.hosts[0].host } else { place };
+                format!("; bring one back, on {place}: {command}")
+            }
+        };
+        format!("  {backup} keeps {them}{until}{back}")
+    }
+}
+
+fn removed_line(who: &str, when: &str, lost: &v1::ListedPaths) -> String {
+    let (what, bytes, entries) = (paint::doubt("removed on"), ByteCount(lost.bytes), entries(lost.count));
+    format!("{what} {who}{when}: {entries} that the target does not have ({bytes}): {}", named(lost))
 }
 
 /// A count of entries.
@@ -154,9 +185,35 @@ mod tests {
             &[
                 "removed on web-1: 3 entries that the target does not have (2.0 KiB): /srv/a, /srv/b and 1 more",
                 "  came after the plan: /srv/b",
-                "  backup web-10000000 has it, at least until the next restore of the host; bring one back, on web-1: rfs-agent restore web-10000000 --path /srv/a",
+                "  backup web-10000000 keeps them, at least until the next restore of the host; bring one back, on web-1: rfs-agent restore web-10000000 --path /srv/a",
                 "written on web-1: 1 path after its services were started: /srv/app.pid",
                 "note of web-1: /srv/up/x is not in the snapshot and is kept",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_change_removed_is_named_with_its_own_backup() {
+        let before = v1::RemovedPaths {
+            lost: listed(1, &["/srv/photo"]),
+            backup: format!("{:0<64}", "first"),
+            bring_back: "rfs-agent restore first0000000 --path /srv/photo".into(),
+            ..Default::default()
+        };
+        let elsewhere = v1::RemovedPaths { instance: "6f2c".into(), ..before.clone() };
+        let web = v1::HostProgress {
+            host: "web-1".into(),
+            removed_before: vec![before, elsewhere],
+            ..Default::default()
+        };
+        check(
+            vec![web],
+            After::Watching,
+            &[
+                "removed on web-1 before its last change: 1 entry that the target does not have (2.0 KiB): /srv/photo",
+                "  backup first0000000 keeps it, unless a collection has removed it since; bring one back, on web-1: rfs-agent restore first0000000 --path /srv/photo",
+                "removed on web-1 while another machine spoke for it (instance 6f2c): 1 entry that the target does not have (2.0 KiB): /srv/photo",
+                "  backup first0000000 keeps it, unless a collection has removed it since; bring one back, on that machine: rfs-agent restore first0000000 --path /srv/photo",
             ],
         );
     }
@@ -168,7 +225,7 @@ mod tests {
             After::Watching,
             &[
                 "removed on a, b: 3 entries that the target does not have (2.0 KiB): /srv/a, /srv/b and 1 more",
-                "  each host's backup has it, at least until the next restore of the host; bring one back, on a: rfs-agent restore a00000000000 --path /srv/a",
+                "  a backup on each host keeps them, at least until the next restore of the host; bring one back, on a: rfs-agent restore a00000000000 --path /srv/a",
             ],
         );
         let written = |number: u64| v1::HostProgress {

@@ -53,7 +53,9 @@ pub(in crate::cli) fn outcome_lines(rollback: &v1::Rollback, after: After) -> Ve
     {
         lines.push(format!("cause: {}", cause.message));
     }
-    if after == After::Record || rollback.state() == rollback::State::Finished {
+    if after == After::Record
+        || matches!(rollback.state(), rollback::State::Finished | rollback::State::Paused)
+    {
         lines.extend(loss_lines(rollback, after));
     }
     if let Some(next) = next {

@@ -9,7 +9,7 @@ pub(in crate::cli) struct Choices {
     /// Leave in place what the target does not have and this matches: a path, or a glob such as 'uploads/**'; may be given often.
     #[arg(long, value_name = "PATTERN")]
     keep: Vec<String>,
-    /// Go on although this would be lost, or is met otherwise than it was captured; may be given often.
+    /// Accept that this path is lost, or is on another mount, link or file system than at the capture; may be given often.
     #[arg(long, value_name = "PATTERN")]
     accept_loss: Vec<String>,
     /// End the processes of a service that its own command does not stop.

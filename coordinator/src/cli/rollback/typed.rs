@@ -1,5 +1,7 @@
 //! The command line as it was typed, changed so that it shows what it would do: it can be pasted.
 
+use rfs_link::plain;
+
 /// Options of `start` that take a value and that a plan does not have.
 const WITH_VALUE: [&str; 2] = ["--reason", "--request-id"];
 /// Options of `start` that stand alone and that a plan does not have.
@@ -24,7 +26,7 @@ pub(super) fn plan_of_start(words: impl IntoIterator<Item = String>) -> String {
                 }
             }
             option if ALONE.contains(&option) => {}
-            _ => shown.push(quoted(&word)),
+            _ => shown.push(plain::word(&word).into_owned()),
         }
     }
     shown.join(" ")
@@ -32,18 +34,9 @@ pub(super) fn plan_of_start(words: impl IntoIterator<Item = String>) -> String {
 
 /// What was typed after `rfs`, with `--plan`.
 pub(super) fn plan_of_undo(words: impl IntoIterator<Item = String>) -> String {
-    let words = words.into_iter().map(|word| quoted(&word));
+    let words = words.into_iter().map(|word| plain::word(&word).into_owned());
     let shown = std::iter::once("rfs".to_owned()).chain(words).chain(std::iter::once("--plan".to_owned()));
     shown.collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,%+@".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! What happens to one host of a rollback.
 
-use rfs_model::{Generation, Health, InstanceId, Reason, Standing, Timestamp};
+use std::mem;
 
-use crate::host::{Answer, Failure, StepKind};
+use rfs_model::{Generation, Health, InstanceId, Reason, SnapshotId, Standing, Timestamp};
+
+use crate::host::{Answer, Failure, Removed, StepKind};
 use crate::request::Choices;
 use crate::rollback::state::{Earlier, Elsewhere, HealthRecord, HostPhase, HostRecord};
 
@@ -94,9 +96,21 @@ impl HostRecord {
         self.given_up = false;
         self.silent = false;
         self.late = late;
+        self.remember_removed();
         self.receipt = None;
         self.restore = None;
         self.heard_late = None;
+    }
+
+    /// Another change is to come, or has come: what the last one removed is remembered.
+    fn remember_removed(&mut self) {
+        let Some(receipt) = &self.receipt else { return };
+        let lost = receipt.lost().filter(|lost| !lost.is_empty());
+        // Said again, it is still one change.
+        let is_known = |backup: &SnapshotId| self.removed.iter().any(|removed| removed.backup == *backup);
+        if let Some((lost, backup)) = lost.zip(receipt.backup.filter(|backup| !is_known(backup))) {
+            self.removed.push(Removed { lost: lost.clone(), backup });
+        }
     }
 
     /// What holds for it beside what holds for the whole rollback. A loss is accepted for one attempt; but where nothing is
@@ -167,13 +181,20 @@ impl HostRecord {
 
     /// What another machine left here, or made of this one, is not known.
     pub(super) fn replace(&mut self, at: Timestamp, instance: InstanceId) {
-        // It is told to go back to nothing that it has not made.
+        // It is told to go back to nothing that it has not made, and what another one removed, it cannot bring back.
+        self.remember_removed();
+        let (backup, removed) = (self.backup.take(), mem::take(&mut self.removed));
+        if let Some(receipt) = &mut self.receipt {
+            receipt.findings = None;
+        }
         if let Some(before) = self.instance.filter(|_| self.was_told()) {
-            let (generation, fallback, backup) = (self.generation, self.fallback.clone(), self.backup);
-            self.elsewhere.insert(before, Elsewhere { generation, fallback, backup });
+            let (generation, fallback) = (self.generation, self.fallback.clone());
+            self.elsewhere.insert(before, Elsewhere { generation, fallback, backup, removed });
         }
         let known = self.elsewhere.remove(&instance);
-        self.backup = known.as_ref().and_then(|known| known.backup);
+        if let Some(known) = &known {
+            (self.backup, self.removed) = (known.backup, known.removed.clone());
+        }
         let goes_back = matches!(self.phase, HostPhase::Reverting { .. }) || self.is_left_behind();
         self.instance = Some(instance);
         // It counts its restores anew.
@@ -266,6 +287,12 @@ impl HostRecord {
             // Of several attempts the first backup counts: later ones may hold what an earlier attempt had made.
             if step != StepKind::Revert {
                 self.backup = self.backup.or(restored.backup);
+            }
+            self.remember_removed();
+            if step == StepKind::Revert && restored.standing == Standing::Target {
+                // What came after that backup, and went with a later attempt, is not in it.
+                let backup = self.backup;
+                self.removed.retain(|removed| Some(removed.backup) != backup);
             }
             self.receipt = Some(Box::new(restored.clone()));
             self.overtaken = false;

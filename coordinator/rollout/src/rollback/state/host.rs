@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rfs_model::{Generation, Health, InstanceId, Reason, RestoreNumber, SnapshotId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Failure, Restored};
+use crate::host::{Failure, Removed, Restored};
 use crate::plan::{GroupIndex, WaveIndex};
 use crate::request::Choices;
 
@@ -76,6 +76,8 @@ pub struct HostRecord {
     pub elsewhere: BTreeMap<InstanceId, Elsewhere>,
     /// What it said of its last change.
     pub receipt: Option<Box<Restored>>,
+    /// What changes before that one removed and no way back has brought back, oldest first.
+    pub removed: Vec<Removed>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
     /// What a person decided for its present attempt, beside what holds for the whole rollback.
@@ -91,6 +93,9 @@ pub struct Elsewhere {
     pub fallback: HostPhase,
     /// Its backup: durable on this machine, and on no other.
     pub backup: Option<SnapshotId>,
+    /// What changes removed there, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Removed>,
 }
 
 /// What is known of a host's health.

@@ -70,6 +70,9 @@ fn a_host_that_refuses_a_loss_is_told_what_was_accepted_for_it() {
     assert_eq!(next.decided("b"), Some(Choices::default()), "it holds for that host alone");
     let again = Play::run(&format!("{paused}; accept a; declines a; retry"));
     assert_eq!(again.decided("a"), Some(Choices::default()), "and for that attempt alone");
+    let back = "a b c sizes=1,2 failure=revert max-failed=1; declines a; wait 5; accept a; ok a; wait 10; back b; back c";
+    let back = Play::run(back);
+    assert!(back.decided("a").is_some_and(rows), "the way back has what was accepted");
     let kept = |choices: Choices| choices.keep.into_iter().eq(["up".to_owned()]);
     let again = Play::run(&format!("{paused}; keeps a; back a; retry"));
     assert!(again.decided("a").is_some_and(kept), "what was kept does not go with the next attempt");
@@ -79,6 +82,30 @@ fn a_host_that_refuses_a_loss_is_told_what_was_accepted_for_it() {
         "a applying, b untouched | running (cannot retry a: it is already being tried again, by what was decided then; decide anew once that has ended, or abort it)",
     );
     check(&format!("{paused}; accept a; accept a"), "a applying, b untouched | running");
+}
+
+#[test]
+fn what_an_attempt_removed_stays_known_until_it_is_back() {
+    let removed = |script: &str| {
+        let play = Play::run(script);
+        let host = &play.rollback().hosts[&host("a")];
+        host.removed.iter().map(|removed| removed.lost.first.join(" ")).collect::<Vec<_>>()
+    };
+    let ill = "a b; loses a; bad a; wait 60";
+    assert!(removed(ill).is_empty(), "it is in the host's last report");
+    assert_eq!(removed(&format!("{ill}; retry")), ["rows-1"]);
+    assert_eq!(removed(&format!("{ill}; retry; good a; ok a; wait 10")), ["rows-1"], "and it passes");
+    let back = "a b c sizes=1,2 failure=revert max-failed=1; loses a; bad a; wait 60; retry a; good a; loses a; wait 10; back b; back c";
+    check(
+        back,
+        "a reverting, b unchanged, c unchanged | going back: wave 2: 2 hosts failed, 1 is allowed to: b: start failed; c: start failed",
+    );
+    assert_eq!(removed(back), ["rows-1"]);
+    assert_eq!(removed(&format!("{back}; undone a")), ["rows-2"], "the first backup does not have it");
+    assert_eq!(removed(&format!("{back}; stuck a")), ["rows-1", "rows-2"], "nothing is back");
+    let other = "a b; known a; loses a; other a";
+    assert!(removed(other).is_empty(), "another machine cannot bring it back");
+    assert_eq!(removed(&format!("{other}; known a")), ["rows-1"], "that one can");
 }
 
 #[test]

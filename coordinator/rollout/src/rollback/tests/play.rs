@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::super::*;
 use crate::fleet::{Admission, FleetView, HostView, Presence, Reading};
-use crate::host::{Answer, Failure, GENERATIONS, Report, Restored, Step, StepKind};
+use crate::host::{Answer, Failure, Findings, GENERATIONS, Listed, Report, Restored, Step, StepKind};
 use crate::operation::{Event, Operation, Work};
 use crate::plan::{WaveIndex, plan};
 use crate::request::{
@@ -251,7 +251,8 @@ impl Play {
         if let Some((health, evidence)) = said {
             self.health.insert(host.clone(), (health, evidence.to_owned()));
         }
-        let ends = ["ok", "done", "noop", "back", "declines", "torn", "undone", "stuck"].contains(&verb);
+        let ends =
+            ["ok", "done", "loses", "noop", "back", "declines", "torn", "undone", "stuck"].contains(&verb);
         *self.restores.entry(host.clone()).or_default() += u64::from(ends);
         let command = self.of_host(verb, host.clone());
         self.take(&command);
@@ -356,6 +357,14 @@ impl Play {
                 command
             }
             "ok" | "done" => report(StepKind::Apply, restored(Standing::Target, None)),
+            // At its target, for which the rows went that were written before this restore. Each has a backup of its own.
+            "loses" => {
+                let Answer::Restored(restored) = restored(Standing::Target, None) else { panic!("restored") };
+                let backup = Some(snapshot(u8::try_from(restores).expect("few") + 1));
+                let lost = Listed { count: 1, first: vec![format!("rows-{restores}")], ..Listed::default() };
+                let findings = Some(Box::new(Findings { lost, ..Findings::default() }));
+                report(StepKind::Apply, Answer::Restored(Restored { backup, findings, ..restored }))
+            }
             "noop" => {
                 let Answer::Restored(restored) = restored(Standing::Target, None) else { panic!("restored") };
                 report(StepKind::Apply, Answer::Restored(Restored { backup: None, ..restored }))
