@@ -54,6 +54,7 @@ use rfs_model::time::SharedClock;
 use rfs_model::{HostId, InstanceId, OperationId, Reason, RestoreNumber, SnapshotId};
 use rfs_store::journal::{Journal, JournalError, NewRun};
 use rfs_store::{Cancel, Snapshot, Store, StoreError, StoreOptions};
+use uuid::Uuid;
 
 use crate::commander::{Inconsistent, Refusal, Selection};
 use crate::component::choices::Choices;
@@ -344,6 +345,7 @@ impl Engine {
             reason: order.reason,
             command: order.command,
             choices: order.choices,
+            staging: Uuid::now_v7(),
         };
         let new =
             NewRun { operation: order.operation, started_at: now, deadline: now.plus(left), body: goal };

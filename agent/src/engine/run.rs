@@ -8,6 +8,7 @@ use rfs_store::Cancel;
 use rfs_store::journal::RunId;
 use rfs_store::restore::Moment;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Engine;
 use super::cause::Cause;
@@ -34,6 +35,8 @@ pub(super) struct Goal {
     /// What a person decided.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub(super) choices: Choices,
+    /// What is staged is named by it: nobody can foresee that name, and take it before.
+    pub(super) staging: Uuid,
 }
 
 impl Goal {
@@ -253,7 +256,7 @@ impl<'e> Run<'e> {
 
     /// The name of what is staged for a component, this restore's alone.
     pub(super) fn label(&self, component: &ComponentName) -> String {
-        label(self.id, self.tally.attempt, component)
+        format!("{}.{}-{}-{component}", self.id, self.tally.attempt, self.goal.staging.simple())
     }
 
     /// What recovery would need now.
@@ -331,11 +334,6 @@ impl<'e> Run<'e> {
             failure,
         }
     }
-}
-
-/// The name of what a restore stages for a component at one attempt.
-pub(super) fn label(run: RunId, attempt: u32, component: &ComponentName) -> String {
-    format!("{run}.{attempt}-{component}")
 }
 
 /// A value as the journal keeps it.

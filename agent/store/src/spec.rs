@@ -69,11 +69,6 @@ impl Scope {
 
     /// Whether the path beneath the root is left out by itself. What is beneath a path that is left out is left out too.
     pub fn excludes(&self, root: &Path, path: &[u8]) -> bool {
-        // The staging folder of a component whose root lies beneath this one stands deeper.
-        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
-        if name.starts_with(STAGING_PREFIX) {
-            return true;
-        }
         if path.is_empty() || !self.has_patterns() {
             return false;
         }
@@ -87,9 +82,6 @@ impl Scope {
         ends.chain([path.len()]).any(|end| self.excludes(root, &path[..end]))
     }
 }
-
-/// Names that begin like this belong to a restore and are never captured.
-pub const STAGING_PREFIX: &[u8] = b".rfs-";
 
 fn check_roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CaptureError> {
     let bad = |path: &Path, reason| Err(CaptureError::BadPath { path: path.to_owned(), reason });
@@ -152,9 +144,6 @@ mod tests {
         check(&["cache/**"], "cache/a", true);
         check(&["/srv/site/tmp"], "tmp/x", true);
         check(&["/srv/other/tmp"], "tmp/x", false);
-        check(&[], ".rfs-stage/x", true);
-        check(&[], "x/.rfs-stage", true);
-        check(&[], "x/a.rfs-stage", false);
     }
 
     #[test]

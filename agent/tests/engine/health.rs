@@ -115,7 +115,9 @@ fn a_restore_that_is_ended_at_the_start_makes_health_begin_anew() {
     let engine = open(&bed, &noted);
     let v1 = capture(&engine).info.id;
     // The process ended right after it had begun.
-    let goal = serde_json::json!({ "target": v1, "selection": {}, "reason": "test" });
+    let goal = serde_json::json!({
+        "target": v1, "selection": {}, "reason": "test", "staging": "0193b5a0-0000-7000-8000-000000000001",
+    });
     let now = engine.clock().now();
     let new =
         rfs_store::journal::NewRun { operation: operation(1), started_at: now, deadline: now, body: goal };

@@ -94,6 +94,19 @@ fn pipes_links_and_empty_folders_are_named_as_they_go_and_come_back() {
 }
 
 #[test]
+fn a_name_that_staging_could_have_is_content_like_any_other() {
+    let bed = Bed::new();
+    fs::create_dir(bed.path("site/.rfs-2.0-site")).expect("new");
+    bed.write("site/.rfs-2.0-site/dump", "the only copy");
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    fs::remove_dir_all(bed.path("site/.rfs-2.0-site")).expect("ours");
+    bed.deploy("v2");
+    reached(&restore(&engine, good));
+    assert_eq!(bed.read("site/.rfs-2.0-site/dump"), "the only copy");
+}
+
+#[test]
 fn a_device_file_goes_only_where_it_can_come_back_or_is_given_up_by_name() {
     let mut bed = Bed::new();
     let device = bed.path("site/null");

@@ -139,13 +139,15 @@ impl<'a> Comparison<'a> {
                         (false, Some(link)) => Future::Shared(*link),
                         (false, None) => Future::Single(at.clone()),
                     },
-                    same_content: same_kind(&old.kind, &new.entry.kind),
+                    same_content: same_kind(&old.kind, &new.entry.kind) && !is_handed_over(old, new.entry),
                     at,
                 });
                 draft.pairs.push((old, new.entry));
             }
             _ if new.kept => {}
-            (before, after) if !same_kind(before, after) => draft.steps.push(self.replace(old, new.entry)),
+            (before, after) if !same_kind(before, after) || is_handed_over(old, new.entry) => {
+                draft.steps.push(self.replace(old, new.entry));
+            }
             _ if !same_meta(old, new.entry) => {
                 let restless = is_folder(new.entry) && self.rules.is_restless(self.path, &old.path);
                 if restless && differs_in_time_alone(&old.meta, &new.entry.meta) {
@@ -228,6 +230,24 @@ fn same_meta(old: &Entry, new: &Entry) -> bool {
         | EntryKind::CharDevice { .. }
         | EntryKind::BlockDevice { .. } => old.meta == new.meta,
     }
+}
+
+/// Whether somebody who could write to the old inode must not write to the new one, or would gain by it: a descriptor that is
+/// open, or mapped, outlives every change of owner and mode. So the new one is written anew.
+fn is_handed_over(old: &Entry, new: &Entry) -> bool {
+    const SET_ID: u32 = 0o6000;
+    const OTHERS_WRITE: u32 = 0o002;
+    let holds_data = matches!(new.kind, EntryKind::File { .. } | EntryKind::Fifo);
+    let (old, new) = (&old.meta, &new.meta);
+    let xattr = |meta: &Meta, name: &[u8]| {
+        meta.xattrs.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone())
+    };
+    let differs = |name: &[u8]| xattr(old, name) != xattr(new, name);
+    let gains_privilege = new.mode & SET_ID & !old.mode != 0
+        || (xattr(new, b"security.capability").is_some() && differs(b"security.capability"));
+    let loses_writers = old.mode & OTHERS_WRITE & !new.mode != 0
+        || (xattr(old, b"system.posix_acl_access").is_some() && differs(b"system.posix_acl_access"));
+    holds_data && (old.uid != new.uid || gains_privilege || loses_writers)
 }
 
 fn adjust(old: &Entry, new: &Entry, names: Vec<Place>, links: u32) -> Change {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::journalled::StagedFormat;
 use super::look::Look;
 use super::plan::{FolderTime, Place};
-use crate::spec::STAGING_PREFIX;
+use crate::staging::STAGING_PREFIX;
 use crate::text::ByteText;
 use crate::tree::Meta;
 
@@ -21,14 +21,14 @@ pub struct StagingName(String);
 
 /// Text that can't name a staging folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot name a staging folder: 1 to 120 letters, digits, '-', '_' and '.' are needed")]
+#[error("{0:?} cannot name a staging folder: 1 to 160 letters, digits, '-', '_' and '.' are needed")]
 pub struct StagingNameError(String);
 
 impl StagingName {
     /// The folder name for `label`, which must be unique to the component and the operation.
     pub fn new(label: &str) -> Result<Self, StagingNameError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if label.is_empty() || label.len() > 120 || !label.bytes().all(plain) {
+        if label.is_empty() || label.len() > 160 || !label.bytes().all(plain) {
             return Err(StagingNameError(label.chars().take(160).collect()));
         }
         Ok(Self(format!("{}{label}", prefix())))

@@ -60,8 +60,9 @@ pub(super) fn list(folder: impl AsFd) -> Result<Vec<(Vec<u8>, FileType)>, Errno>
     Ok(names)
 }
 
-/// Removes everything beneath `base`, which stays. Never crosses into another mount. Safe to call again.
-pub(super) fn clear(base: OwnedFd, shown: &[u8]) -> Result<(), Fault> {
+/// Removes everything beneath `base` but the entry there of the name `spared`. Never crosses into another mount. Safe to call
+/// again.
+pub(super) fn clear(base: OwnedFd, shown: &[u8], spared: &[u8]) -> Result<(), Fault> {
     let mut folders = Folders::on_one_mount(base, shown);
     let closed_to_us = !geteuid().is_root();
     // A folder is met twice: first to empty it, then to remove it.
@@ -86,7 +87,7 @@ pub(super) fn clear(base: OwnedFd, shown: &[u8]) -> Result<(), Fault> {
             let _ = chmod(by_number(folder), Mode::RWXU);
         }
         let names = list(folder).map_err(|errno| Fault::new(Action::List, &shown[..], errno))?;
-        for (name, kind) in names {
+        for (name, kind) in names.into_iter().filter(|(name, _)| !path.is_empty() || name != spared) {
             let path = join(&path, &name);
             match remove(folder, &name, kind) {
                 Ok(true) => {}

@@ -4,23 +4,27 @@
 //! more stands within each further mount or volume beneath the root, so that a rename always stays on one file system.
 //! The time of the folder that it stands in is put back after it is made and after it is removed.
 //!
-//! In it: slots in folders of [`SHARD`]; `flipping` once a flip has begun; `yards`, the list of the further yards of its
-//! root, so that a sweep finds them. While it is being removed its name ends in `~`.
+//! In it: the mark by which it is known (see [`staging`]); slots in folders of [`SHARD`]; `flipping` once a flip has begun;
+//! `yards`, the list of the further yards of its root, so that a sweep finds them. While it is being removed its name ends
+//! in `~`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, fchmod, fremovexattr, mkdirat, openat, renameat, renameat_with,
     unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::error::StageError;
 use super::fault::{Action, Fault};
 use super::look::{look, look_at};
 use super::meta::set_time;
 use super::staged::{Slot, StagingName};
-use super::visit::clear;
+use super::visit::{clear, list};
+use crate::staging::{self, GOING};
 use crate::text::ByteText;
 
 /// Slots in one folder: few, because a name is looked for from one end of its folder to the other.
@@ -61,7 +65,7 @@ impl Ground<'_> {
     }
 }
 
-/// Makes a yard; one that a crash left behind is swept first.
+/// Makes a yard; one that a crash left behind is swept first. What else stands there under such a name stays, and none is made.
 pub(super) fn make(ground: Ground<'_>, name: &StagingName) -> Result<OpenYard, StageError> {
     let shown = ground.shown_yard(name.as_str());
     if let Some(yard) = OpenYard::find(ground, name)? {
@@ -75,27 +79,51 @@ pub(super) fn make(ground: Ground<'_>, name: &StagingName) -> Result<OpenYard, S
         mkdirat(ground.folder, name.as_str(), Mode::RWXU)
             .map_err(|errno| Fault::new(Action::Make, &shown[..], errno))
     })?;
-    let Some(yard) = OpenYard::find(ground, name)? else {
-        return Err(StageError::Changed { path: ByteText(shown) });
-    };
+    let moved = || StageError::Changed { path: ByteText(shown.clone()) };
+    let open = open_folder(ground.folder, name.as_str(), &shown)?.ok_or_else(moved)?;
+    // Whoever owns the folder that it stands in may have put another one in its place.
+    let found = look_at(&open).map_err(|errno| Fault::new(Action::Look, &shown[..], errno))?;
+    let names = list(&open).map_err(|errno| Fault::new(Action::List, &shown[..], errno))?;
+    if found.uid != geteuid().as_raw() || !names.is_empty() {
+        return Err(moved());
+    }
+    let yard = OpenYard { open, shown: shown.clone(), shard: None };
     yard.close_to_others().map_err(|errno| Fault::new(Action::SetMode, &shown[..], errno))?;
+    staging::mark(&yard.open, name.as_str().as_bytes())
+        .map_err(|errno| Fault::new(Action::Make, shown, errno))?;
     Ok(yard)
 }
 
-/// Removes what an interrupted removal left.
+/// Removes what an interrupted removal left, and one that has no mark yet. What is not ours is not empty, or loses nothing.
 pub(super) fn remove_rest(ground: Ground<'_>, name: &StagingName) -> Result<(), Fault> {
     let going = going(name);
     let shown = ground.shown_yard(&going);
-    let Some(open) = open_folder(ground.folder, &going, &shown)? else { return Ok(()) };
-    clear(open, &shown)?;
-    ground.undisturbed(|| match unlinkat(ground.folder, &going[..], AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Fault::new(Action::Remove, shown, errno)),
-    })
+    if let Some(open) = open_folder(ground.folder, &going, &shown)?.filter(|open| is_marked(open, &going)) {
+        let again = open.try_clone().map_err(|_| Fault::new(Action::OpenFolder, &shown[..], Errno::MFILE))?;
+        let mark = staging::mark_of(going.as_bytes());
+        clear(again, &shown, mark.as_bytes())?;
+        match unlinkat(&open, mark, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Fault::new(Action::Remove, &shown[..], errno)),
+        }
+    }
+    for name in [&going[..], name.as_str()] {
+        if look(ground.folder, name.as_bytes()).is_ok_and(|found| found.is_some()) {
+            ground.undisturbed(|| match unlinkat(ground.folder, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(()),
+                Err(errno) => Err(Fault::new(Action::Remove, ground.shown_yard(name), errno)),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn going(name: &StagingName) -> String {
-    format!("{name}~")
+    format!("{name}{GOING}")
+}
+
+fn is_marked(open: &OwnedFd, name: &str) -> bool {
+    staging::is_marked(open, name.as_bytes())
 }
 
 fn open_folder(folder: impl AsFd, name: &str, shown: &[u8]) -> Result<Option<OwnedFd>, Fault> {
@@ -108,11 +136,11 @@ fn open_folder(folder: impl AsFd, name: &str, shown: &[u8]) -> Result<Option<Own
 }
 
 impl OpenYard {
-    /// Opens the yard if it is there.
+    /// Opens the yard if it is there, and is ours.
     pub(super) fn find(ground: Ground<'_>, name: &StagingName) -> Result<Option<Self>, Fault> {
         let shown = ground.shown_yard(name.as_str());
         let open = open_folder(ground.folder, name.as_str(), &shown)?;
-        Ok(open.map(|open| Self { open, shown, shard: None }))
+        Ok(open.filter(|open| is_marked(open, name.as_str())).map(|open| Self { open, shown, shard: None }))
     }
 
     /// The yard's folder.

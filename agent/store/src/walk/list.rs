@@ -10,7 +10,7 @@ use super::{Job, Walk, full_path, swapped, vanished};
 use crate::cache::Group;
 use crate::content::WHOLE;
 use crate::error::CaptureError;
-use crate::spec::STAGING_PREFIX;
+use crate::staging::is_staging;
 use crate::tree::{EntryKind, Extent};
 
 /// The names of a folder are fetched in pieces of this size.
@@ -145,7 +145,7 @@ impl Listing {
         name: &std::ffi::CStr,
     ) -> Result<(), CaptureError> {
         let bytes = name.to_bytes();
-        if matches!(bytes, b"." | b"..") || bytes.starts_with(STAGING_PREFIX) {
+        if matches!(bytes, b"." | b"..") || is_staging(folder, bytes) {
             return Ok(());
         }
         let path = || beneath::join(&self.path, bytes);

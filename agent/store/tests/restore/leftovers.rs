@@ -81,6 +81,27 @@ fn a_discard_that_was_interrupted_goes_on() {
     lab.assert_swept();
 }
 
+/// Whoever owns the folder that a staging folder stands in can rename that, and put another one in its place.
+#[test]
+fn what_stands_under_a_staging_name_and_is_not_ours_stays() {
+    let (lab, target, staged) = staged();
+    let roots = [lab.site("").to_string_lossy().into_owned().into_bytes()];
+    let yard = lab.live().join(".rfs-test");
+    fs::rename(&yard, lab.live().join("away")).expect("renamed");
+    for name in [".rfs-test", ".rfs-test~"] {
+        fs::create_dir_all(lab.live().join(name).join("deep")).expect("new");
+        fs::write(lab.live().join(name).join("deep/dump"), "the only copy").expect("written");
+    }
+    let stay =
+        || [".rfs-test", ".rfs-test~"].iter().all(|name| lab.live().join(name).join("deep/dump").exists());
+    let _ = discard(&staged);
+    assert!(stay(), "discarded");
+    sweep(&roots.each_ref().map(Vec::as_slice), &staging()).expect("nothing of ours is there");
+    assert!(stay(), "swept");
+    assert!(matches!(lab.try_stage(&lab.plan(&target)), Err(StageError::System { .. })));
+    assert!(stay(), "staged");
+}
+
 #[test]
 fn a_user_without_privileges_leaves_nothing_either() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -3,7 +3,7 @@
 //! `s!` a socket, `c@1:3` a device; `:600` behind any is its mode, `^9` its time. The root is `/srv`.
 
 use rfs_model::Digest;
-use rfs_store::restore::{PathSet, PlanError, Rules, Selection, plan};
+use rfs_store::restore::{Change, PathSet, PlanError, Rules, Selection, plan};
 use rfs_store::text::ByteText;
 use rfs_store::tree::{Entry, EntryKind, Extent, Meta, Root, Tree};
 
@@ -325,6 +325,56 @@ fn what_goes_and_no_snapshot_brings_back_is_told_apart() {
     };
     assert_eq!(unkept(true), ["/srv/a", "/srv/b/s"], "a socket that is alone stays");
     assert_eq!(unkept(false), ["/srv/a", "/srv/b/s", "/srv/c", "/srv/e/g"]);
+}
+
+/// Brings a tree from one state of its metadata to another.
+fn between(text: &str, before: fn(&mut Meta), after: fn(&mut Meta)) -> Vec<Change> {
+    let changed = |change: fn(&mut Meta)| {
+        let mut tree = tree(text);
+        for entry in tree.roots[0].entries.iter_mut().filter(|entry| !entry.path.is_empty()) {
+            change(&mut entry.meta);
+        }
+        tree
+    };
+    let planned = plan(&changed(before), &changed(after), &Rules::default()).expect("a plan");
+    planned.steps().iter().map(|step| step.change.clone()).collect()
+}
+
+/// A descriptor that is open outlives a change of owner and mode.
+#[test]
+fn what_somebody_else_may_hold_open_is_written_anew() {
+    #[track_caller]
+    fn check(text: &str, before: fn(&mut Meta), after: fn(&mut Meta), is_anew: bool) {
+        let steps = between(text, before, after);
+        assert!(!steps.is_empty(), "{text}");
+        for step in &steps {
+            assert_eq!(matches!(step, Change::Replace { .. }), is_anew, "{text}: {step:?}");
+        }
+    }
+    let as_it_is: fn(&mut Meta) = |_| {};
+    let of_bob: fn(&mut Meta) = |meta| meta.uid = 1000;
+    let set_id: fn(&mut Meta) = |meta| meta.mode |= 0o4000;
+    let open_to_all: fn(&mut Meta) = |meta| meta.mode |= 0o002;
+    let acl: fn(&mut Meta) = |meta| meta.xattrs = vec![(b"system.posix_acl_access".to_vec(), vec![2])];
+    let capable: fn(&mut Meta) = |meta| meta.xattrs = vec![(b"security.capability".to_vec(), vec![1])];
+    for text in ["f=1", "p|", "f#1=x g#1=x"] {
+        check(text, of_bob, as_it_is, true);
+        check(text, as_it_is, of_bob, true);
+        check(text, as_it_is, set_id, true);
+        check(text, open_to_all, as_it_is, true);
+        check(text, acl, as_it_is, true);
+        check(text, as_it_is, capable, true);
+        // Nobody gains by these.
+        check(text, set_id, as_it_is, false);
+        check(text, as_it_is, open_to_all, false);
+        check(text, as_it_is, acl, false);
+        check(text, capable, as_it_is, false);
+        check(text, as_it_is, |meta| meta.gid = 5, false);
+        check(text, as_it_is, |meta| meta.mode = 0o600, false);
+    }
+    // What is in a folder is looked at by itself, and a link has no data.
+    check("d/", of_bob, as_it_is, false);
+    check("l->x", of_bob, as_it_is, false);
 }
 
 #[test]
