@@ -256,7 +256,10 @@ impl<'e> Run<'e> {
 
     /// The name of what is staged for a component, this restore's alone.
     pub(super) fn label(&self, component: &ComponentName) -> String {
-        format!("{}.{}-{}-{component}", self.id, self.tally.attempt, self.goal.staging.simple())
+        let attempt = self.tally.attempt;
+        // Whoever has seen one name cannot tell the next.
+        let secret = blake3::hash(format!("{} {attempt} {component}", self.goal.staging).as_bytes()).to_hex();
+        format!("{}.{attempt}-{}-{component}", self.id, &secret[..32])
     }
 
     /// What recovery would need now.

@@ -232,22 +232,34 @@ fn same_meta(old: &Entry, new: &Entry) -> bool {
     }
 }
 
-/// Whether somebody who could write to the old inode must not write to the new one, or would gain by it: a descriptor that is
-/// open, or mapped, outlives every change of owner and mode. So the new one is written anew.
+/// Whether an inode may not become the other one in place, either way: somebody who may write to the one must not write to the
+/// other, or would gain by it, and a descriptor that is open, or mapped, outlives every change of owner and mode. Then the new one
+/// is written anew, and the way back finds the old one as it was.
 fn is_handed_over(old: &Entry, new: &Entry) -> bool {
-    const SET_ID: u32 = 0o6000;
-    const OTHERS_WRITE: u32 = 0o002;
     let holds_data = matches!(new.kind, EntryKind::File { .. } | EntryKind::Fifo);
-    let (old, new) = (&old.meta, &new.meta);
+    holds_data && (is_entrusted(&old.meta, &new.meta) || is_entrusted(&new.meta, &old.meta))
+}
+
+/// Whether there may be writers of the inode `before` who are none of it `after`, or who gain by its privilege.
+fn is_entrusted(before: &Meta, after: &Meta) -> bool {
+    const SET_ID: u32 = 0o6000;
+    const GROUP_WRITES: u32 = 0o020;
+    const OTHERS_WRITE: u32 = 0o002;
     let xattr = |meta: &Meta, name: &[u8]| {
         meta.xattrs.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone())
     };
-    let differs = |name: &[u8]| xattr(old, name) != xattr(new, name);
-    let gains_privilege = new.mode & SET_ID & !old.mode != 0
-        || (xattr(new, b"security.capability").is_some() && differs(b"security.capability"));
-    let loses_writers = old.mode & OTHERS_WRITE & !new.mode != 0
-        || (xattr(old, b"system.posix_acl_access").is_some() && differs(b"system.posix_acl_access"));
-    holds_data && (old.uid != new.uid || gains_privilege || loses_writers)
+    let differs = |name: &[u8]| xattr(before, name) != xattr(after, name);
+    let other_group = before.gid != after.gid;
+    let gains_privilege = after.mode & SET_ID & !before.mode != 0
+        || (after.mode & SET_ID != 0 && other_group)
+        || (xattr(after, b"security.capability").is_some() && differs(b"security.capability"));
+    // Of the group 0 is root.
+    let loses_group =
+        before.gid != 0 && before.mode & GROUP_WRITES != 0 && (other_group || after.mode & GROUP_WRITES == 0);
+    let loses_others = before.mode & OTHERS_WRITE & !after.mode != 0;
+    let loses_named =
+        xattr(before, b"system.posix_acl_access").is_some() && differs(b"system.posix_acl_access");
+    before.uid != after.uid || gains_privilege || loses_group || loses_others || loses_named
 }
 
 fn adjust(old: &Entry, new: &Entry, names: Vec<Place>, links: u32) -> Change {

@@ -16,7 +16,6 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use super::error::StageError;
 use super::fault::{Action, Fault};
@@ -82,9 +81,10 @@ pub(super) fn make(ground: Ground<'_>, name: &StagingName) -> Result<OpenYard, S
     let moved = || StageError::Changed { path: ByteText(shown.clone()) };
     let open = open_folder(ground.folder, name.as_str(), &shown)?.ok_or_else(moved)?;
     // Whoever owns the folder that it stands in may have put another one in its place.
-    let found = look_at(&open).map_err(|errno| Fault::new(Action::Look, &shown[..], errno))?;
-    let names = list(&open).map_err(|errno| Fault::new(Action::List, &shown[..], errno))?;
-    if found.uid != geteuid().as_raw() || !names.is_empty() {
+    let is_empty = || list(&open).map(|names| names.is_empty());
+    if !staging::is_closed(&open)
+        || !is_empty().map_err(|errno| Fault::new(Action::List, &shown[..], errno))?
+    {
         return Err(moved());
     }
     let yard = OpenYard { open, shown: shown.clone(), shard: None };
@@ -98,24 +98,34 @@ pub(super) fn make(ground: Ground<'_>, name: &StagingName) -> Result<OpenYard, S
 pub(super) fn remove_rest(ground: Ground<'_>, name: &StagingName) -> Result<(), Fault> {
     let going = going(name);
     let shown = ground.shown_yard(&going);
-    if let Some(open) = open_folder(ground.folder, &going, &shown)?.filter(|open| is_marked(open, &going)) {
-        let again = open.try_clone().map_err(|_| Fault::new(Action::OpenFolder, &shown[..], Errno::MFILE))?;
-        let mark = staging::mark_of(going.as_bytes());
-        clear(again, &shown, mark.as_bytes())?;
-        match unlinkat(&open, mark, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(Fault::new(Action::Remove, &shown[..], errno)),
-        }
+    match open_folder(ground.folder, &going, &shown) {
+        Ok(Some(open)) if is_marked(&open, &going) => empty(&open, name, &shown)?,
+        Ok(_) | Err(Fault { errno: Errno::NOTDIR | Errno::LOOP, .. }) => {}
+        Err(fault) => return Err(fault),
     }
-    for name in [&going[..], name.as_str()] {
-        if look(ground.folder, name.as_bytes()).is_ok_and(|found| found.is_some()) {
-            ground.undisturbed(|| match unlinkat(ground.folder, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(()),
-                Err(errno) => Err(Fault::new(Action::Remove, ground.shown_yard(name), errno)),
-            })?;
-        }
+    [&going[..], name.as_str()].into_iter().try_for_each(|name| remove_empty(ground, name))
+}
+
+/// Removes all that a yard holds, its mark last.
+fn empty(open: &OwnedFd, name: &StagingName, shown: &[u8]) -> Result<(), Fault> {
+    let again = open.try_clone().map_err(|_| Fault::new(Action::OpenFolder, shown, Errno::MFILE))?;
+    let mark = staging::mark_of(name.as_str().as_bytes());
+    clear(again, shown, mark.as_bytes())?;
+    match unlinkat(open, mark, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Fault::new(Action::Remove, shown, errno)),
     }
-    Ok(())
+}
+
+/// Removes a folder of that name, if there is one and nothing is in it.
+fn remove_empty(ground: Ground<'_>, name: &str) -> Result<(), Fault> {
+    if look(ground.folder, name.as_bytes()).is_ok_and(|found| found.is_none()) {
+        return Ok(());
+    }
+    ground.undisturbed(|| match unlinkat(ground.folder, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(()),
+        Err(errno) => Err(Fault::new(Action::Remove, ground.shown_yard(name), errno)),
+    })
 }
 
 fn going(name: &StagingName) -> String {
@@ -267,10 +277,17 @@ impl OpenYard {
     pub(super) fn remove(self, ground: Ground<'_>, name: &StagingName) -> Result<(), Fault> {
         remove_rest(ground, name)?;
         let going = going(name);
-        ground.undisturbed(|| {
-            renameat(ground.folder, name.as_str(), ground.folder, &going[..])
-                .map_err(|errno| self.fault(Action::Remove, errno))
+        let renamed = ground.undisturbed(|| {
+            match renameat(ground.folder, name.as_str(), ground.folder, &going[..]) {
+                Ok(()) => Ok(true),
+                // Somebody has taken that name.
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(false),
+                Err(errno) => Err(self.fault(Action::Remove, errno)),
+            }
         })?;
+        if !renamed {
+            empty(&self.open, name, &self.shown)?;
+        }
         remove_rest(ground, name)
     }
 

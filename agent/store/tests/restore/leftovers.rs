@@ -103,6 +103,23 @@ fn what_stands_under_a_staging_name_and_is_not_ours_stays() {
 }
 
 #[test]
+fn a_name_that_somebody_takes_does_not_keep_a_staging_folder() {
+    for taken in ["a file", "a folder"] {
+        let (lab, target, staged) = staged();
+        flip(&staged).expect("flipped");
+        let going = lab.live().join(".rfs-test~");
+        match taken {
+            "a file" => fs::write(&going, "theirs").expect("written"),
+            _ => fs::create_dir_all(going.join("theirs")).expect("new"),
+        }
+        discard(&staged).expect("discarded");
+        assert!(going.exists(), "{taken} stays");
+        assert!(!lab.live().join(".rfs-test").exists(), "{taken}");
+        assert_equal(&lab.capture(), &target, "restored");
+    }
+}
+
+#[test]
 fn a_user_without_privileges_leaves_nothing_either() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("tests");

@@ -328,8 +328,8 @@ fn what_goes_and_no_snapshot_brings_back_is_told_apart() {
 }
 
 /// Brings a tree from one state of its metadata to another.
-fn between(text: &str, before: fn(&mut Meta), after: fn(&mut Meta)) -> Vec<Change> {
-    let changed = |change: fn(&mut Meta)| {
+fn between(text: &str, before: &dyn Fn(&mut Meta), after: &dyn Fn(&mut Meta)) -> Vec<Change> {
+    let changed = |change: &dyn Fn(&mut Meta)| {
         let mut tree = tree(text);
         for entry in tree.roots[0].entries.iter_mut().filter(|entry| !entry.path.is_empty()) {
             change(&mut entry.meta);
@@ -344,37 +344,53 @@ fn between(text: &str, before: fn(&mut Meta), after: fn(&mut Meta)) -> Vec<Chang
 #[test]
 fn what_somebody_else_may_hold_open_is_written_anew() {
     #[track_caller]
-    fn check(text: &str, before: fn(&mut Meta), after: fn(&mut Meta), is_anew: bool) {
+    fn check(text: &str, before: &dyn Fn(&mut Meta), after: &dyn Fn(&mut Meta), is_anew: bool) {
         let steps = between(text, before, after);
         assert!(!steps.is_empty(), "{text}");
         for step in &steps {
             assert_eq!(matches!(step, Change::Replace { .. }), is_anew, "{text}: {step:?}");
         }
     }
-    let as_it_is: fn(&mut Meta) = |_| {};
-    let of_bob: fn(&mut Meta) = |meta| meta.uid = 1000;
-    let set_id: fn(&mut Meta) = |meta| meta.mode |= 0o4000;
-    let open_to_all: fn(&mut Meta) = |meta| meta.mode |= 0o002;
-    let acl: fn(&mut Meta) = |meta| meta.xattrs = vec![(b"system.posix_acl_access".to_vec(), vec![2])];
-    let capable: fn(&mut Meta) = |meta| meta.xattrs = vec![(b"security.capability".to_vec(), vec![1])];
+    let as_it_is: fn(&mut Meta) = |meta| meta.gid = 5;
     for text in ["f=1", "p|", "f#1=x g#1=x"] {
-        check(text, of_bob, as_it_is, true);
-        check(text, as_it_is, of_bob, true);
-        check(text, as_it_is, set_id, true);
-        check(text, open_to_all, as_it_is, true);
-        check(text, acl, as_it_is, true);
-        check(text, as_it_is, capable, true);
-        // Nobody gains by these.
-        check(text, set_id, as_it_is, false);
-        check(text, as_it_is, open_to_all, false);
-        check(text, as_it_is, acl, false);
-        check(text, capable, as_it_is, false);
-        check(text, as_it_is, |meta| meta.gid = 5, false);
-        check(text, as_it_is, |meta| meta.mode = 0o600, false);
+        let changes: [(fn(&mut Meta), bool); 10] = [
+            (|meta| meta.uid = 1000, true),
+            (|meta| meta.mode |= 0o4000, true),
+            (|meta| meta.mode |= 0o002, true),
+            (|meta| meta.mode |= 0o020, true),
+            (|meta| (meta.gid, meta.mode) = (6, 0o664), true),
+            (|meta| meta.xattrs = vec![(b"system.posix_acl_access".to_vec(), vec![2])], true),
+            (|meta| meta.xattrs = vec![(b"security.capability".to_vec(), vec![1])], true),
+            // Nobody gains by these.
+            (|meta| meta.gid = 6, false),
+            (|meta| meta.mode = 0o600, false),
+            (|meta| meta.xattrs = vec![(b"user.note".to_vec(), vec![1])], false),
+        ];
+        for (change, is_anew) in changes {
+            let changed = |meta: &mut Meta| {
+                as_it_is(meta);
+                change(meta);
+            };
+            check(text, &as_it_is, &changed, is_anew);
+            check(text, &changed, &as_it_is, is_anew);
+        }
+        check(
+            text,
+            &|meta| (meta.gid, meta.mode) = (5, 0o2755),
+            &|meta| (meta.gid, meta.mode) = (6, 0o2755),
+            true,
+        );
+        check(
+            text,
+            &|meta| (meta.gid, meta.mode) = (0, 0o664),
+            &|meta| (meta.gid, meta.mode) = (0, 0o644),
+            false,
+        );
     }
+    let of_bob = |meta: &mut Meta| meta.uid = 1000;
     // What is in a folder is looked at by itself, and a link has no data.
-    check("d/", of_bob, as_it_is, false);
-    check("l->x", of_bob, as_it_is, false);
+    check("d/", &of_bob, &as_it_is, false);
+    check("l->x", &of_bob, &as_it_is, false);
 }
 
 #[test]
