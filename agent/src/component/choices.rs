@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rfs_store::restore::{PathSet, PatternError};
+use rfs_store::text::decode;
 use serde::{Deserialize, Serialize};
 
 /// What a person decided for one restore, beside what is restored.
@@ -28,18 +29,26 @@ impl Choices {
 
     /// What stays.
     pub(crate) fn kept(&self) -> Result<PathSet, PatternError> {
-        PathSet::new(&self.keep)
+        patterns(&self.keep)
     }
 
     /// What is accepted.
     pub(crate) fn accepted(&self) -> Result<PathSet, PatternError> {
-        PathSet::new(&self.accept_loss)
+        patterns(&self.accept_loss)
     }
 
     /// The first pattern that means nothing.
     pub(crate) fn check(&self) -> Result<(), PatternError> {
         self.kept().and(self.accepted()).map(|_| ())
     }
+}
+
+/// What patterns mean, and the very paths that they look like: a path is typed as it was printed, also where a glob would read it
+/// otherwise.
+fn patterns(patterns: &[String]) -> Result<PathSet, PatternError> {
+    let paths: Vec<_> =
+        patterns.iter().filter(|text| text.starts_with('/')).filter_map(|text| decode(text)).collect();
+    Ok(PathSet::new(patterns)?.with_paths(paths.iter().map(|path| &path[..])))
 }
 
 /// A path as a pattern that means this path alone.

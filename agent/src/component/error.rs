@@ -1,5 +1,6 @@
 //! What can go wrong with a component, by the step that failed.
 
+use rfs_link::plain::word;
 use rfs_model::{ComponentName, Reason};
 use rfs_store::restore::{DiscardError, FlipError, PatternError, PlanError, StageError};
 use rfs_store::text::ByteText;
@@ -152,7 +153,9 @@ pub enum ComponentError {
     },
     /// The restore would remove what the component does not give up.
     #[error(
-        "{component} refuses the loss of {count} entries that the snapshot does not have, first: {first}; keep them with --keep {first}, or accept it with --accept-loss {first}"
+        "{component} refuses the loss of {} that the snapshot does not have, first: {first}; keep it with --keep {}, or accept its loss with --accept-loss {}", entries(*count),
+        word(first),
+        word(first)
     )]
     Loss {
         /// Which component.
@@ -164,7 +167,8 @@ pub enum ComponentError {
     },
     /// The restore would remove what its backup could not bring back.
     #[error(
-        "{first} of {component} is a socket or a device file, which no backup brings back, and would be removed ({count} such entries); keep it with --keep {first}, accept its loss with --accept-loss {first}, or write devices = true in the component, with which device files are brought back"
+        "{first} of {component} is a socket or a device file, which no backup brings back, and would be removed ({count} such entries); accept its loss with --accept-loss {}; keep it with --keep if the snapshot has nothing of that name; for device files, write devices = true in the component, with which they are brought back",
+        word(first)
     )]
     NotKept {
         /// Which component.
@@ -396,4 +400,8 @@ fn io_reason(error: &std::io::Error) -> Reason {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Reason::NoSpace,
         _ => Reason::Io,
     }
+}
+
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }

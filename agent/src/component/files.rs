@@ -481,7 +481,7 @@ impl Staged for Ready {
     }
 
     fn discard(&self) -> Result<(), ComponentError> {
-        restore::discard(&self.kept.staged)
+        restore::discard_decided(&self.kept.staged)
             .map_err(|source| ComponentError::Discard { component: self.spec.name.clone(), source })
     }
 }

@@ -107,6 +107,25 @@ fn a_name_that_staging_could_have_is_content_like_any_other() {
 }
 
 #[test]
+fn a_path_that_a_glob_would_read_otherwise_is_kept_and_accepted_as_it_is_printed() {
+    let mut bed = Bed::new();
+    bed.site_keys = "extras = \"refuse\"".into();
+    let engine = bed.engine();
+    let good = capture(&engine).info.id;
+    for name in ["photo[1].jpg", "plan {a,b} *.jpg"] {
+        bed.write(&format!("site/{name}"), "dear");
+        let printed =
+            rfs_store::text::encode(bed.path("site").join(name).as_os_str().as_encoded_bytes()).into_owned();
+        assert_refused(&engine, good, &format!("--accept-loss '{printed}'"));
+        let kept = Choices { keep: vec![printed.clone()], ..Choices::default() };
+        reached(&try_restore(&engine, with(kept, good)).expect("begins"));
+        assert_eq!(bed.read(&format!("site/{name}")), "dear");
+        reached(&try_restore(&engine, with(accept(&printed), good)).expect("begins"));
+        assert!(!bed.path("site").join(name).exists());
+    }
+}
+
+#[test]
 fn a_device_file_goes_only_where_it_can_come_back_or_is_given_up_by_name() {
     let mut bed = Bed::new();
     let device = bed.path("site/null");

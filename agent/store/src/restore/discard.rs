@@ -34,7 +34,15 @@ pub fn discard(staged: &Staged) -> Result<(), DiscardError> {
             return Err(DiscardError::StillNeeded { path: ByteText(yard.path().to_vec()) });
         }
     }
-    for (yard, open) in staged.yards.iter().zip(found).rev() {
+    discard_decided(staged)
+}
+
+/// The same for a caller who knows that neither version is needed: the target is committed, and a backup has what was displaced;
+/// or the way back has ended. What was written since to what was restored changes nothing of that.
+pub fn discard_decided(staged: &Staged) -> Result<(), DiscardError> {
+    let mut live = open_roots(staged).map_err(DiscardError::Roots)?;
+    for yard in staged.yards.iter().rev() {
+        let open = find_yard(staged, &mut live, yard).map_err(DiscardError::Roots)?.ok();
         let Some(live) = live.get_mut(&yard.place.root()) else { continue };
         on_ground(live, &yard.place, |ground| match open {
             Some(open) => open.remove(ground, &staged.name),

@@ -95,7 +95,7 @@ mod yard;
 pub use bench::{Operation, Watch};
 pub use contents::{Contents, Progress, Unmanaged};
 pub use diff::{Rules, plan};
-pub use discard::{discard, sweep};
+pub use discard::{discard, discard_decided, sweep};
 pub use error::{DiscardError, FlipError, PlanError, StageError};
 pub use flip::{begin, flip, flip_watched, standing};
 #[cfg(feature = "fuzzing")]

@@ -72,8 +72,8 @@ fn with_inodes(error: StageError, plan: &FilesPlan) -> StageError {
     }
 }
 
-/// A staging folder, the folder of its slots, and its mark.
-const STAGING_FOLDERS: u64 = 3;
+/// A staging folder, its mark, the folder of its slots, and the note that a flip has begun.
+const STAGING_FOLDERS: u64 = 4;
 
 struct Staging<'a> {
     plan: &'a FilesPlan,

@@ -78,17 +78,25 @@ pub(super) fn make(ground: Ground<'_>, name: &StagingName) -> Result<OpenYard, S
         mkdirat(ground.folder, name.as_str(), Mode::RWXU)
             .map_err(|errno| Fault::new(Action::Make, &shown[..], errno))
     })?;
-    let moved = || StageError::Changed { path: ByteText(shown.clone()) };
-    let open = open_folder(ground.folder, name.as_str(), &shown)?.ok_or_else(moved)?;
+    let opened = open_new(ground, name, &shown);
+    if opened.is_err() {
+        // It goes again, if it is the one that was made.
+        let _ = remove_empty(ground, name.as_str());
+    }
+    opened
+}
+
+/// Opens and marks a yard that was just made.
+fn open_new(ground: Ground<'_>, name: &StagingName, shown: &[u8]) -> Result<OpenYard, StageError> {
+    let moved = || StageError::Changed { path: ByteText::from(shown) };
+    let open = open_folder(ground.folder, name.as_str(), shown)?.ok_or_else(moved)?;
     // Whoever owns the folder that it stands in may have put another one in its place.
     let is_empty = || list(&open).map(|names| names.is_empty());
-    if !staging::is_closed(&open)
-        || !is_empty().map_err(|errno| Fault::new(Action::List, &shown[..], errno))?
-    {
+    if !staging::is_closed(&open) || !is_empty().map_err(|errno| Fault::new(Action::List, shown, errno))? {
         return Err(moved());
     }
-    let yard = OpenYard { open, shown: shown.clone(), shard: None };
-    yard.close_to_others().map_err(|errno| Fault::new(Action::SetMode, &shown[..], errno))?;
+    let yard = OpenYard { open, shown: shown.to_vec(), shard: None };
+    yard.close_to_others().map_err(|errno| Fault::new(Action::SetMode, shown, errno))?;
     staging::mark(&yard.open, name.as_str().as_bytes())
         .map_err(|errno| Fault::new(Action::Make, shown, errno))?;
     Ok(yard)

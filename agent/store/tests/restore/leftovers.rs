@@ -4,7 +4,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 
-use rfs_store::restore::{DiscardError, StageError, discard, flip, flip_watched, sweep, sync, unflip};
+use rfs_store::restore::{
+    DiscardError, StageError, discard, discard_decided, flip, flip_watched, sweep, sync, unflip,
+};
 
 use crate::lab::{Lab, assert_equal, program, run, staged, staging};
 
@@ -65,6 +67,20 @@ fn what_is_staged_is_kept_between_the_two_states() {
     discard(&staged).expect("discarded");
     discard(&staged).expect("nothing is left to discard");
     assert_equal(&lab.capture(), &target, "restored");
+    lab.assert_swept();
+}
+
+/// A service that writes to what was restored may make it look as if it stood between.
+#[test]
+fn what_is_decided_is_removed_whatever_stands_there_since() {
+    let (lab, _, staged) = staged();
+    let mut left = 2;
+    let _ = flip_watched(&staged, &mut |_| {
+        left -= 1;
+        if left < 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(discard(&staged), Err(DiscardError::StillNeeded { .. })));
+    discard_decided(&staged).expect("discarded");
     lab.assert_swept();
 }
 

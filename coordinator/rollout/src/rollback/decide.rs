@@ -225,7 +225,8 @@ impl Draft<'_> {
     fn to_be_retried(&self, named: &BTreeSet<HostId>, choices: &Choices) -> Result<Vec<HostId>, Refusal> {
         // Whoever repeats a retry without a word changes nothing of what was decided.
         let is_other = |host: &HostRecord| {
-            !choices.is_empty() && host.choices.as_deref().unwrap_or(&Choices::default()) != choices
+            !choices.is_empty()
+                && *host.choices.as_deref().unwrap_or(&Choices::default()) != host.decided(choices)
         };
         if named.is_empty() {
             let failed = |name: &HostId, host: &HostRecord| {

@@ -16,7 +16,7 @@ const FEW: usize = 5;
 pub(in crate::cli) fn loss_lines(rollback: &v1::Rollback, after: After) -> Vec<String> {
     let groups = alike(rollback);
     let most = if after == After::Record { usize::MAX } else { FEW };
-    let mut lines: Vec<String> = groups.iter().take(most).flat_map(Alike::lines).collect();
+    let mut lines: Vec<String> = groups.iter().take(most).flat_map(|alike| alike.lines(after)).collect();
     let rest: usize = groups.iter().skip(most).map(|alike| alike.hosts.len()).sum();
     if rest > 0 {
         let hosts = if rest == 1 { "host" } else { "hosts" };
@@ -61,7 +61,7 @@ fn says_the_same(a: &v1::HostProgress, b: &v1::HostProgress) -> bool {
 }
 
 impl Alike<'_> {
-    fn lines(&self) -> Vec<String> {
+    fn lines(&self, after: After) -> Vec<String> {
         let first = self.hosts[0];
         let who: Vec<&str> = self.hosts.iter().map(|host| host.host.as_str()).collect();
         let who = names(&who);
@@ -83,7 +83,11 @@ impl Alike<'_> {
             lines.push(format!("  came after the plan: {}", named(appeared)));
         }
         if let Some(lost) = &first.lost {
-            let until = ", at least until the next restore of the host";
+            // The record of long ago does not know what the host has done since.
+            let until = match after {
+                After::Record => ", unless a later restore and a collection have removed it since",
+                _ => ", at least until the next restore of the host",
+            };
             lines.push(self.kept(lost, &first.loss_backup, until, &first.bring_back, ""));
         }
         if let Some(written) = &first.written {

@@ -113,12 +113,16 @@ impl HostRecord {
         }
     }
 
-    /// What holds for it beside what holds for the whole rollback. A loss is accepted for one attempt; but where nothing is
-    /// decided anew, what an earlier attempt kept does not go with a later one.
     pub(super) fn decide(&mut self, choices: &Choices) {
-        let kept = self.choices.take().map(|before| Choices { keep: before.keep, ..Choices::default() });
-        let decided = if choices.is_empty() { kept } else { Some(choices.clone()) };
-        self.choices = decided.filter(|choices| !choices.is_empty()).map(Box::new);
+        self.choices = Some(self.decided(choices)).filter(|choices| !choices.is_empty()).map(Box::new);
+    }
+
+    /// What holds for its next attempt, beside what holds for the whole rollback, if `choices` are made for that. A loss is accepted
+    /// for one attempt; but what an earlier attempt kept does not go with a later one, unless it is accepted by the same words.
+    pub(in crate::rollback) fn decided(&self, choices: &Choices) -> Choices {
+        let kept = self.choices.iter().flat_map(|before| &before.keep);
+        let kept = kept.filter(|pattern| !choices.accept_loss.contains(*pattern));
+        Choices { keep: kept.chain(&choices.keep).cloned().collect(), ..choices.clone() }
     }
 
     /// Where it stood before its present attempt: an earlier one may have brought it to the target.

@@ -76,6 +76,10 @@ fn a_host_that_refuses_a_loss_is_told_what_was_accepted_for_it() {
     let kept = |choices: Choices| choices.keep.into_iter().eq(["up".to_owned()]);
     let again = Play::run(&format!("{paused}; keeps a; back a; retry"));
     assert!(again.decided("a").is_some_and(kept), "what was kept does not go with the next attempt");
+    let both = Play::run(&format!("{paused}; keeps a; back a; accept a"));
+    let both = both.decided("a").expect("it is told");
+    assert!(both.keep.contains("up") && both.accept_loss.contains("rows"), "also where more is decided");
+    check(&format!("{paused}; keeps a; back a; accept a; accept a"), "a applying, b untouched | running");
     // Nobody is told that it is decided, where the attempt goes on as it was decided before.
     check(
         &format!("{paused}; accept a; keeps a"),
