@@ -109,7 +109,9 @@ impl Storm {
         weather.clear_up(&mut self.bed);
         let over = |bed: &Bed, name: &str| {
             within(Duration::from_secs(60), "the checkpoint is over", || {
-                Some(bed.show_checkpoint(name)).filter(|checkpoint| checkpoint["state"] != "CREATING")
+                // A call that is not answered is made again, as a person would.
+                let said = bed.rfs(["checkpoint", "show", name, "--output", "json"]);
+                said.json().filter(|checkpoint| checkpoint["state"] != "CREATING")
             })
         };
         let first = over(&self.bed, &name);
