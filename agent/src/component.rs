@@ -206,8 +206,14 @@ pub trait Staged: Any + Send {
     /// Where the live state stands.
     fn standing(&self) -> Result<Side, ComponentError>;
 
-    /// Removes what is not live.
+    /// Removes what is not live. The caller knows that neither version is needed: the target is committed and backed up, or the way
+    /// back has ended.
     fn discard(&self) -> Result<(), ComponentError>;
+
+    /// The same for what a restore that was stuck left; refused where the live state stands between the two.
+    fn discard_if_settled(&self) -> Result<(), ComponentError> {
+        self.discard()
+    }
 }
 
 /// Where a component stands between the two states that were staged.

@@ -402,7 +402,7 @@ impl Engine {
             let Some(component) = self.components.iter().find(|known| *known.name() == name) else {
                 continue;
             };
-            if let Err(error) = component.staged(&journalled).and_then(|staged| staged.discard()) {
+            if let Err(error) = component.staged(&journalled).and_then(|staged| staged.discard_if_settled()) {
                 tracing::warn!(component = %name, error = %Chain(&error), "leftovers of the restore that was stuck remain");
             }
         }

@@ -484,4 +484,9 @@ impl Staged for Ready {
         restore::discard_decided(&self.kept.staged)
             .map_err(|source| ComponentError::Discard { component: self.spec.name.clone(), source })
     }
+
+    fn discard_if_settled(&self) -> Result<(), ComponentError> {
+        restore::discard(&self.kept.staged)
+            .map_err(|source| ComponentError::Discard { component: self.spec.name.clone(), source })
+    }
 }

@@ -237,7 +237,9 @@ fn same_meta(old: &Entry, new: &Entry) -> bool {
 /// is written anew, and the way back finds the old one as it was.
 fn is_handed_over(old: &Entry, new: &Entry) -> bool {
     let holds_data = matches!(new.kind, EntryKind::File { .. } | EntryKind::Fifo);
-    holds_data && (is_entrusted(&old.meta, &new.meta) || is_entrusted(&new.meta, &old.meta))
+    holds_data
+        && old.meta != new.meta
+        && (is_entrusted(&old.meta, &new.meta) || is_entrusted(&new.meta, &old.meta))
 }
 
 /// Whether there may be writers of the inode `before` who are none of it `after`, or who gain by its privilege.
@@ -245,9 +247,9 @@ fn is_entrusted(before: &Meta, after: &Meta) -> bool {
     const SET_ID: u32 = 0o6000;
     const GROUP_WRITES: u32 = 0o020;
     const OTHERS_WRITE: u32 = 0o002;
-    let xattr = |meta: &Meta, name: &[u8]| {
-        meta.xattrs.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone())
-    };
+    fn xattr<'m>(meta: &'m Meta, name: &[u8]) -> Option<&'m [u8]> {
+        meta.xattrs.iter().find(|(found, _)| found == name).map(|(_, value)| &value[..])
+    }
     let differs = |name: &[u8]| xattr(before, name) != xattr(after, name);
     let other_group = before.gid != after.gid;
     let gains_privilege = after.mode & SET_ID & !before.mode != 0
